@@ -1,0 +1,12 @@
+// Package msg holds every message that crosses a boundary between the modules,
+// and the ports that carry them. It is data only: no decisions, no I/O.
+//
+//	port     from -> to           question     answer
+//	Admit    server -> queue      AdmitQ       AdmitA: an id, or a 4xx reply
+//	Commit   server -> queue      CommitQ      CommitA: durable, or a 4xx reply
+//	Check    server -> resolver   CheckQ       Verdict
+//	Route    queue -> resolver    RouteQ       RouteA: hops, or expansion, or a reply
+//	Deliver  queue -> client      DeliverQ     DeliverA: a reply per recipient
+//	List     mta -> queue         ListQ        ListA: entries of the queue
+//	Status   mta -> each module   StatusQ      StatusA: a snapshot
+package msg

@@ -1,0 +1,306 @@
+package msg
+
+import (
+	"net/netip"
+	"time"
+
+	"meta1/mta/smtp"
+)
+
+// Ports are all connections between the modules of one MTA. mta makes them once;
+// they outlive the modules.
+type Ports struct {
+	Admit   *Port[AdmitQ, AdmitA]
+	Commit  *Port[CommitQ, CommitA]
+	Check   *Port[CheckQ, Verdict]
+	Route   *Port[RouteQ, RouteA]
+	Deliver *Port[DeliverQ, DeliverA]
+	List    *Port[ListQ, ListA]
+	Status  map[string]*Port[StatusQ, StatusA] // by module: qmgr, smar, smtps, smtpc
+}
+
+// AdmitKind says what begins or ends.
+type AdmitKind uint8
+
+const (
+	// NewSession: a client has connected. The answer brings the session's id.
+	NewSession AdmitKind = iota
+	// NewTransaction: a MAIL command was given. The answer brings the transaction's id.
+	NewTransaction
+	// EndSession: the session is over; one for each admitted NewSession. No reply.
+	EndSession
+)
+
+// AdmitQ asks whether a session or a transaction may begin. QMGR may hold the
+// answer back for a while: that is how it throttles the server (README 9.1).
+type AdmitQ struct {
+	Kind   AdmitKind
+	Server uint8      // option id of the smtps section, part of the new id
+	Client netip.Addr // zero for a Unix socket
+	Size   int64      // declared SIZE of the transaction, 0 if unknown
+}
+
+// AdmitA answers AdmitQ.
+type AdmitA struct {
+	// Reply is a 4xx refusal, or zero to go on.
+	Reply smtp.Reply
+	// ID of the new session or transaction.
+	ID smtp.ID
+	// InlineMax is how many bytes of content this transaction may hold in memory and
+	// commit inline. What is larger must go through the ContentStore. 0: all of it.
+	InlineMax int64
+}
+
+// CommitQ hands a complete transaction to QMGR at the final dot.
+type CommitQ struct {
+	Envelope *Envelope
+	// Inline is the content if it was held in memory. Otherwise it is nil and the
+	// content is in the ContentStore already, durable, under Envelope.TA.
+	// Neither may be changed afterwards.
+	Inline []byte
+	// Size of the content in bytes.
+	Size int64
+}
+
+// CommitA answers CommitQ. A zero Reply is sent only after content and envelope
+// are synced to disk: the server may then answer 250, and must not before.
+type CommitA struct {
+	Reply smtp.Reply // 4xx: nothing was accepted
+}
+
+// Stage is a step of the SMTP dialogue at which a verdict is asked (README 3.12.2).
+type Stage uint8
+
+// The stages in their order.
+const (
+	StageConnect Stage = iota
+	StageEhlo
+	StageMail
+	StageRcpt
+	StageData
+	StageEom
+)
+
+// String is the stage's name in logs and in the trace.
+func (s Stage) String() string {
+	return [...]string{"connect", "ehlo", "mail", "rcpt", "data", "eom"}[s]
+}
+
+// CheckQ asks SMAR for the verdict of one stage, with all that is known so far.
+type CheckQ struct {
+	Stage   Stage
+	Session smtp.ID
+	TA      smtp.ID // from StageMail on
+	Client  Client
+	Mail    Mail // from StageMail on
+	Rcpt    Rcpt // at StageRcpt
+	// Relaying is true if the session may relay to anywhere, because of an earlier
+	// verdict or of authentication.
+	Relaying bool
+}
+
+// Action is what a verdict demands.
+type Action uint8
+
+const (
+	// Accept: go on.
+	Accept Action = iota
+	// Reject: send Verdict.Reply.
+	Reject
+	// Discard: answer as if accepted, and drop (README 3.9.3, discard).
+	Discard
+)
+
+// Verdict is the decision of one stage and the reasons for it.
+type Verdict struct {
+	Action Action
+	// Relay: from here on the session may relay to anywhere.
+	Relay bool
+	// Quick: the modifier quick: stood before the right hand side (README 3.9.3).
+	Quick bool
+	Reply smtp.Reply
+	// ClientName and ClientResolve are set at StageConnect if they were looked up.
+	ClientName    string
+	ClientResolve string
+	Trace         Trace
+}
+
+// Step is one reason: which check looked where and found what.
+type Step struct {
+	Check  string // for example "cltaddr", "mailertable", "mx"
+	Map    string // map or option (file:line) that decided, or ""
+	Key    string // what was looked up
+	Value  string // what was found, "" for nothing
+	Effect string // what followed from it, in words
+}
+
+// Trace is the list of steps that led to a decision, in their order. Logs, mailq,
+// tests and meta1 explain print it.
+type Trace []Step
+
+// Protocol is the protocol of a hop.
+type Protocol uint8
+
+// The protocols.
+const (
+	ProtoSMTP Protocol = iota
+	ProtoLMTP
+)
+
+// String is "esmtp" or "lmtp", the words of the mailertable.
+func (p Protocol) String() string {
+	if p == ProtoLMTP {
+		return "lmtp"
+	}
+	return "esmtp"
+}
+
+// Hop is one place to which a recipient may be delivered. It is comparable: equal
+// hops may share connections and transactions.
+type Hop struct {
+	Protocol Protocol
+	Addr     netip.AddrPort // zero if Socket is set
+	Socket   string         // path of a Unix socket, or ""
+	Host     string         // host name for logs, TLS and the greeting check; "" if only the address is known
+}
+
+// String names the hop: "mx.example.org[192.0.2.1]:25" or the socket's path.
+func (h Hop) String() string {
+	if h.Socket != "" {
+		return h.Socket
+	}
+	return h.Host + "[" + h.Addr.Addr().String() + "]:" + itoa(h.Addr.Port())
+}
+
+// RouteQ asks SMAR where a recipient goes.
+type RouteQ struct {
+	TA     smtp.ID
+	Sender smtp.Path
+	Rcpt   smtp.Path
+}
+
+// RouteA answers RouteQ with exactly one of Reply, Expand and Hops.
+type RouteA struct {
+	// Reply: a temporary or permanent failure to find a route.
+	Reply smtp.Reply
+	// Expand: an alias stands for these recipients; Owner replaces the sender if set.
+	Expand []smtp.Path
+	Owner  smtp.Path
+	// Hops in the order in which they are to be tried. Never empty on success.
+	Hops []Hop
+	// Dest names the destination for scheduling, logs and mailq: recipients with the
+	// same Dest go the same way ("mx:example.org", "lmtp:lmtpsock").
+	Dest string
+	// Expires is when the route must be asked for again (README 7.2).
+	Expires time.Time
+	Trace   Trace
+}
+
+// DeliverQ asks SMTPC to deliver one transaction over one hop.
+type DeliverQ struct {
+	Hop   Hop
+	TA    smtp.ID // ss_ta
+	Mail  Mail
+	Rcpts []Rcpt // at least one
+	Body  Body
+}
+
+// DeliverStage is how far the dialogue got.
+type DeliverStage uint8
+
+// The stages of a delivery in their order.
+const (
+	DeliverConnect DeliverStage = iota
+	DeliverGreeting
+	DeliverEhlo
+	DeliverTLS
+	DeliverMail
+	DeliverRcpt
+	DeliverData
+	DeliverDot
+	DeliverDone
+)
+
+// String is the stage's name, as in where=final_dot (README 10.4).
+func (s DeliverStage) String() string {
+	return [...]string{"connect", "greeting", "ehlo", "starttls", "mail", "rcpt", "data", "final_dot", "done"}[s]
+}
+
+// DeliverA answers DeliverQ.
+type DeliverA struct {
+	// Rcpts has one reply for each recipient of the question, in its order, also
+	// when the connection failed: 2xx delivered, 4xx try again, 5xx failed.
+	// Failures of our own (timeout, refused connection) are 4xx replies with the
+	// enhanced codes of RFC 3463 (4.4.1 no answer, 4.4.2 bad connection).
+	Rcpts []smtp.Reply
+	// Stage is the last stage that was reached; DeliverDone after the reply to the dot.
+	Stage DeliverStage
+	// HostFailed: the hop as a whole did not serve (no connection, bad greeting,
+	// lost connection, timeout); another hop of the route may.
+	HostFailed bool
+	// Unknown: the connection was lost after the final dot was sent and before its
+	// reply came; the message may have been delivered.
+	Unknown bool
+	// Session and Transaction are da_se and da_ta of README 10.3.
+	Session, Transaction string
+	// Reused: the connection had been open already.
+	Reused bool
+	// Elapsed is the time that the attempt took.
+	Elapsed time.Duration
+}
+
+// QueueState is where a recipient stands.
+type QueueState string
+
+// The states of a recipient in the queue.
+const (
+	StateActive   QueueState = "active"   // in AQ: waits for a route or a connection
+	StateInFlight QueueState = "inflight" // in AQ: a delivery attempt runs
+	StateDeferred QueueState = "deferred" // in DEFEDB until NextTry
+)
+
+// ListQ asks QMGR for the queue's entries, one per recipient, in order of
+// transaction and recipient index.
+type ListQ struct {
+	// After: go on behind this recipient id; "" from the start.
+	After string
+	// Max entries in the answer; the queue has a bound of its own.
+	Max int
+}
+
+// ListA answers ListQ. More says that entries follow behind the last one.
+type ListA struct {
+	Entries []ListEntry
+	More    bool
+}
+
+// ListEntry is one recipient in the queue.
+type ListEntry struct {
+	TA       smtp.ID
+	Index    int // of the recipient in its transaction
+	State    QueueState
+	Arrival  time.Time
+	Size     int64
+	Sender   smtp.Path
+	Rcpt     smtp.Path
+	Dest     string // destination of the last route, or ""
+	NextTry  time.Time
+	Attempts int
+	Reason   string // why it waits: the last reply, a full window, a route in progress
+}
+
+// StatusQ asks for a snapshot of a module.
+type StatusQ struct{}
+
+// StatusA is a snapshot of a module: named values for meta1 ctl status, in the
+// order in which they are to be shown.
+type StatusA struct {
+	Module string
+	Values []StatusValue
+}
+
+// StatusValue is one line of a snapshot.
+type StatusValue struct {
+	Name  string
+	Value string
+}
