@@ -1,0 +1,219 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "meta1"
+
+// layers lists every package of the module, the lowest layer last. Imports point
+// down only. "x/*" stands for the packages directly below x that are not named.
+var layers = []struct {
+	level    int
+	packages string
+	// among says that packages of this layer may import one another (the compiler
+	// refuses cycles).
+	among bool
+}{
+	{6, "main e2e scripts/*", false},
+	{5, "mta mta/cli mta/control", true},
+	{4, "queue resolver server client", false},
+	{3, "queue/* resolver/* server/* client/* mta/lda mta/submit mta/logfmt", false},
+	{2, "mta/msg", false},
+	{1, "mta/smtp mta/supervise confparse maps queue/vfs", false},
+}
+
+// goPackage is what go list -json tells of a package.
+type goPackage struct {
+	ImportPath   string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+}
+
+func TestLayers(t *testing.T) {
+	for _, goos := range []string{"linux", "freebsd", "openbsd", "darwin"} {
+		t.Run(goos, func(t *testing.T) {
+			t.Parallel()
+			packages := goList(t, goos)
+			if len(packages) < 10 {
+				t.Fatalf("go list names %d packages: something is wrong with the test", len(packages))
+			}
+			for _, e := range wrongArrows(packages) {
+				t.Error(e)
+			}
+		})
+	}
+}
+
+// TestLayersChecker gives the checker arrows that it must refuse, and some that it
+// must not.
+func TestLayersChecker(t *testing.T) {
+	cases := []struct {
+		from, to string
+		ok       bool
+	}{
+		{"main", "mta/cli", true},
+		{"e2e", "mta/smtp", true},
+		{"mta/cli", "mta", true},
+		{"mta", "mta/control", true},
+		{"mta", "queue", true},
+		{"mta", "queue/cdb", true},
+		{"queue", "queue/cdb", true},
+		{"queue", "queue/vfs", true},
+		{"queue/cdb", "queue/vfs", true},
+		{"resolver/dns", "mta/msg", true},
+		{"mta/lda", "mta/smtp", true},
+		{"mta/msg", "mta/smtp", true},
+
+		{"mta/smtp", "mta/msg", false},
+		{"mta/smtp", "maps", false},
+		{"mta/msg", "queue", false},
+		{"queue", "server", false},
+		{"server", "queue", false},
+		{"client", "resolver", false},
+		{"queue", "mta", false},
+		{"server", "queue/cdb", false},
+		{"mta/lda", "queue/cdb", false},
+		{"queue/cdb", "queue", false},
+		{"queue/cdb", "queue/ibdb", false},
+		{"queue/vfs", "queue/cdb", false},
+		{"mta/cli", "main", false},
+		{"mta", "e2e", false},
+		{"queue", "queue/cdb/inner", false},
+		{"unheard", "mta/smtp", false},
+		{"mta/unheard", "mta/smtp", false},
+	}
+	for _, kind := range []string{"code", "test", "external test"} {
+		for _, c := range cases {
+			p := goPackage{ImportPath: fullPath(c.from)}
+			to := []string{"fmt", fullPath(c.to), "github.com/miekg/dns"}
+			switch kind {
+			case "code":
+				p.Imports = to
+			case "test":
+				p.TestImports = to
+			default:
+				p.XTestImports = append(to, p.ImportPath)
+			}
+			wrong := wrongArrows([]goPackage{p})
+			if ok := len(wrong) == 0; ok != c.ok {
+				t.Errorf("%s of %s imports %s: allowed is %v, want %v (%v)", kind, c.from, c.to, ok, c.ok, wrong)
+			}
+		}
+	}
+}
+
+// wrongArrows returns an error for each import that does not point down.
+func wrongArrows(packages []goPackage) []error {
+	var wrong []error
+	for _, p := range packages {
+		from := shortPath(p.ImportPath)
+		for _, path := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			if (path == module || strings.HasPrefix(path, module+"/")) && path != p.ImportPath {
+				if err := arrow(from, shortPath(path)); err != nil {
+					wrong = append(wrong, err)
+				}
+			}
+		}
+		if level, _ := layerOf(from); level == 0 {
+			wrong = append(wrong, fmt.Errorf("%s is in no layer: add it to the list above and to ARCHITECTURE.md", from))
+		}
+	}
+	return wrong
+}
+
+// arrow judges one import.
+func arrow(from, to string) error {
+	fromLevel, among := layerOf(from)
+	toLevel, _ := layerOf(to)
+	switch {
+	case fromLevel == 0 || toLevel == 0:
+		return fmt.Errorf("%s imports %s: no layer", from, to)
+	case toLevel > fromLevel:
+		return fmt.Errorf("%s (layer %d) imports %s (layer %d): imports point down only", from, fromLevel, to, toLevel)
+	case toLevel == fromLevel && !among:
+		return fmt.Errorf("%s imports %s: packages of layer %d never import one another", from, to, fromLevel)
+	case toLevel == 3 && fromLevel <= 4 && owner(from) != owner(to):
+		return fmt.Errorf("%s imports %s, which belongs to %s", from, to, owner(to))
+	}
+	return nil
+}
+
+// layerOf returns the layer of a package, 0 for none. A pattern counts only when
+// no layer names the package itself.
+func layerOf(path string) (level int, among bool) {
+	for _, l := range layers {
+		if slices.Contains(strings.Fields(l.packages), path) {
+			return l.level, l.among
+		}
+	}
+	parent, _, ok := cutLast(path)
+	for _, l := range layers {
+		if ok && slices.Contains(strings.Fields(l.packages), parent+"/*") {
+			return l.level, l.among
+		}
+	}
+	return 0, false
+}
+
+// owner is the top-level package that a package belongs to.
+func owner(path string) string {
+	top, _, _ := strings.Cut(path, "/")
+	return top
+}
+
+func cutLast(path string) (parent, name string, ok bool) {
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 {
+		return "", path, false
+	}
+	return path[:i], path[i+1:], true
+}
+
+func shortPath(path string) string {
+	if path == module {
+		return "main"
+	}
+	return strings.TrimPrefix(path, module+"/")
+}
+
+func fullPath(short string) string {
+	if short == "main" {
+		return module
+	}
+	return module + "/" + short
+}
+
+// goList asks the go command for all packages of the module.
+func goList(t *testing.T, goos string) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Imports,TestImports,XTestImports", "./...")
+	cmd.Dir = ".."
+	cmd.Env = append(os.Environ(), "GOOS="+goos, "GOARCH=amd64", "CGO_ENABLED=0")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var packages []goPackage
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		err := d.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return packages
+		}
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		packages = append(packages, p)
+	}
+}
