@@ -107,7 +107,7 @@ func (r Reply) AppendWire(b []byte) []byte {
 			b = append(b, ' ')
 		}
 		if !r.Enhanced.IsZero() {
-			b = append(append(b, r.Enhanced.String()...), ' ')
+			b = append(r.Enhanced.Append(b), ' ')
 		}
 		b = append(appendSafe(b, line), '\r', '\n')
 	}
