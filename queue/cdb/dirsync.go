@@ -1,0 +1,45 @@
+package cdb
+
+import (
+	"sync"
+
+	"meta1/queue/vfs"
+)
+
+// dirSync syncs one directory for many callers: those that come while a sync
+// runs share the next one, because the running one may have begun before their
+// name was in the directory.
+type dirSync struct {
+	fs  vfs.FS
+	dir string
+
+	mu   sync.Mutex  // guards next
+	next *generation // the sync that has not begun yet; nil: none asked for
+
+	run sync.Mutex // held while a sync runs
+}
+
+// generation is one sync, shared by all who asked before it began.
+type generation struct {
+	once sync.Once
+	err  error
+}
+
+// sync returns when a sync that began after the call has ended.
+func (d *dirSync) sync() error {
+	d.mu.Lock()
+	if d.next == nil {
+		d.next = new(generation)
+	}
+	g := d.next
+	d.mu.Unlock()
+	d.run.Lock()
+	defer d.run.Unlock()
+	g.once.Do(func() {
+		d.mu.Lock()
+		d.next = nil
+		d.mu.Unlock()
+		g.err = d.fs.SyncDir(d.dir)
+	})
+	return g.err
+}
