@@ -1,5 +1,7 @@
 package confparse
 
+import "strings"
+
 // Type is the type of an option's value, with the words of the option list
 // (meta1 config options, column type). Into says which Go type it is stored as.
 type Type string
@@ -7,20 +9,20 @@ type Type string
 // The types. Sizes are stored in bytes and times as time.Duration, whatever the
 // unit of a bare number is.
 const (
-	Int     Type = "int"    // *int, *int64, *uint8; with a size unit *int64 in bytes
-	Size    Type = "size"   // *int64, in bytes
-	Time    Type = "time"   // *time.Duration
-	Bool    Type = "bool"   // *bool
-	String  Type = "string" // *string
-	Enum    Type = "enum"   // *string; one of Words, stored as written there
-	List    Type = "list"   // *[]string
-	Flags   Type = "flags"  // *[]string: words of Words, each may be negated (README 8.1.1)
-	IP      Type = "ip"     // *netip.Addr
-	IPList  Type = "list of ip"
+	Int     Type = "int"                // any integer; with a size unit *int64 in bytes
+	Size    Type = "size"               // *int64, in bytes
+	Time    Type = "time"               // *time.Duration
+	Bool    Type = "bool"               // *bool
+	String  Type = "string"             // *string
+	Enum    Type = "enum"               // *string; one of Words, stored as written there
+	List    Type = "list"               // *[]string
+	Flags   Type = "flags"              // *[]string: words of Words; a negated one (README 8.1.1) as "no_" and the word, see HasFlag
+	IP      Type = "ip"                 // *netip.Addr
+	IPList  Type = "list of ip"         // *[]netip.Addr
 	File    Type = "file"               // *string: relative to the configuration file's folder (README 3.6, case 1)
 	Dir     Type = "dir"                // *string: relative to the main queue directory (README 3.6, case 2)
 	Path    Type = "path"               // *string: a socket or program; relative to the main queue directory
-	Address Type = "address"            // *string: an RFC 5321 address, angle brackets optional
+	Address Type = "address"            // *string: an RFC 5321 address, angle brackets optional; stored without
 	MapName Type = "map name"           // *string: the name of a declared map
 	Expr    Type = "boolean expression" // *string: the raw text behind == (README 8.5.1)
 )
@@ -74,14 +76,18 @@ type Option struct {
 	// Sub is the table of a KindSection that stands at most once. It is read also
 	// when the section is absent, for its defaults. Present, if not nil, is set when
 	// the section is there.
+	// An absent section's Required, Check and Done are not looked at.
 	Sub     *Table
 	Present *bool
 	// New makes the table of one more instance of a repeatable section. name is ""
 	// for a section without a name. Named says that a name is required. It is also
 	// called with a throw-away name to list the section's options, so the new
-	// element must be added to the configuration in Table.Done.
-	New   func(name string) *Table
-	Named bool
+	// element must be added to the configuration in Table.Done. Words, if any, are
+	// the names that are allowed. Two instances of one name are a mistake, unless
+	// Words or Repeat say that the name is none of its own (check mail, README 8.5.1).
+	New    func(name string) *Table
+	Named  bool
+	Repeat bool
 }
 
 // Table is the option table of one section.
@@ -93,4 +99,80 @@ type Table struct {
 	// Done is called when an instance of a repeatable section was read and
 	// checked; it adds the instance to the configuration. Nil for none.
 	Done func()
+	// Any makes the table of a section whose keyword no row declares, or nil if it is
+	// not to be. With it every unknown keyword is a service section (README 3.3, 3.7);
+	// name is "" for a section without a name. It is called with throw-away names to
+	// list the options. Host rows have an effect there.
+	Any func(keyword, name string) *Table
+}
+
+// Merge makes one table of several: the rows of all in order, and their Check and
+// Done one after the other. Of two rows with one name the first counts. A nil
+// table is passed over.
+func Merge(tables ...*Table) *Table {
+	m := &Table{}
+	var checks []func(*Report)
+	var dones []func()
+	for _, t := range tables {
+		if t == nil {
+			continue
+		}
+		for _, o := range t.Options {
+			if m.find(o.kind(), o.Name) == nil {
+				m.Options = append(m.Options, o)
+			}
+		}
+		if t.Check != nil {
+			checks = append(checks, t.Check)
+		}
+		if t.Done != nil {
+			dones = append(dones, t.Done)
+		}
+		if m.Any == nil {
+			m.Any = t.Any
+		}
+	}
+	if len(checks) > 0 {
+		m.Check = func(r *Report) {
+			for _, check := range checks {
+				check(r)
+			}
+		}
+	}
+	if len(dones) > 0 {
+		m.Done = func() {
+			for _, done := range dones {
+				done()
+			}
+		}
+	}
+	return m
+}
+
+func (o *Option) kind() Kind {
+	if o.Kind == "" {
+		return KindOption
+	}
+	return o.Kind
+}
+
+// find gives the row of that kind and name, in any case, or nil.
+func (t *Table) find(k Kind, name string) *Option {
+	for i := range t.Options {
+		if o := &t.Options[i]; o.kind() == k && strings.EqualFold(o.Name, name) {
+			return o
+		}
+	}
+	return nil
+}
+
+// names lists the rows of a kind.
+func (t *Table) names(k Kind) []string {
+	var names []string
+	for i := range t.Options {
+		if t.Options[i].kind() == k {
+			names = append(names, t.Options[i].Name)
+		}
+	}
+	return names
 }

@@ -1,0 +1,452 @@
+package confparse
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// binder fills the fields of a tree of tables from a tree of entries.
+type binder struct {
+	diags *diags
+	res   *Result
+	root  *Table
+	rows  []Row // of root, made for the first misplaced name
+}
+
+func (b *binder) bindRoot(body []*entry, at span) *Section {
+	root := &Section{Table: b.root, Present: true, at: at}
+	b.bind(root, body)
+	return root
+}
+
+// bind reads the entries of a section, applies its defaults and checks it.
+func (b *binder) bind(s *Section, body []*entry) {
+	r := &reading{binder: b, sec: s, set: map[*Option]*Setting{}, subs: map[*Option][]*Section{}}
+	for _, e := range body {
+		if b.diags.full() {
+			return
+		}
+		r.entry(e)
+	}
+	r.arrange()
+	if !s.Present {
+		return
+	}
+	if s.Table.Check != nil {
+		s.Table.Check(&Report{sec: s, diags: b.diags, dir: b.res.dir})
+	}
+	if s.Table.Done != nil {
+		s.Table.Done()
+	}
+}
+
+// reading is one section while it is read.
+type reading struct {
+	*binder
+	sec    *Section
+	set    map[*Option]*Setting
+	subs   map[*Option][]*Section
+	others []*Section // services
+	flags  *entry     // the section's flags option
+}
+
+func (r *reading) errorf(at span, expected, suggestion, format string, args ...any) {
+	r.sec.errs++
+	r.diags.errorf(at, expected, suggestion, format, args...)
+}
+
+func (r *reading) entry(e *entry) {
+	if e.form == formSection {
+		r.section(e)
+		return
+	}
+	if o := r.sec.Table.find(KindOption, e.name); o != nil {
+		r.option(o, e)
+		return
+	}
+	if strings.EqualFold(e.name, "flags") && len(r.sec.Table.names(KindFlag)) > 0 {
+		r.flagList(e)
+		return
+	}
+	r.unknown(e, KindOption)
+}
+
+// option reads one option.
+func (r *reading) option(o *Option, e *entry) {
+	if old := r.set[o]; old != nil {
+		r.errorf(e.at, "", "it is first set at "+old.Origin().String(), "%s is set twice", o.Name)
+		return
+	}
+	s := &Setting{Option: o, IsSet: true, at: e.at}
+	r.set[o] = s
+	if len(e.values) > 0 {
+		s.at = e.values[0].at
+	}
+	v, wrong := o.convert(e.form, e.values, r.res.dir)
+	if wrong == nil {
+		s.Value = v
+		wrong = o.store(v)
+	}
+	if wrong != nil {
+		s.failed = true
+		at := wrong.at
+		if at.src == nil {
+			at = s.at
+		}
+		r.errorf(at, wrong.expected, wrong.suggestion, "%s: %s", o.Name, wrong.msg)
+		return
+	}
+	r.hostOption(o, e.at)
+}
+
+// hostOption warns of an option that has no effect where it stands.
+func (r *reading) hostOption(o *Option, at span) {
+	for s := r.sec; s != nil; s = s.parent {
+		if s.Service || s.row != nil && s.row.Effect == Host {
+			return
+		}
+	}
+	if o.Effect == Host {
+		r.res.NoEffect = append(r.res.NoEffect, joinPath(r.sec.Path(), o.Name))
+		r.diags.report(newDiagnostic(SeverityWarning, at, o.Name+" has no effect in one process"))
+	}
+}
+
+// flagList reads flags = { ... } into the section's flag rows.
+func (r *reading) flagList(e *entry) {
+	if r.flags != nil {
+		r.errorf(e.at, "", "they are first set at "+r.flags.at.pos().String(), "flags are set twice")
+		return
+	}
+	r.flags = e
+	values := e.values
+	switch e.form {
+	case formOption:
+		values = splitValue(values[0])
+	case formExpr:
+		r.errorf(e.at, `"="`, "", `flags does not take "=="`)
+		return
+	}
+	for _, v := range values {
+		r.flag(v)
+	}
+}
+
+func (r *reading) flag(v value) {
+	names := r.sec.Table.names(KindFlag)
+	name, on, ok := findFlag(v.text, names)
+	if !ok {
+		r.errorf(v.at, "flags of "+strings.Join(names, ", ")+"; no_ before a flag clears it",
+			didYouMean(v.text, names), "%s is not a flag of %s", shown(v.text), r.where())
+		return
+	}
+	o := r.sec.Table.find(KindFlag, name)
+	if old := r.set[o]; old != nil && old.Value != on {
+		r.errorf(v.at, "", "see "+old.Origin().String(), "flag %s is both set and cleared", name)
+		return
+	}
+	r.set[o] = &Setting{Option: o, IsSet: true, at: v.at, Value: on}
+	if wrong := o.store(on); wrong != nil {
+		r.errorf(v.at, "", "", "%s: %s", name, wrong.msg)
+	}
+	r.hostOption(o, v.at)
+}
+
+// where names the section for a message.
+func (r *reading) where() string {
+	switch {
+	case r.sec.parent == nil:
+		return "the global section"
+	case r.sec.Service:
+		return "service section " + r.sec.Title()
+	}
+	return "section " + r.sec.Title()
+}
+
+// section reads one section.
+func (r *reading) section(e *entry) {
+	o := r.sec.Table.find(KindSection, e.name)
+	if o == nil {
+		r.service(e)
+		return
+	}
+	name := ""
+	if e.label != nil {
+		name = e.label.text
+	}
+	if !r.nameFits(o, e, name) {
+		return
+	}
+	r.hostOption(o, e.at)
+	s := &Section{Keyword: o.Name, Name: name, Table: o.Sub}
+	if o.New != nil {
+		s.Table = o.New(name)
+	}
+	if o.Present != nil {
+		*o.Present = true
+	}
+	s.row = o
+	r.enter(s, e)
+	r.subs[o] = append(r.subs[o], s)
+}
+
+// enter binds a section below the one that is read.
+func (r *reading) enter(s *Section, e *entry) {
+	s.parent, s.Present, s.at = r.sec, true, e.at
+	if s.Table == nil {
+		s.Table = &Table{}
+	}
+	r.bind(s, e.body)
+	r.sec.errs += s.errs
+}
+
+// nameFits checks a section's name and that it may stand once more.
+func (r *reading) nameFits(o *Option, e *entry, name string) bool {
+	at := e.at
+	if e.label != nil {
+		at = e.label.at
+	}
+	switch {
+	case o.New == nil && e.label != nil:
+		r.errorf(at, `"{"`, "", "section %s takes no name", o.Name)
+		return false
+	case o.New != nil && o.Named && name == "":
+		r.errorf(at, "a name: "+o.Name+" name { ... }", "", "section %s needs a name", o.Name)
+		return false
+	case strings.ContainsFunc(name, isControl):
+		r.errorf(at, "", "", "control character in the name of a section")
+		return false
+	}
+	if name != "" && len(o.Words) > 0 {
+		if _, ok := findWord(name, o.Words); !ok {
+			r.errorf(at, "one of "+strings.Join(o.Words, ", "), didYouMean(name, o.Words),
+				"%s is no name of a section %s", shown(name), o.Name)
+			return false
+		}
+		return true
+	}
+	for _, old := range r.subs[o] {
+		if o.New == nil || old.Name == name && name != "" && !o.Repeat {
+			r.errorf(at, "", "the first one is at "+old.Pos().String(), "section %s stands twice", old.Title())
+			return false
+		}
+	}
+	return true
+}
+
+// service reads a section that no row declares.
+func (r *reading) service(e *entry) {
+	t := r.sec.Table
+	if t.Any == nil || t.find(KindOption, e.name) != nil {
+		r.unknown(e, KindSection)
+		return
+	}
+	s := &Section{Keyword: e.name, Service: true}
+	if e.label != nil {
+		s.Name = e.label.text
+	}
+	for _, old := range r.others {
+		if strings.EqualFold(old.Keyword, s.Keyword) && old.Name == s.Name {
+			r.errorf(e.at, "", "the first one is at "+old.Pos().String(), "section %s stands twice", s.Title())
+			return
+		}
+	}
+	if s.Table = t.Any(s.Keyword, s.Name); s.Table == nil {
+		r.unknown(e, KindSection)
+		return
+	}
+	r.enter(s, e)
+	r.others = append(r.others, s)
+}
+
+// unknown reports a name that the section does not have.
+func (r *reading) unknown(e *entry, k Kind) {
+	t := r.sec.Table
+	expected, suggestion := "", didYouMean(e.name, t.names(k))
+	if r.sec.Service && r.sec.parent != nil {
+		if n := nearest(r.sec.Keyword, r.sec.parent.Table.names(KindSection)); n != "" {
+			suggestion = "did you mean section " + n + "?"
+		}
+	}
+	switch {
+	case t.find(KindSection, e.name) != nil:
+		expected, suggestion = t.find(KindSection, e.name).Name+" { ... }", "it is a section, not an option"
+	case t.find(KindOption, e.name) != nil:
+		expected, suggestion = t.find(KindOption, e.name).Name+" = value;", "it is an option, not a section"
+	case t.find(KindFlag, e.name) != nil:
+		suggestion = "it is a flag: flags = { " + t.find(KindFlag, e.name).Name + " };"
+	case suggestion == "":
+		suggestion = r.elsewhere(e.name, k)
+	}
+	r.errorf(e.at, expected, suggestion, "unknown %s %s in %s", k, shown(e.name), r.where())
+}
+
+// elsewhere says in which other section a name would be right, or "".
+func (r *reading) elsewhere(name string, k Kind) string {
+	if r.rows == nil {
+		r.rows = Rows(r.root)
+	}
+	var in []string
+	for _, row := range r.rows {
+		if row.Kind == k && strings.EqualFold(row.Name, name) && len(in) < 4 {
+			in = append(in, row.Section)
+		}
+	}
+	if len(in) == 0 {
+		return ""
+	}
+	return "it belongs in " + strings.Join(in, ", ")
+}
+
+// arrange puts what was read in the order of the table, with defaults for the rest.
+func (r *reading) arrange() {
+	s := r.sec
+	for i := range s.Table.Options {
+		o := &s.Table.Options[i]
+		if o.kind() == KindSection {
+			r.arrangeSection(o)
+			continue
+		}
+		v := r.set[o]
+		if v == nil {
+			v = r.fallback(o)
+		}
+		if v != nil {
+			s.Settings = append(s.Settings, v)
+		}
+	}
+	s.Subs = append(s.Subs, r.others...)
+}
+
+func (r *reading) arrangeSection(o *Option) {
+	list := r.subs[o]
+	if len(list) == 0 && o.Required && r.sec.Present {
+		r.missing(o)
+	}
+	if len(list) == 0 && o.Sub != nil {
+		absent := &Section{Keyword: o.Name, Table: o.Sub, row: o, parent: r.sec}
+		r.bind(absent, nil)
+		list = []*Section{absent}
+	}
+	r.sec.Subs = append(r.sec.Subs, list...)
+}
+
+// fallback gives an option its default, or reports that it must be set. nil if
+// there is no value at all.
+func (r *reading) fallback(o *Option) *Setting {
+	if o.Required && r.sec.Present {
+		r.missing(o)
+		return nil
+	}
+	if o.Default == "" {
+		return o.current()
+	}
+	v, err := o.defaultValue(r.res.dir)
+	if err == nil {
+		if wrong := o.store(v); wrong != nil {
+			err = wrong
+		}
+	}
+	if err != nil {
+		r.errorf(span{}, "", "", "option table: default of %s: %v", joinPath(r.sec.Path(), o.Name), err)
+		return nil
+	}
+	return &Setting{Option: o, Value: v}
+}
+
+func (r *reading) missing(o *Option) {
+	r.sec.errs++
+	d := r.sec.diagnose(SeverityError, "", fmt.Sprintf("%s lacks %s", r.where(), o.Name))
+	d.Expected = o.Name + " = " + o.expects()
+	if o.kind() == KindSection {
+		d.Expected = o.Name + " { ... }"
+	}
+	r.diags.report(d)
+}
+
+// defaultValue parses Default, which is written as in the file but without the
+// semicolon.
+func (o *Option) defaultValue(dir string) (any, error) {
+	if o.kind() == KindFlag {
+		v, wrong := (&Option{Name: o.Name, Type: Bool}).boolean(o.Default)
+		if wrong != nil {
+			return nil, wrong
+		}
+		return v, nil
+	}
+	return o.parse(o.Default, dir)
+}
+
+// parse reads one value from text in the syntax of the configuration file.
+func (o *Option) parse(text, dir string) (any, error) {
+	var d diags
+	nodes, broken, op := maxNodes, false, " = "
+	if o.Type == Expr {
+		op = " == "
+	}
+	body, _ := parse(&source{name: "value", text: "v" + op + text + ";"}, &d, &nodes, &broken)
+	if len(d.errs) > 0 {
+		return nil, fmt.Errorf("%s", d.errs[0].Message)
+	}
+	if len(body) != 1 {
+		return nil, fmt.Errorf("%s is not one value", shown(text))
+	}
+	v, wrong := o.convert(body[0].form, body[0].values, dir)
+	if wrong != nil {
+		return nil, wrong
+	}
+	return v, nil
+}
+
+// current reads the field of an option that is neither set nor has a default; nil
+// if there is nothing to tell.
+func (o *Option) current() *Setting {
+	if o.Into == nil {
+		return nil
+	}
+	e := reflect.ValueOf(o.Into).Elem()
+	if e.IsZero() {
+		return nil
+	}
+	switch {
+	case o.Type == Time && e.CanInt():
+		return &Setting{Option: o, Value: time.Duration(e.Int())}
+	case e.CanInt():
+		return &Setting{Option: o, Value: e.Int()}
+	case e.CanUint():
+		return &Setting{Option: o, Value: int64(e.Uint())}
+	case e.Kind() == reflect.String:
+		return &Setting{Option: o, Value: e.String()}
+	case e.Kind() == reflect.Bool:
+		return &Setting{Option: o, Value: e.Bool()}
+	}
+	return &Setting{Option: o, Value: e.Interface()}
+}
+
+// store puts v into the field; a named type of the same kind will do, too.
+func (o *Option) store(v any) *badValue {
+	if o.Into == nil {
+		return nil
+	}
+	p := reflect.ValueOf(o.Into)
+	if p.Kind() != reflect.Pointer || p.IsNil() {
+		return bad("", "option table: Into is %T, not a pointer to a field", o.Into)
+	}
+	e, in := p.Elem(), reflect.ValueOf(v)
+	n, isNumber := count(v)
+	switch {
+	case isNumber && e.CanInt() && !e.OverflowInt(n):
+		e.SetInt(n)
+	case isNumber && e.CanUint() && n >= 0 && !e.OverflowUint(uint64(n)):
+		e.SetUint(uint64(n))
+	case isNumber && (e.CanInt() || e.CanUint()):
+		return bad(o.expects(), "%s is out of range", o.format(v))
+	case !isNumber && e.Kind() == in.Kind() && in.CanConvert(e.Type()):
+		e.Set(in.Convert(e.Type()))
+	default:
+		return bad("", "option table: Into is %T, which does not fit type %s", o.Into, o.Type)
+	}
+	return nil
+}

@@ -1,0 +1,282 @@
+package confparse
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxDiagnostics bounds the list of mistakes of one Load; who has that many has
+// given a file that is no configuration at all.
+const maxDiagnostics = 500
+
+// maxLineShown bounds the part of a line, in characters, that a diagnostic shows.
+const maxLineShown = 160
+
+// Pos is a place in a configuration file. The zero Pos stands for "default": no
+// file gave the value.
+type Pos struct {
+	File string `json:"file,omitempty"` // as the user named it
+	Line int    `json:"line,omitempty"` // from 1
+	Col  int    `json:"col,omitempty"`  // from 1, in characters
+}
+
+// IsSet says whether p is a place in a file.
+func (p Pos) IsSet() bool { return p.Line > 0 }
+
+// String gives file:line:col, or "default" for the zero Pos.
+func (p Pos) String() string {
+	if !p.IsSet() {
+		return "default"
+	}
+	return fmt.Sprintf("%s:%d:%d", clean(p.File), p.Line, p.Col)
+}
+
+// Severity tells a mistake from a remark.
+type Severity string
+
+// The severities.
+const (
+	SeverityError   Severity = "error"
+	SeverityWarning Severity = "warning"
+)
+
+// Diagnostic is one mistake in a configuration, or one remark on it. File, Line
+// and Col are empty for what has no place in a file.
+type Diagnostic struct {
+	Pos
+	Severity Severity `json:"severity"`
+	// Message says what is wrong, in lower case.
+	Message string `json:"message"`
+	// Expected says what could stand there; "" if Message says it.
+	Expected string `json:"expected,omitempty"`
+	// Suggestion is what was perhaps meant; "" for none.
+	Suggestion string `json:"suggestion,omitempty"`
+	// Text is the line, shortened around the place if it is long, without control
+	// characters.
+	Text string `json:"text,omitempty"`
+
+	caret, width int // where in Text the offending part is, in characters
+}
+
+// String prints d as compilers do: place and message, the line, a caret below the
+// offending text, what was expected, what was perhaps meant.
+func (d Diagnostic) String() string {
+	var b strings.Builder
+	switch {
+	case d.IsSet():
+		b.WriteString(d.Pos.String() + ": ")
+	case d.File != "":
+		b.WriteString(clean(d.File) + ": ")
+	}
+	fmt.Fprintf(&b, "%s: %s", d.Severity, d.Message)
+	if d.Text != "" {
+		fmt.Fprintf(&b, "\n    %s\n    %s^%s", d.Text,
+			strings.Repeat(" ", d.caret), strings.Repeat("~", max(d.width-1, 0)))
+	}
+	if d.Expected != "" {
+		b.WriteString("\n    expected " + d.Expected)
+	}
+	if d.Suggestion != "" {
+		b.WriteString("\n    " + d.Suggestion)
+	}
+	return b.String()
+}
+
+// Errors is the error of [Load]: every mistake of the configuration, by file and
+// line. It is never empty when returned as an error.
+type Errors []Diagnostic
+
+// Error prints all diagnostics, one below the other, and their number if there is
+// more than one.
+func (e Errors) Error() string {
+	lines := make([]string, 0, len(e)+1)
+	for _, d := range e {
+		lines = append(lines, d.String())
+	}
+	if len(e) > 1 {
+		lines = append(lines, fmt.Sprintf("%d errors", len(e)))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// source is the text of one file.
+type source struct {
+	name  string // as shown
+	path  string // as opened
+	order int    // in which it was read
+	text  string
+	lines []int32 // offset of each line's start; made when first asked for
+	last  struct{ start, off, col int32 }
+}
+
+// span is a piece of a source, in bytes. The zero span is no place.
+type span struct {
+	src      *source
+	off, end int32
+}
+
+func (s *source) lineStart(off int32) (line int, start int32) {
+	if s.lines == nil {
+		s.lines = append(s.lines, 0)
+		for i := 0; i < len(s.text); i++ {
+			if s.text[i] == '\n' {
+				s.lines = append(s.lines, int32(i+1))
+			}
+		}
+	}
+	i := sort.Search(len(s.lines), func(i int) bool { return s.lines[i] > off })
+	return i, s.lines[i-1]
+}
+
+func (s span) pos() Pos {
+	if s.src == nil {
+		return Pos{}
+	}
+	line, start := s.src.lineStart(s.off)
+	return Pos{File: s.src.name, Line: line, Col: s.src.column(start, s.off)}
+}
+
+// column counts characters from the last place asked for, if it can, so that a
+// very long line costs linear time only.
+func (s *source) column(start, off int32) int {
+	l := &s.last
+	if l.col == 0 || l.start != start || off < l.off {
+		l.start, l.off, l.col = start, start, 1
+	}
+	l.col += int32(utf8.RuneCountInString(s.text[l.off:off]))
+	l.off = off
+	return int(l.col)
+}
+
+// excerpt gives the line of s, shortened to what a terminal shows, and where in it
+// s begins and how wide it is there.
+func (s span) excerpt() (text string, caret, width int) {
+	if s.src == nil {
+		return "", 0, 0
+	}
+	_, start := s.src.lineStart(s.off)
+	line, _, _ := strings.Cut(clip(s.src.text[start:], int(s.off-start)+4*maxLineShown), "\n")
+	line = strings.TrimRight(line, "\r")
+	at := min(int(s.off-start), len(line))
+	end := min(int(s.end-start), len(line))
+	before := []rune(clean(clipLeft(line[:at], 4*maxLineShown)))
+	rest := []rune(clean(line[at:]))
+	if len(before) > maxLineShown/2 {
+		before = before[len(before)-maxLineShown/2:]
+	}
+	if room := maxLineShown - len(before); len(rest) > room {
+		rest = rest[:room]
+	}
+	width = min(utf8.RuneCountInString(line[at:max(at, end)]), len(rest))
+	text = string(before) + string(rest)
+	indent := len(text) - len(strings.TrimLeft(text, " "))
+	indent = min(indent, len(before))
+	return strings.TrimRight(text[indent:], " "), len(before) - indent, width
+}
+
+// newDiagnostic makes a diagnostic about the text at s.
+func newDiagnostic(sev Severity, at span, message string) Diagnostic {
+	d := Diagnostic{Pos: at.pos(), Severity: sev, Message: message}
+	d.Text, d.caret, d.width = at.excerpt()
+	return d
+}
+
+// diags collects what is found during one Load.
+type diags struct {
+	errs     Errors
+	warnings []Diagnostic
+	tooMany  bool
+}
+
+// report adds a diagnostic; beyond maxDiagnostics it only notes that there are more.
+func (l *diags) report(d Diagnostic) {
+	if len(l.errs)+len(l.warnings) >= maxDiagnostics {
+		l.tooMany = true
+		return
+	}
+	if d.Severity == SeverityWarning {
+		l.warnings = append(l.warnings, d)
+		return
+	}
+	l.errs = append(l.errs, d)
+}
+
+// full says that reporting more is of no use.
+func (l *diags) full() bool { return l.tooMany }
+
+// errorf adds an error about the text at s; expected and suggestion may be empty.
+func (l *diags) errorf(at span, expected, suggestion, format string, args ...any) {
+	if len(l.errs) >= maxDiagnostics {
+		l.tooMany = true
+		return
+	}
+	d := newDiagnostic(SeverityError, at, fmt.Sprintf(format, args...))
+	d.Expected, d.Suggestion = expected, suggestion
+	l.report(d)
+}
+
+// err gives the errors by place, or nil.
+func (l *diags) err(order map[string]int) error {
+	if len(l.errs) == 0 {
+		return nil
+	}
+	sortDiagnostics(l.errs, order)
+	if l.tooMany {
+		l.errs = append(l.errs, Diagnostic{Severity: SeverityError, Message: "too many errors"})
+	}
+	return l.errs
+}
+
+func sortDiagnostics(list []Diagnostic, order map[string]int) {
+	sort.SliceStable(list, func(i, j int) bool {
+		a, b := list[i].Pos, list[j].Pos
+		if a.File != b.File {
+			return order[a.File] < order[b.File]
+		}
+		if a.Line != b.Line {
+			return a.Line < b.Line
+		}
+		return a.Col < b.Col
+	})
+}
+
+// clean replaces every character that could disturb a terminal or a log by a blank
+// or a question mark, one for one, so that columns stay.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t' || r == '\n' || r == '\r':
+			return ' '
+		case r < ' ' || r == 0x7f || r == utf8.RuneError || (r >= 0x80 && r < 0xa0),
+			r == 0x2028 || r == 0x2029, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// clip cuts s to at most n bytes.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[:n]
+}
+
+// clipLeft keeps at most the last n bytes of s.
+func clipLeft(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[len(s)-n:]
+}
+
+// shown makes a user's word fit for a message: clean, quoted, not too long.
+func shown(s string) string {
+	if len(s) > 60 {
+		s = clip(s, 57) + "..."
+	}
+	return fmt.Sprintf("%q", s)
+}

@@ -1,0 +1,244 @@
+package confparse
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+)
+
+const (
+	// MaxBytes bounds the text of one configuration, all included files together.
+	MaxBytes = 4 << 20
+	// maxFiles bounds the files of one configuration.
+	maxFiles = 1000
+	// maxInclude bounds how deep files include each other.
+	maxInclude = 16
+)
+
+// FS is where configuration files are read from. Names are absolute paths.
+type FS interface {
+	// Open opens a file for reading.
+	Open(name string) (io.ReadCloser, error)
+	// Glob gives the files that match a pattern of path/filepath.
+	Glob(pattern string) ([]string, error)
+}
+
+type diskFS struct{}
+
+func (diskFS) Open(name string) (io.ReadCloser, error) { return os.Open(name) }
+func (diskFS) Glob(pattern string) ([]string, error)   { return filepath.Glob(pattern) }
+
+// Files is an FS in memory: text by absolute path.
+type Files map[string]string
+
+// Open opens the text of a name.
+func (f Files) Open(name string) (io.ReadCloser, error) {
+	text, ok := f[name]
+	if !ok {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return io.NopCloser(strings.NewReader(text)), nil
+}
+
+// Glob gives the names that match.
+func (f Files) Glob(pattern string) ([]string, error) {
+	var names []string
+	for name := range f {
+		ok, err := filepath.Match(pattern, name)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			names = append(names, name)
+		}
+	}
+	sort.Strings(names)
+	return names, nil
+}
+
+// LoadOptions say how Load reads. The zero value reads from disk.
+type LoadOptions struct {
+	// FS is where files are read from; nil for the disk.
+	FS FS
+}
+
+// Load reads a configuration into the fields of root's rows. Every mistake is in
+// the error, which is an [Errors]; then nothing that was read may be used. The
+// Result is never nil: with an error it still has the warnings and the files.
+func Load(opts LoadOptions, file string, root *Table) (*Result, error) {
+	l := &loader{fs: opts.FS, nodes: maxNodes, order: map[string]int{}}
+	if l.fs == nil {
+		l.fs = diskFS{}
+	}
+	res := &Result{}
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return res, Errors{{Severity: SeverityError, Message: fmt.Sprintf("finding %s: %v", shown(file), err)}}
+	}
+	body, err := l.read(file, path, span{})
+	if err != nil {
+		l.diags.report(Diagnostic{Pos: Pos{File: file}, Severity: SeverityError,
+			Message: "reading the configuration: " + reason(err)})
+	}
+	res.dir, res.File, res.Files = filepath.Dir(path), path, l.files
+	if err == nil && !l.broken {
+		b := &binder{diags: &l.diags, res: res, root: root}
+		res.Root = b.bindRoot(body, span{src: l.main})
+	}
+	sortDiagnostics(l.diags.warnings, l.order)
+	res.Warnings = l.diags.warnings
+	return res, l.diags.err(l.order)
+}
+
+// loader reads a file and those it includes.
+type loader struct {
+	fs     FS
+	diags  diags
+	nodes  int
+	bytes  int
+	broken bool
+	main   *source
+	files  []string       // opened, in order
+	order  map[string]int // shown name -> place in files
+	stack  []string       // paths being read
+}
+
+// errTooLarge says that the configuration is larger than MaxBytes.
+var errTooLarge = fmt.Errorf("configuration is larger than %d bytes", MaxBytes)
+
+// read parses the file at path and puts included entries in their place. at is the
+// include that asked for it.
+func (l *loader) read(name, path string, at span) ([]*entry, error) {
+	if len(l.files) >= maxFiles {
+		return nil, fmt.Errorf("more than %d files", maxFiles)
+	}
+	text, err := l.text(path)
+	if err != nil {
+		return nil, err
+	}
+	src := &source{name: name, path: path, text: text}
+	if l.main == nil {
+		l.main = src
+	}
+	if _, ok := l.order[name]; !ok {
+		l.order[name] = len(l.files)
+	}
+	l.files = append(l.files, path)
+	l.stack = append(l.stack, path)
+	defer func() { l.stack = l.stack[:len(l.stack)-1] }()
+	body, _ := parse(src, &l.diags, &l.nodes, &l.broken)
+	return l.expand(src, body), nil
+}
+
+func (l *loader) text(path string) (string, error) {
+	f, err := l.fs.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	room := MaxBytes - l.bytes
+	var b strings.Builder
+	n, err := io.Copy(&b, io.LimitReader(f, int64(room)+1))
+	if err != nil {
+		return "", err
+	}
+	if n > int64(room) {
+		return "", errTooLarge
+	}
+	l.bytes += int(n)
+	return b.String(), nil
+}
+
+// expand replaces the include directives of body by what they include.
+func (l *loader) expand(src *source, body []*entry) []*entry {
+	out := body[:0:0]
+	for _, e := range body {
+		switch e.form {
+		case formInclude:
+			out = append(out, l.include(src, e.values[0])...)
+			continue
+		case formSection:
+			e.body = l.expand(src, e.body)
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// include reads the files of one directive. A name is relative to the file that
+// includes it; a pattern may match nothing, a plain name must exist.
+func (l *loader) include(src *source, v value) []*entry {
+	if v.text == "" {
+		l.diags.errorf(v.at, "the name of a file", "", "include without a name")
+		return nil
+	}
+	path := absolute(filepath.Dir(src.path), v.text)
+	paths := []string{path}
+	if strings.ContainsAny(v.text, "*?[") {
+		var err error
+		if paths, err = l.fs.Glob(path); err != nil {
+			l.diags.errorf(v.at, "", "", "pattern %s: %v", shown(v.text), err)
+			return nil
+		}
+		sort.Strings(paths)
+	}
+	var out []*entry
+	for _, p := range paths {
+		out = append(out, l.includeOne(shownName(src, v.text, p), p, v)...)
+	}
+	return out
+}
+
+func (l *loader) includeOne(name, path string, v value) []*entry {
+	for i, open := range l.stack {
+		if open == path {
+			l.diags.errorf(v.at, "", "", "include cycle: %s",
+				clean(strings.Join(append(l.stack[i:len(l.stack):len(l.stack)], path), " includes ")))
+			return nil
+		}
+	}
+	if len(l.stack) >= maxInclude {
+		l.diags.errorf(v.at, "", "", "files include each other more than %d deep", maxInclude)
+		return nil
+	}
+	body, err := l.read(name, path, v.at)
+	if err != nil {
+		l.diags.errorf(v.at, "", "", "including %s: %s", shown(name), reason(err))
+	}
+	return body
+}
+
+// absolute makes name absolute, relative to dir.
+func absolute(dir, name string) string {
+	if filepath.IsAbs(name) {
+		return filepath.Clean(name)
+	}
+	return filepath.Join(dir, name)
+}
+
+// shownName is how an included file is called in messages: by a path that starts
+// where the one of the including file starts.
+func shownName(src *source, written, path string) string {
+	if filepath.IsAbs(written) || filepath.IsAbs(src.name) {
+		return path
+	}
+	rel, err := filepath.Rel(filepath.Dir(src.path), path)
+	if err != nil {
+		return path
+	}
+	return filepath.Join(filepath.Dir(src.name), rel)
+}
+
+// reason is the text of err without the path, which the message names already.
+func reason(err error) string {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return clean(err.Error())
+}

@@ -1,0 +1,240 @@
+package confparse
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Result is what is known of a configuration besides the values themselves.
+type Result struct {
+	// File is the absolute path of the configuration file, Files those of all files
+	// that were read, in order, the first among them.
+	File  string
+	Files []string
+	// Warnings are remarks on a valid configuration.
+	Warnings []Diagnostic
+	// NoEffect are the paths of Host options that are set outside service sections;
+	// each has a warning, too.
+	NoEffect []string
+	// Root is the global section; nil if the file's structure could not be read.
+	Root *Section
+
+	dir string
+}
+
+// Section is one section as it was read: the global one, or one that a file has,
+// or the defaults of one that no file has.
+type Section struct {
+	Keyword string // "" for the global section
+	Name    string // "" for none
+	Table   *Table
+	// Present: a file has the section.
+	Present bool
+	// Service: the section's keyword is none of the tables' (README 3.7).
+	Service bool
+	// Settings are the section's options and flags that have a value, in the order of
+	// the table.
+	Settings []*Setting
+	// Subs are its sections, in the order of the table, then of the file.
+	Subs []*Section
+
+	row    *Option
+	parent *Section
+	at     span
+	errs   int // mistakes found in it, with those below it
+}
+
+// Setting is the value of one option or flag.
+type Setting struct {
+	Option *Option
+	// Value is an int64, time.Duration, bool, string, []string, netip.Addr or
+	// []netip.Addr, in the unit of storage.
+	Value any
+	// IsSet: a file gives it; otherwise it is the default.
+	IsSet bool
+
+	at     span
+	failed bool
+}
+
+// Origin says where the value comes from; the zero Pos is the default.
+func (s *Setting) Origin() Pos { return s.at.pos() }
+
+// Text gives the value in the syntax of the configuration file.
+func (s *Setting) Text() string { return s.Option.format(s.Value) }
+
+// Title is the section as it is written: keyword and name.
+func (s *Section) Title() string {
+	if s.Name == "" {
+		return s.Keyword
+	}
+	return s.Keyword + " " + quote(s.Name)
+}
+
+// Path is where the section stands: its titles from the outermost one, with
+// slashes between; "" for the global section.
+func (s *Section) Path() string {
+	if s.parent == nil {
+		return ""
+	}
+	return joinPath(s.parent.Path(), s.Title())
+}
+
+// Pos is where the section begins.
+func (s *Section) Pos() Pos { return s.at.pos() }
+
+func joinPath(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "/" + name
+}
+
+// setting finds the option or flag of that name, or nil.
+func (s *Section) setting(name string) *Setting {
+	for _, k := range [...]Kind{KindOption, KindFlag} {
+		for _, v := range s.Settings {
+			if v.Option.kind() == k && strings.EqualFold(v.Option.Name, name) {
+				return v
+			}
+		}
+	}
+	return nil
+}
+
+// sub finds a section by "keyword", "keyword name" or "keyword#n", n from 1.
+func (s *Section) sub(title string) *Section {
+	keyword, number, counted := strings.Cut(title, "#")
+	n, _ := strconv.Atoi(number)
+	for _, c := range s.Subs {
+		switch {
+		case counted && strings.EqualFold(c.Keyword, keyword):
+			if n--; n == 0 {
+				return c
+			}
+		case !counted && (strings.EqualFold(c.Title(), title) || strings.EqualFold(c.Keyword, title)):
+			return c
+		}
+	}
+	return nil
+}
+
+// locate follows a path such as "access_map/file" or "map local/type" as far as it
+// leads.
+func (s *Section) locate(path string) (*Section, *Setting) {
+	for {
+		head, rest, more := strings.Cut(path, "/")
+		if !more {
+			if v := s.setting(head); v != nil {
+				return s, v
+			}
+		}
+		c := s.sub(head)
+		if c == nil {
+			return s, nil
+		}
+		if !more {
+			return c, nil
+		}
+		s, path = c, rest
+	}
+}
+
+// Origin says where the option, flag or section at a path was set: "hostname",
+// "qmgr/DEFEDB/cache_size", "smtps MTA/access", "dnsbl#2/tag". isSet is false, and
+// the Pos zero, for a default.
+func (r *Result) Origin(path string) (pos Pos, isSet bool) {
+	if r.Root == nil {
+		return Pos{}, false
+	}
+	return r.Root.origin(path)
+}
+
+func (s *Section) origin(path string) (Pos, bool) {
+	sec, v := s.locate(path)
+	switch {
+	case v != nil:
+		return v.Origin(), v.IsSet
+	case sec != s && sec.Present && strings.EqualFold(sec.Title(), path[strings.LastIndexByte(path, '/')+1:]):
+		return sec.Pos(), true
+	}
+	return Pos{}, false
+}
+
+// Diagnose makes a diagnostic about the value at a path of Origin's kind, for checks
+// that are made after Load: that files exist, that accounts may read them.
+func (r *Result) Diagnose(sev Severity, path, format string, args ...any) Diagnostic {
+	if r.Root == nil {
+		return Diagnostic{Pos: Pos{File: r.File}, Severity: sev, Message: fmt.Sprintf(format, args...)}
+	}
+	return r.Root.diagnose(sev, path, fmt.Sprintf(format, args...))
+}
+
+// diagnose places a message at an option, or else at the section it would be in.
+func (s *Section) diagnose(sev Severity, path, message string) Diagnostic {
+	sec, v := s, (*Setting)(nil)
+	if path != "" {
+		sec, v = s.locate(path)
+	}
+	if v != nil && v.IsSet {
+		return newDiagnostic(sev, v.at, message)
+	}
+	for !sec.Present && sec.parent != nil {
+		sec = sec.parent
+	}
+	if sec.parent == nil { // the file as a whole
+		return Diagnostic{Pos: Pos{File: sec.at.src.name}, Severity: sev, Message: message}
+	}
+	return newDiagnostic(sev, sec.at, message)
+}
+
+// Each calls f for every setting, section by section.
+func (r *Result) Each(f func(*Section, *Setting)) {
+	if r.Root != nil {
+		r.Root.each(f)
+	}
+}
+
+func (s *Section) each(f func(*Section, *Setting)) {
+	for _, v := range s.Settings {
+		f(s, v)
+	}
+	for _, c := range s.Subs {
+		c.each(f)
+	}
+}
+
+// Report takes what a Table's Check finds. Its paths are relative to the checked
+// section: an option's or flag's name, or one below a section as in
+// [Result.Origin].
+type Report struct {
+	sec   *Section
+	diags *diags
+	dir   string
+}
+
+// Errorf reports a mistake in the named option, or in the section if option is "".
+// It says nothing about an option that was found wrong already.
+func (r *Report) Errorf(option, format string, args ...any) {
+	if _, v := r.sec.locate(option); option != "" && v != nil && v.failed {
+		return
+	}
+	r.sec.errs++
+	r.diags.report(r.sec.diagnose(SeverityError, option, fmt.Sprintf(format, args...)))
+}
+
+// Warnf reports a remark that does not make the configuration invalid.
+func (r *Report) Warnf(option, format string, args ...any) {
+	r.diags.report(r.sec.diagnose(SeverityWarning, option, fmt.Sprintf(format, args...)))
+}
+
+// Origin says where an option of the section was set; isSet is false, and the Pos
+// zero, if it has its default.
+func (r *Report) Origin(option string) (pos Pos, isSet bool) { return r.sec.origin(option) }
+
+// Name is the name of the checked section; "" for none.
+func (r *Report) Name() string { return r.sec.Name }
+
+// Dir is the folder of the configuration file, absolute (README 3.6, case 1).
+func (r *Report) Dir() string { return r.dir }
