@@ -1,0 +1,175 @@
+// Package listen binds the sockets on which meta1 and the services listen
+// (README 3.7, item 2), all of them or none, and says clearly why one cannot be bound.
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Socket is one socket to bind.
+type Socket struct {
+	Network string // tcp4, tcp6 or unix
+	Host    string // address of tcp4 and tcp6; "" for all
+	Port    uint16
+	Path    string // of unix
+	Mode    fs.FileMode
+	UID     int // owner of unix; -1 for the account that binds
+	GID     int
+	// Section and Where are the section and the place in the configuration that ask
+	// for the socket, for messages: "smtps" and "meta1.conf:12".
+	Section, Where string
+}
+
+// Address is the address as it is shown: "127.0.0.1:25" or the path.
+func (s Socket) Address() string {
+	if s.Network == "unix" {
+		return s.Path
+	}
+	return net.JoinHostPort(s.Host, strconv.Itoa(int(s.Port)))
+}
+
+// Error says why a socket could not be bound.
+type Error struct {
+	Socket Socket
+	Err    error
+}
+
+// Error names the socket, the option that asks for it, and a reason to act on.
+func (e *Error) Error() string {
+	text := e.Socket.Section + ": cannot listen on " + e.Socket.Address()
+	if e.Socket.Where != "" {
+		text += " (" + e.Socket.Where + ")"
+	}
+	return text + ": " + e.reason()
+}
+
+func (e *Error) reason() string {
+	switch {
+	case errors.Is(e.Err, syscall.EADDRINUSE):
+		return "address already in use: another program listens there"
+	case errors.Is(e.Err, fs.ErrPermission) && e.Socket.Network != "unix" && e.Socket.Port < 1024:
+		return "permission denied: a port below 1024 needs root or CAP_NET_BIND_SERVICE"
+	case errors.Is(e.Err, syscall.EADDRNOTAVAIL):
+		return "no interface of this host has the address"
+	}
+	var op *net.OpError
+	var path *fs.PathError
+	switch {
+	case errors.As(e.Err, &op):
+		return op.Err.Error()
+	case errors.As(e.Err, &path):
+		return path.Err.Error()
+	default:
+		return e.Err.Error()
+	}
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// All binds the sockets in their order. After an error, an *Error, none is bound.
+func All(sockets []Socket) ([]net.Listener, error) {
+	bound := make([]net.Listener, 0, len(sockets))
+	for _, s := range sockets {
+		l, err := Bind(s)
+		if err != nil {
+			Close(bound)
+			return nil, err
+		}
+		bound = append(bound, l)
+	}
+	return bound, nil
+}
+
+// Close closes all listeners; the path of a Unix socket is removed.
+func Close(listeners []net.Listener) {
+	for _, l := range listeners {
+		_ = l.Close()
+	}
+}
+
+// Bind binds one socket. Its error is an *Error.
+func Bind(s Socket) (net.Listener, error) {
+	bind := bindTCP
+	if s.Network == "unix" {
+		bind = bindUnix
+	}
+	l, err := bind(s)
+	if err != nil {
+		return nil, &Error{Socket: s, Err: err}
+	}
+	return l, nil
+}
+
+// bindTCP binds a plain TCP socket: a multipath one, Go's default, costs CPU on each
+// read and write and brings mail nothing.
+func bindTCP(s Socket) (net.Listener, error) {
+	var c net.ListenConfig
+	c.SetMultipathTCP(false)
+	return c.Listen(context.Background(), s.Network, s.Address())
+}
+
+// maxPath is what fits into a struct sockaddr_un on every system we build for.
+const maxPath = 103
+
+func bindUnix(s Socket) (net.Listener, error) {
+	if len(s.Path) > maxPath {
+		return nil, fmt.Errorf("the path has %d bytes, a Unix socket allows %d", len(s.Path), maxPath)
+	}
+	if err := removeStale(s.Path); err != nil {
+		return nil, err
+	}
+	l, err := new(net.ListenConfig).Listen(context.Background(), "unix", s.Path)
+	if err != nil {
+		return nil, err
+	}
+	if err := open(s); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// open gives the socket its owner and its mode.
+func open(s Socket) error {
+	if s.UID != -1 || s.GID != -1 {
+		if err := os.Lchown(s.Path, s.UID, s.GID); err != nil {
+			return fmt.Errorf("changing the owner: %w", err)
+		}
+	}
+	if err := os.Chmod(s.Path, s.Mode); err != nil {
+		return fmt.Errorf("changing the mode: %w", err)
+	}
+	return nil
+}
+
+// removeStale removes a socket that an ended process left behind. A socket
+// that somebody serves, and anything but a socket, is an error.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode().Type() != fs.ModeSocket:
+		return errors.New("there is a file that is not a socket")
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		_ = c.Close()
+		return syscall.EADDRINUSE
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("asking who listens there: %w", err)
+	}
+	return os.Remove(path)
+}
