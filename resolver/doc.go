@@ -1,0 +1,15 @@
+// Package resolver is SMAR: it says where mail goes and whether it may come in
+// (README 3.9, 3.12). It owns the maps, the DNS cache and the greylisting store,
+// and answers three ports:
+//
+//	Check   server -> resolver   the verdict of one stage of the SMTP dialogue
+//	Route   queue -> resolver    the hops of a recipient, or what it expands to
+//	Status  mta -> resolver      a snapshot
+//
+// What can be answered from memory is answered at once by a few workers. A question
+// that needs DNS or a socket map gets a goroutine of its own, so that a slow server
+// never holds up other questions. Every answer carries its reasons (msg.Trace).
+//
+// All maps of one moment form a set that never changes. Reload reads a new one and
+// puts it in the place of the old; questions in progress finish with the old one.
+package resolver

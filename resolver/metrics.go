@@ -1,0 +1,76 @@
+package resolver
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"meta1/mta/msg"
+)
+
+// metrics are the module's counters, each made once so that counting is one atomic
+// addition.
+type metrics struct {
+	routeStatic, routeCached, routeDNS prometheus.Counter
+	checks                             [msg.StageEom + 1][msg.Discard + 1]prometheus.Counter
+
+	all []prometheus.Collector
+}
+
+func newMetrics(r *Resolver) *metrics {
+	routes := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meta1_smar_routes_total", Help: "Routes given, by where they came from.",
+	}, []string{"source"})
+	checks := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meta1_smar_checks_total", Help: "Verdicts, by stage and action.",
+	}, []string{"stage", "action"})
+	m := &metrics{
+		routeStatic: routes.WithLabelValues("static"),
+		routeCached: routes.WithLabelValues("cache"),
+		routeDNS:    routes.WithLabelValues("dns"),
+	}
+	for stage := range m.checks {
+		for action, name := range [...]string{"accept", "reject", "discard"} {
+			m.checks[stage][action] = checks.WithLabelValues(msg.Stage(stage).String(), name)
+		}
+	}
+	m.all = append(r.gauges(), routes, checks)
+	return m
+}
+
+// register shows the metrics while the module runs; a restarted one takes the same
+// names again.
+func (m *metrics) register(reg prometheus.Registerer) error {
+	for _, c := range m.all {
+		if err := reg.Register(c); err != nil {
+			return fmt.Errorf("smar: registering metrics: %w", err)
+		}
+	}
+	return nil
+}
+
+func (m *metrics) unregister(reg prometheus.Registerer) {
+	for _, c := range m.all {
+		reg.Unregister(c)
+	}
+}
+
+func (m *metrics) checked(stage msg.Stage, action msg.Action) { m.checks[stage][action].Inc() }
+
+// gauges are read when they are asked for.
+func (r *Resolver) gauges() []prometheus.Collector {
+	counter := func(name, help string, f func() int64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(f()) })
+	}
+	gauge := func(name, help string, f func() int64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(f()) })
+	}
+	return []prometheus.Collector{
+		counter("meta1_smar_dns_lookups_total", "Lookups in DNS, the cache included.", func() int64 { return r.dns.Stats().Lookups }),
+		counter("meta1_smar_dns_cache_hits_total", "Lookups that the cache answered.", func() int64 { return r.dns.Stats().Hits }),
+		counter("meta1_smar_dns_queries_total", "Questions sent to name servers.", func() int64 { return r.dns.Stats().Queries }),
+		counter("meta1_smar_dns_failures_total", "Lookups that no name server answered.", func() int64 { return r.dns.Stats().Failures }),
+		gauge("meta1_smar_dns_cache_bytes", "Estimated memory of the DNS cache.", func() int64 { return r.dns.Stats().Bytes }),
+		gauge("meta1_smar_waiting_questions", "Questions that wait for DNS or a socket map.", r.slow.Load),
+	}
+}

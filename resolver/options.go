@@ -1,0 +1,300 @@
+package resolver
+
+import "meta1/confparse"
+
+// Options is the option table of the section smar, bound to c.
+func (c *Config) Options() *confparse.Table {
+	return &confparse.Table{Options: []confparse.Option{
+		{
+			Name: "map", Kind: confparse.KindSection, Named: true, Readme: "3.9.1", Reload: true,
+			Doc: "Declares a map under the name of the section, by which other options refer to it.",
+			New: c.newMap,
+		},
+		{
+			Name: "access_map", Kind: confparse.KindSection, Readme: "3.9.2", Reload: true, Present: &c.Access.Present, Sub: c.accessMap(),
+			Doc: "The access control map (README 3.9.3). Without this section there is none.",
+		},
+		{
+			Name: "address_delimiter", Type: confparse.String, Default: `"+"`, Readme: "3.9.2", Reload: true, Into: &c.Delimiter,
+			Doc: "Characters that divide a local part into user and detail; the one that comes first in the local part does.",
+		},
+		{
+			Name: "aliases", Kind: confparse.KindSection, Readme: "3.9.2", Reload: true, Present: &c.Aliases.Present, Sub: c.aliases(),
+			Doc: "The map of aliases (README 3.9.3). Without this section there is none.",
+		},
+		{
+			Name: "DNS", Kind: confparse.KindSection, Readme: "3.9.2", Sub: c.dns(),
+			Doc: "How name servers are asked.",
+		},
+		{
+			Name: "dnsbl", Kind: confparse.KindSection, Readme: "3.9.2", New: c.newDNSBL,
+			Doc: "A DNS blocklist in which clients are looked up; the result is looked up in the access map. Not yet in effect.",
+		},
+		{
+			Name: "greylisting", Kind: confparse.KindSection, Readme: "3.9.2", Present: &c.Greylist.Present, Sub: c.greylisting(),
+			Doc: "Greylisting (README 3.9.4); the SMTP server's flags greylisting and fullgreylisting turn it on. Not yet in effect.",
+		},
+		{
+			Name: "local_user_map", Kind: confparse.KindSection, Readme: "3.9.2", Sub: c.localUserMap(),
+			Doc: "A map of valid local addresses. Not yet in effect.",
+		},
+		{
+			Name: "mailertable", Kind: confparse.KindSection, Readme: "3.9.2", Reload: true, Sub: c.mailertable(),
+			Doc: "Routes by domain or address (README 3.9.3).",
+		},
+		{
+			Name: "DANE", Type: confparse.Enum, Words: []string{"secure", "never", "always"}, Default: "secure", Readme: "14.2", Into: &c.DANE,
+			Doc: "Whether TLSA records are looked up: only if DNSSEC secures them, never, or also without DNSSEC (for tests). Not yet in effect.",
+		},
+		{
+			Name: "IPv_Select", Type: confparse.Enum, Readme: "own", Into: &c.IPSelect, Default: defaultIPSelect,
+			Words: []string{"IPv4_Only", "IPv4_Preferred", "IPv6_Only", "IPv6_Preferred"},
+			Doc:   "Which family of addresses of a mail host is used or tried first, unless the mailertable says so (README 3.9.3, ipsel). MeTA1 used IPv4.",
+		},
+		{
+			Name: "MX_max", Type: confparse.Int, Unit: "entries", Default: "20", Min: "1", Max: "100", Readme: "own", Into: &c.MXMax,
+			Doc: "How many MX records of a domain are used, the best preferences first.",
+		},
+		{
+			Name: "addresses_per_host_max", Type: confparse.Int, Unit: "entries", Default: "10", Min: "1", Max: "100", Readme: "own", Into: &c.AddrMax,
+			Doc: "How many addresses of each family are used of one mail host.",
+		},
+		hostInt("fds_max", &c.FDsMax, "Maximum number of file descriptors."),
+		hostInt("threads_max", &c.ThreadsMax, "Maximum number of threads."),
+		hostInt("threads_min", &c.ThreadsMin, "Minimum number of threads."),
+	}, Check: c.check}
+}
+
+// check makes the cross-checks of the section: that a map is given by file or by
+// name (README 3.9.2, items 1, 3, 9), and how many name servers there are.
+func (c *Config) check(r *confparse.Report) {
+	for _, section := range []string{"access_map", "aliases", "mailertable"} {
+		_, file := r.Origin(section + "/file")
+		_, name := r.Origin(section + "/name")
+		if file && name {
+			r.Errorf(section+"/name", "only one of file and name may be given")
+		}
+	}
+	if n := len(c.DNS.Servers); n > 4 {
+		r.Errorf("DNS/nameservers", "%d addresses are given, at most 4 are possible", n)
+	}
+}
+
+func hostInt(name string, into *int, doc string) confparse.Option {
+	return confparse.Option{
+		Name: name, Type: confparse.Int, Unit: "entries", Min: "0", Readme: "8.4", Effect: confparse.Host, Into: into, Doc: doc,
+	}
+}
+
+// Defaults that New needs when a Config was not made by the table.
+const (
+	defaultFile     = "mt"
+	defaultIPSelect = "IPv4_Preferred"
+)
+
+func (c *Config) newMap(name string) *confparse.Table {
+	m := &MapConfig{Name: name}
+	return &confparse.Table{
+		Options: []confparse.Option{
+			{
+				Name: "type", Type: confparse.Enum, Required: true, Readme: "3.9.1", Into: &m.Type,
+				Words: []string{"hash", "cdb", "regex", "sequence", "socket", "passwd", "text"},
+				Doc:   "Type of the map; text, an addition of ours, is a flat text file. Only text is in effect yet.",
+			},
+			{
+				Name: "file", Type: confparse.File, Readme: "3.9.1", Into: &m.File,
+				Doc: "File of the map, with its extension (types hash, cdb, regex, text).",
+			},
+			{
+				Name: "mapname", Type: confparse.String, Readme: "3.9.1", Into: &m.MapName,
+				Doc: "Name of the map in the protocol of a socket map (README 10.2).",
+			},
+			{
+				Name: "address", Type: confparse.IP, Readme: "3.9.1", Into: &m.Address,
+				Doc: "IP address of the server of a socket map.",
+			},
+			{
+				Name: "path", Type: confparse.Path, Readme: "3.9.1", Into: &m.Path,
+				Doc: "Unix socket of the server of a socket map.",
+			},
+			{
+				Name: "port", Type: confparse.Int, Min: "1", Max: "65535", Readme: "3.9.1", Into: &m.Port,
+				Doc: "Port of the server of a socket map.",
+			},
+			{
+				Name: "maps", Type: confparse.List, Readme: "3.9.1", Into: &m.Maps,
+				Doc: "Names of the maps that a sequence map tries in turn.",
+			},
+			{
+				Name: "case_sensitive", Kind: confparse.KindFlag, Readme: "own", Into: &m.CaseSensitive,
+				Doc: "Keys are looked up as they are. Without it they are converted to lower case first (README 6.5, item 2).",
+			},
+			{
+				Name: "timeout", Type: confparse.Time, Unit: "s", Default: "10s", Min: "1s", Max: "5m", Readme: "own", Into: &m.Timeout,
+				Doc: "How long one lookup in a socket map may take.",
+			},
+		},
+		Done: func() { c.Maps = append(c.Maps, *m) },
+	}
+}
+
+func (c *Config) accessMap() *confparse.Table {
+	return &confparse.Table{Options: []confparse.Option{
+		{
+			Name: "file", Type: confparse.File, Default: "access.db", Readme: "3.9.2", Reload: true, Into: &c.Access.File,
+			Doc: "File of the access map, made by meta1 createmap.",
+		},
+		mapName("Name of a declared map to use as access map.", &c.Access.Name),
+	}}
+}
+
+func mapName(doc string, into *string) confparse.Option {
+	return confparse.Option{Name: "name", Type: confparse.MapName, Readme: "3.9.2", Reload: true, Into: into, Doc: doc}
+}
+
+func flag(name, deflt string, into *bool, doc string) confparse.Option {
+	return confparse.Option{
+		Name: name, Kind: confparse.KindFlag, Default: deflt, Readme: "3.9.2", Reload: true, Into: into, Doc: doc,
+	}
+}
+
+func (c *Config) aliases() *confparse.Table {
+	a := &c.Aliases
+	return &confparse.Table{Options: []confparse.Option{
+		{
+			Name: "file", Type: confparse.File, Default: "aliases.db", Readme: "3.9.2", Reload: true, Into: &a.File,
+			Doc: "File of the aliases map, made by meta1 createmap. Not yet in effect.",
+		},
+		mapName("Name of a declared map to use as aliases map.", &a.Name),
+		flag("localpart", "", &a.LocalPart, "The map has local parts, which are looked up for local addresses."),
+		flag("local_domains", "", &a.LocalDomains, "The map has full addresses, which are looked up for local addresses."),
+		flag("all_domains", "", &a.AllDomains, "The map has full addresses, which are looked up for all addresses."),
+		flag("implicitly_match_detail", "", &a.MatchDetail, "An entry user@host also stands for user+detail@host."),
+		flag("replace_macros", "", &a.ReplaceMacros, "Macros in the right hand side are replaced (README 3.12.3)."),
+		flag("preserve_domain", "", &a.PreserveDomain, "An address without domain gets the domain of the original address, not the local hostname."),
+	}}
+}
+
+func (c *Config) dns() *confparse.Table {
+	d := &c.DNS
+	return &confparse.Table{Options: []confparse.Option{
+		{
+			Name: "nameservers", Type: confparse.IPList, Readme: "3.9.2", Into: &d.Servers,
+			Doc: "IP addresses of up to four name servers; the default is the list in /etc/resolv.conf, else 127.0.0.1.",
+		},
+		{
+			Name: "retries", Type: confparse.Int, Default: "3", Min: "0", Max: "20", Readme: "3.9.2", Into: &d.Retries,
+			Doc: "Further tries after the first one failed. The README states no default.",
+		},
+		{
+			Name: "timeout", Type: confparse.Time, Unit: "s", Default: "4s", Min: "1s", Max: "2m", Readme: "3.9.2", Into: &d.Timeout,
+			Doc: "Time limit of one try; a lookup ends after (retries + 1) * timeout. The README states no default.",
+		},
+		{
+			Name: "use_resolvconf", Kind: confparse.KindFlag, Default: "on", Readme: "3.9.2", Into: &d.ResolvConf,
+			Doc: "Take the name servers from /etc/resolv.conf; without effect if nameservers is given.",
+		},
+		{
+			Name: "use_TCP", Kind: confparse.KindFlag, Readme: "8.4", Into: &d.TCP,
+			Doc: "Always ask by TCP. Without it TCP is used when a reply by UDP was truncated.",
+		},
+		{
+			Name: "use_connect", Kind: confparse.KindFlag, Default: "on", Readme: "8.4", Into: &d.Connect,
+			Doc: "Connect UDP sockets. On by default, because an absent name server is then noticed at once.",
+		},
+		{
+			Name: "port", Type: confparse.Int, Default: "53", Min: "0", Max: "65535", Readme: "3.9.2", Into: &d.Port,
+			Doc: "Port of the name servers; 0 means 53.",
+		},
+		{
+			Name: "Use_DNSSEC", Kind: confparse.KindFlag, Readme: "3.9.2", Into: &d.DNSSEC,
+			Doc: "Believe the name servers when they say that an answer was validated by DNSSEC (AD bit). They should run on this machine.",
+		},
+		{
+			Name: "randomize_case", Kind: confparse.KindFlag, Readme: "own", Into: &d.MixCase,
+			Doc: "Ask with random case of letters, which the reply must repeat (DNS 0x20). Some name servers cannot.",
+		},
+		{
+			Name: "cache_size", Type: confparse.Size, Unit: "B", Default: "32MB", Min: "0B", Max: "4GB", Readme: "own", Into: &d.CacheSize,
+			Doc: "Memory for answers of name servers; 0 turns the cache off.",
+		},
+	}}
+}
+
+func (c *Config) newDNSBL(string) *confparse.Table {
+	d := &DNSBLConfig{}
+	return &confparse.Table{
+		Options: []confparse.Option{
+			{
+				Name: "domain", Type: confparse.String, Required: true, Readme: "3.9.2", Into: &d.Domain,
+				Doc: "Domain of the list; a client A.B.C.D is looked up as D.C.B.A.domain.",
+			},
+			{
+				Name: "tag", Type: confparse.String, Required: true, Readme: "3.9.2", Into: &d.Tag,
+				Doc: "Tag of the lookup in the access map: tag:W.X.Y.Z, tag:temp, tag:perm.",
+			},
+		},
+		Done: func() { c.DNSBLs = append(c.DNSBLs, *d) },
+	}
+}
+
+func (c *Config) greylisting() *confparse.Table {
+	g := &c.Greylist
+	return &confparse.Table{Options: []confparse.Option{
+		greyTime("grey_wait", "5m", &g.Wait, "How long an unknown client must wait before it is accepted. The README states no default; postgrey has 5 minutes."),
+		greyTime("grey_expire", "1d", &g.Expire, "How long a client has to come back. The README states no default."),
+		greyTime("white_expire", "35d", &g.WhiteExpire, "A known client may be forgotten after this time without mail. The README states no default; postgrey has 35 days."),
+		greyTime("white_timeout", "70d", &g.WhiteTimeout, "A known client must wait again after this time without mail. The README states no default."),
+		{
+			Name: "main_DB_name", Type: confparse.File, Readme: "3.9.2", Into: &g.MainDB,
+			Doc: "Name of the main database; here one store in the directory greylist of the spool stands for both.",
+		},
+		{
+			Name: "secondary_DB_name", Type: confparse.File, Readme: "3.9.2", Into: &g.SecondaryDB,
+			Doc: "Name of the index by time; here one store stands for both.",
+		},
+		{
+			Name: "expire_limit", Type: confparse.Int, Unit: "entries", Default: "100000", Min: "0", Readme: "3.9.2", Into: &g.ExpireLimit,
+			Doc: "Entries are removed only if there are more than this. The README states no default.",
+		},
+		{
+			Name: "netmask", Type: confparse.Int, Default: "0xFFFFFFFF", Min: "0", Max: "0xFFFFFFFF", Readme: "3.9.2", Into: &g.Netmask,
+			Doc: "Bits of an IPv4 address that are the key.",
+		},
+		{
+			Name: "IPv6_prefix", Type: confparse.Int, Default: "64", Min: "1", Max: "128", Readme: "own", Into: &g.Prefix6,
+			Doc: "Number of leading bits of an IPv6 address that are the key.",
+		},
+	}}
+}
+
+func greyTime(name, deflt string, into any, doc string) confparse.Option {
+	return confparse.Option{
+		Name: name, Type: confparse.Time, Unit: "s", Default: deflt, Min: "0s", Readme: "3.9.2", Into: into, Doc: doc,
+	}
+}
+
+func (c *Config) localUserMap() *confparse.Table {
+	return &confparse.Table{Options: []confparse.Option{
+		mapName("Name of the declared map of valid local addresses.", &c.LocalUser.Name),
+		flag("implicitly_match_detail", "", &c.LocalUser.MatchDetail, "An entry user@host also stands for user+detail@host."),
+	}}
+}
+
+func (c *Config) mailertable() *confparse.Table {
+	m := &c.Mailertable
+	return &confparse.Table{Options: []confparse.Option{
+		{
+			Name: "file", Type: confparse.File, Default: defaultFile, Readme: "3.9.2", Reload: true, Into: &m.File,
+			Doc: "Flat text file of the mailertable. It must exist, even if it is empty.",
+		},
+		mapName("Name of a declared map to use as mailertable in the place of file.", &m.Name),
+		flag("full_address", "", &m.FullAddress, "Look up user+detail@domain and user@domain."),
+		flag("detail_plus", "", &m.DetailPlus, "Look up user++@domain."),
+		flag("detail_star", "", &m.DetailStar, "Look up user+*@domain."),
+		flag("star", "", &m.Star, "Look up user*@domain."),
+		flag("domain", "on", &m.Domain, "Look up the domain."),
+		flag("dotsubdomain", "on", &m.DotSubdomain, "Iterate through the subdomains, each with a leading dot."),
+		flag("dot", "on", &m.Dot, "Look up the default entry, a single dot."),
+	}}
+}

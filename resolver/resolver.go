@@ -1,0 +1,299 @@
+package resolver
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"meta1/maps"
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/mta/supervise"
+	"meta1/resolver/dns"
+	"meta1/resolver/mailertable"
+	"meta1/resolver/mx"
+)
+
+// Limits of the module.
+const (
+	maxSlow      = 10000           // questions that wait for DNS or a socket map at one time
+	questionTime = 2 * time.Minute // for one of them
+	minWorkers   = 2
+	maxWorkers   = 8
+)
+
+// Deps are what the module needs from outside.
+type Deps struct {
+	Ports   *msg.Ports
+	Log     *slog.Logger          // nil: no log
+	Metrics prometheus.Registerer // nil: a registry of its own
+	// Hostname is the name of this host, for the loop rule of RFC 5321 section 5.1 and
+	// for addresses without a domain.
+	Hostname string
+	// ConfigDir is the folder of the configuration file, to which map files are
+	// relative (README 3.6).
+	ConfigDir string
+	// LMTPSocket is the path of the socket for "lmtp:" without a host (LMTP_socket).
+	LMTPSocket string
+	// RemotePort is smtpc's remote_port; 0 means 25.
+	RemotePort uint16
+	// ConnectOnlyTo is smtpc's connect_only_to: every SMTP route leads to it. Zero: unset.
+	ConnectOnlyTo netip.Addr
+	// Dial opens connections to name servers and socket maps; nil: the network.
+	Dial dns.Dial
+	// ResolvConf is read for name servers; "" means /etc/resolv.conf.
+	ResolvConf string
+}
+
+// Resolver is one SMAR. New makes it, Run serves its ports.
+type Resolver struct {
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	dns     *dns.Client
+	finder  *mx.Finder
+	routes  routeCache
+	only    *target // the route of connect_only_to, or nil
+	set     atomic.Pointer[set]
+	slow    atomic.Int64 // questions that wait for DNS or a socket map
+	metrics *metrics
+}
+
+// set is all that is read from maps, of one moment.
+type set struct {
+	mailertable *table
+	access      *accessMap // nil: none
+	home        string     // domain of addresses without one
+}
+
+// New reads the maps and makes a Resolver. It starts no goroutine. An error lists
+// everything that is wrong in the maps, with file and line.
+func New(cfg Config, deps Deps) (*Resolver, error) {
+	cfg, deps = withDefaults(cfg, deps)
+	r := &Resolver{cfg: cfg, deps: deps, log: deps.Log, routes: newRouteCache(maxRoutes)}
+	servers, err := r.nameServers()
+	if err != nil {
+		return nil, err
+	}
+	r.dns, err = dns.New(dns.Config{
+		Servers: servers, Retries: cfg.DNS.Retries, Timeout: cfg.DNS.Timeout,
+		TCP: cfg.DNS.TCP, Connect: cfg.DNS.Connect, DNSSEC: cfg.DNS.DNSSEC, MixCase: cfg.DNS.MixCase,
+		CacheSize: cfg.DNS.CacheSize,
+	}, dns.Deps{Dial: deps.Dial, Log: deps.Log})
+	if err != nil {
+		return nil, fmt.Errorf("smar: %w", err)
+	}
+	sel, err := mailertable.ParseSelect(cfg.IPSelect)
+	if err != nil {
+		return nil, fmt.Errorf("smar: %w", err)
+	}
+	r.finder = mx.NewFinder(mx.Config{
+		Hostname: deps.Hostname, MXMax: cfg.MXMax, AddrMax: cfg.AddrMax, Select: sel,
+	}, r.dns)
+	if r.deps.ConnectOnlyTo.IsValid() {
+		r.only = r.onlyTarget()
+	}
+	r.metrics = newMetrics(r)
+	s, err := r.load()
+	if err != nil {
+		return nil, err
+	}
+	r.set.Store(s)
+	return r, nil
+}
+
+// withDefaults fills in what a Config or Deps made by hand may leave out.
+func withDefaults(cfg Config, deps Deps) (Config, Deps) {
+	if deps.Log == nil {
+		deps.Log = slog.New(slog.DiscardHandler)
+	}
+	if deps.Metrics == nil {
+		deps.Metrics = prometheus.NewRegistry()
+	}
+	deps.Hostname = maps.Lower(strings.TrimSuffix(deps.Hostname, "."))
+	deps.RemotePort = orDefault(deps.RemotePort, 25)
+	deps.ResolvConf = orDefault(deps.ResolvConf, "/etc/resolv.conf")
+	cfg.IPSelect = orDefault(cfg.IPSelect, defaultIPSelect)
+	cfg.DNS.Timeout = orDefault(cfg.DNS.Timeout, 4*time.Second)
+	cfg.DNS.Port = orDefault(cfg.DNS.Port, 53)
+	m := &cfg.Mailertable
+	m.File = orDefault(m.File, defaultFile)
+	if m.steps() == maps.BareDomain {
+		m.Domain, m.DotSubdomain, m.Dot = true, true, true
+	}
+	return cfg, deps
+}
+
+func orDefault[T comparable](v, deflt T) T {
+	var zero T
+	if v == zero {
+		return deflt
+	}
+	return v
+}
+
+// nameServers are those of the configuration, of resolv.conf, or 127.0.0.1.
+func (r *Resolver) nameServers() ([]netip.AddrPort, error) {
+	addrs := r.cfg.DNS.Servers
+	if len(addrs) == 0 && r.cfg.DNS.ResolvConf {
+		var err error
+		if addrs, err = dns.ReadResolvConf(r.deps.ResolvConf); err != nil {
+			r.log.LogAttrs(context.Background(), slog.LevelWarn, "name servers unknown, using 127.0.0.1",
+				slog.String("stat", err.Error()))
+		}
+	}
+	if len(addrs) == 0 {
+		addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	}
+	if len(addrs) > 4 {
+		return nil, fmt.Errorf("smar: DNS.nameservers has %d addresses, at most 4 are possible", len(addrs))
+	}
+	servers := make([]netip.AddrPort, len(addrs))
+	for i, a := range addrs {
+		servers[i] = netip.AddrPortFrom(a, uint16(r.cfg.DNS.Port))
+	}
+	return servers, nil
+}
+
+// load reads all maps.
+func (r *Resolver) load() (*set, error) {
+	s := &set{}
+	var err error
+	if s.mailertable, err = r.loadMailertable(); err != nil {
+		return nil, err
+	}
+	if s.access, err = r.loadAccess(); err != nil {
+		return nil, err
+	}
+	s.home = r.home(s.mailertable)
+	return s, nil
+}
+
+// home is the domain of recipients without one: our host name, or localhost if only
+// that is local.
+func (r *Resolver) home(t *table) string {
+	for _, name := range []string{r.deps.Hostname, "localhost"} {
+		if rule := t.rules[name]; rule != nil && rule.local {
+			return name
+		}
+	}
+	return r.deps.Hostname
+}
+
+// Reload reads all maps anew. If one cannot be read the old ones stay in use, and
+// the error says why. It may be called from any goroutine.
+func (r *Resolver) Reload(ctx context.Context) error {
+	s, err := r.load()
+	if err != nil {
+		r.log.LogAttrs(ctx, slog.LevelError, "maps not reloaded, the old ones stay", slog.String("stat", err.Error()))
+		return err
+	}
+	r.set.Store(s)
+	r.routes.clear()
+	r.log.LogAttrs(ctx, slog.LevelInfo, "maps reloaded", slog.Int("mailertable", s.mailertable.len()))
+	return nil
+}
+
+// path is name relative to the configuration's folder (README 3.6, case 1).
+func (r *Resolver) path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(r.deps.ConfigDir, name)
+}
+
+// Run serves the ports until ctx ends.
+func (r *Resolver) Run(ctx context.Context) error {
+	defer r.dns.Close()
+	if err := r.metrics.register(r.deps.Metrics); err != nil {
+		return err
+	}
+	defer r.metrics.unregister(r.deps.Metrics)
+	check, stopCheck := r.deps.Ports.Check.Open()
+	defer stopCheck()
+	route, stopRoute := r.deps.Ports.Route.Open()
+	defer stopRoute()
+	status, stopStatus := r.deps.Ports.Status["smar"].Open()
+	defer stopStatus()
+	g := supervise.NewGroup(ctx)
+	for range min(max(runtime.GOMAXPROCS(0), minWorkers), maxWorkers) {
+		g.Go(func(ctx context.Context) error {
+			r.work(ctx, g, check, route, status)
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// work answers questions: at once if memory has the answer, else in a goroutine of
+// the question's own.
+func (r *Resolver) work(ctx context.Context, g *supervise.Group,
+	check <-chan *msg.Request[msg.CheckQ, msg.Verdict],
+	route <-chan *msg.Request[msg.RouteQ, msg.RouteA],
+	status <-chan *msg.Request[msg.StatusQ, msg.StatusA],
+) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case q := <-check:
+			serve(r, g, q, r.checkFast, r.checkSlow, checkFailed)
+		case q := <-route:
+			serve(r, g, q, r.routeFast, r.routeSlow, routeFailed)
+		case q := <-status:
+			q.Answer(r.status())
+		}
+	}
+}
+
+// serve answers one question by fast, or if that cannot by slow. failed makes the
+// answer when slow panics or too many questions wait: that costs this question
+// only.
+func serve[Q, A any](r *Resolver, g *supervise.Group, q *msg.Request[Q, A],
+	fast func(*Q) (A, bool), slow func(context.Context, *Q) A, failed func(reason string) A,
+) {
+	a, ok := fast(&q.Q)
+	if ok {
+		q.Answer(a)
+		return
+	}
+	if r.slow.Add(1) > maxSlow {
+		r.slow.Add(-1)
+		q.Answer(failed("too many questions wait for name servers and socket maps"))
+		return
+	}
+	g.Go(func(ctx context.Context) error {
+		defer r.slow.Add(-1)
+		ctx, cancel := context.WithTimeout(ctx, questionTime)
+		defer cancel()
+		err := supervise.Call(ctx, func(ctx context.Context) error {
+			a = slow(ctx, &q.Q)
+			return nil
+		})
+		if err != nil {
+			r.log.LogAttrs(ctx, slog.LevelError, "question failed", slog.String("stat", err.Error()), stack(err))
+			a = failed("internal error")
+		}
+		q.Answer(a)
+		return nil
+	})
+}
+
+func stack(err error) slog.Attr {
+	if p, ok := err.(*supervise.PanicError); ok {
+		return slog.String("stack", string(p.Stack))
+	}
+	return slog.Attr{}
+}
+
+func systemFailure(reason string) smtp.Reply {
+	return smtp.NewReply(451, "4.3.0", "resolver: "+reason)
+}
