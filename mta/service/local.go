@@ -1,0 +1,187 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"meta1/mta/supervise"
+)
+
+// stopGrace is how long processes may take to end at the very end.
+const stopGrace = 5 * time.Second
+
+// Local is a Starter that starts programs itself, under the account of each if it
+// is root.
+type Local struct {
+	programs table
+	group    *supervise.Group
+	onEnd    func(pid, status int) // may be nil
+
+	mu      sync.Mutex // guards running and closed
+	running map[int]*Process
+	closed  bool
+}
+
+// NewLocal makes a starter of the programs.
+func NewLocal(programs []Program) *Local {
+	return &Local{
+		programs: newTable(programs), group: supervise.NewGroup(context.Background()),
+		running: map[int]*Process{},
+	}
+}
+
+// Start starts a process.
+func (l *Local) Start(service string, id int, files []*os.File) (*Process, error) {
+	p, err := l.programs.find(service, id)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, errors.New("programs are being stopped")
+	}
+	c := p.command(id, files)
+	if err := c.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", p.Path, err)
+	}
+	proc := newProcess(c.Process.Pid)
+	l.running[proc.PID] = proc
+	l.group.Go(func(context.Context) error {
+		l.wait(c, proc)
+		return nil
+	})
+	if p.PassFD != "" {
+		l.pass(p.PassFD, files, proc)
+	}
+	return proc, nil
+}
+
+func newProcess(pid int) *Process {
+	return &Process{PID: pid, done: make(chan struct{}), signal: func(s syscall.Signal) error {
+		return syscall.Kill(-pid, s)
+	}}
+}
+
+// wait notes the end of a process.
+func (l *Local) wait(c *exec.Cmd, p *Process) {
+	_ = c.Wait() // its status says it all
+	l.mu.Lock()
+	delete(l.running, p.PID)
+	l.mu.Unlock()
+	p.status = exitStatus(c.ProcessState)
+	if l.onEnd != nil {
+		l.onEnd(p.PID, p.status)
+	}
+	close(p.done)
+}
+
+// signal sends a signal to a process that this starter started and that runs.
+func (l *Local) signal(pid int, s syscall.Signal) error {
+	l.mu.Lock()
+	p := l.running[pid]
+	l.mu.Unlock()
+	if p == nil {
+		return fmt.Errorf("no process %d", pid)
+	}
+	return p.signal(s)
+}
+
+// Close ends all processes and waits for their end. Nothing starts afterwards.
+func (l *Local) Close() {
+	l.mu.Lock()
+	l.closed = true
+	stop := make([]*Process, 0, len(l.running))
+	for _, p := range l.running {
+		stop = append(stop, p)
+	}
+	l.mu.Unlock()
+	for _, p := range stop {
+		l.group.Go(func(context.Context) error {
+			p.Stop(stopGrace)
+			return nil
+		})
+	}
+	l.group.Stop()
+	_ = l.group.Wait()
+}
+
+// passTries and passPause bound how long a program may take to make its socket.
+const (
+	passTries = 300
+	passPause = 100 * time.Millisecond
+)
+
+// pass sends the sockets to a program as soon as it listens on the path. If it
+// never does, the program is ended, which is the failure that the restart policy
+// sees.
+func (l *Local) pass(path string, files []*os.File, p *Process) {
+	fds := make([]*os.File, 0, len(files))
+	for _, f := range files {
+		if fd, err := dup(f); err == nil {
+			fds = append(fds, fd)
+		}
+	}
+	l.group.Go(func(ctx context.Context) error {
+		defer closeAll(fds)
+		for range passTries {
+			if sendFiles(path, fds) == nil {
+				return nil
+			}
+			select {
+			case <-time.After(passPause):
+			case <-p.done:
+				return nil
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		p.Stop(stopGrace)
+		return nil
+	})
+}
+
+// sendFiles sends the descriptors in one message with a single byte (SCM_RIGHTS).
+func sendFiles(path string, files []*os.File) error {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, _, err = c.WriteMsgUnix([]byte{0}, rights(files), nil)
+	return err
+}
+
+func rights(files []*os.File) []byte {
+	if len(files) == 0 {
+		return nil
+	}
+	fds := make([]int, 0, len(files))
+	for _, f := range files {
+		fds = append(fds, int(f.Fd()))
+	}
+	return unix.UnixRights(fds...)
+}
+
+func dup(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close()
+	}
+}
