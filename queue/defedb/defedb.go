@@ -1,0 +1,274 @@
+// Package defedb is the deferred envelope database: recipients that wait for their
+// next attempt, in the order of the next time to try (README 7.1). Content of its
+// transactions always lies in the CDB.
+//
+// Keys, where TA is the nine bytes of the transaction's id, INDEX the four of the
+// recipient's index and TIME nanoseconds since 1970:
+//
+//	n TIME TA INDEX  the recipient is due at TIME
+//	r TA INDEX       state of the recipient
+//	t TA             size of the content, and the envelope
+//
+// n and r of a recipient are always written and removed together, and t is there
+// as long as the transaction has a recipient.
+package defedb
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/queue/store"
+	"meta1/queue/vfs"
+)
+
+// Version of the keys and values.
+const Version = 1
+
+const (
+	prefixDue  = 'n'
+	prefixRcpt = 'r'
+	prefixTA   = 't'
+
+	taLen   = 9
+	rcptLen = taLen + 4
+)
+
+// DB is an open DEFEDB. Its methods may be called from any goroutine.
+type DB struct {
+	s *store.Store
+}
+
+// Open opens or creates the DEFEDB in dir. See store.Open for the errors.
+func Open(fsys vfs.FS, dir string, o store.Options) (*DB, error) {
+	o.Name, o.Version = "DEFEDB", Version
+	s, err := store.Open(fsys, dir, o)
+	if err != nil {
+		return nil, err
+	}
+	return &DB{s: s}, nil
+}
+
+// Close closes the database.
+func (db *DB) Close() error { return db.s.Close() }
+
+// Refill makes the store's reserve again if there is room.
+func (db *DB) Refill() { db.s.Refill() }
+
+// State is where a deferred recipient stands.
+type State struct {
+	TA       smtp.ID
+	Index    int
+	NextTry  time.Time
+	LastTry  time.Time
+	Attempts int
+	Delayed  bool   // a delayed DSN was sent
+	Dest     string // destination of the last route
+	Reason   string // last reply, or why there was no attempt
+}
+
+// Batch collects changes that become durable together. It is not safe for
+// concurrent use, and is spent after Commit.
+type Batch struct {
+	b   *pebble.Batch
+	val []byte
+}
+
+// NewBatch makes an empty batch.
+func (db *DB) NewBatch() *Batch { return &Batch{b: db.s.NewBatch()} }
+
+// PutTA stores a transaction with the size of its content.
+func (b *Batch) PutTA(e *msg.Envelope, size int64) error {
+	b.val = msg.AppendEnvelope(binary.AppendUvarint(b.val[:0], uint64(size)), e)
+	return b.b.Set(taKey(prefixTA, e.TA), b.val, nil)
+}
+
+// Put stores the state of a recipient. old is its next time to try as it is in the
+// database, or zero if it is not there.
+func (b *Batch) Put(st *State, old time.Time) error {
+	if err := b.dropDue(st.TA, st.Index, old); err != nil {
+		return err
+	}
+	b.val = appendState(b.val[:0], st)
+	if err := b.b.Set(rcptKey(st.TA, st.Index), b.val, nil); err != nil {
+		return err
+	}
+	return b.b.Set(dueKey(st.NextTry, st.TA, st.Index), nil, nil)
+}
+
+// End removes a recipient. due is its next time to try as it is in the database.
+func (b *Batch) End(ta smtp.ID, index int, due time.Time) error {
+	if err := b.dropDue(ta, index, due); err != nil {
+		return err
+	}
+	return b.b.Delete(rcptKey(ta, index), nil)
+}
+
+// Forget removes a transaction that has no recipient any more.
+func (b *Batch) Forget(ta smtp.ID) error { return b.b.Delete(taKey(prefixTA, ta), nil) }
+
+func (b *Batch) dropDue(ta smtp.ID, index int, due time.Time) error {
+	if due.IsZero() {
+		return nil
+	}
+	return b.b.Delete(dueKey(due, ta, index), nil)
+}
+
+// Commit makes the batch durable.
+func (db *DB) Commit(b *Batch) error {
+	err := b.b.Commit(pebble.Sync)
+	if cerr := b.b.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("committing to the DEFEDB: %w", err)
+	}
+	return nil
+}
+
+// Discard gives up a batch that was not committed.
+func (b *Batch) Discard() { _ = b.b.Close() }
+
+// TA reads a transaction and the size of its content. ok is false if it is not here.
+func (db *DB) TA(ta smtp.ID) (e *msg.Envelope, size int64, ok bool, err error) {
+	v, closer, err := db.s.Get(taKey(prefixTA, ta))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, 0, false, nil
+	}
+	if err != nil {
+		return nil, 0, false, fmt.Errorf("reading the DEFEDB: %w", err)
+	}
+	defer closer.Close()
+	e, size, err = decodeTA(v)
+	if err != nil {
+		return nil, 0, false, fmt.Errorf("%w: DEFEDB record of %v: %w", store.ErrDamaged, ta, err)
+	}
+	return e, size, true, nil
+}
+
+func decodeTA(v []byte) (*msg.Envelope, int64, error) {
+	size, n := binary.Uvarint(v)
+	if n <= 0 {
+		return nil, 0, errShort
+	}
+	e, err := msg.DecodeEnvelope(v[n:])
+	return e, int64(size), err
+}
+
+// Rcpts reads the states of all recipients of a transaction, in order.
+func (db *DB) Rcpts(ta smtp.ID) ([]State, error) {
+	lower := taKey(prefixRcpt, ta)
+	var all []State
+	err := db.scan(lower, successor(lower), func(k, v []byte) (bool, error) {
+		st, err := decodeRcpt(k, v)
+		all = append(all, st)
+		return true, err
+	})
+	return all, err
+}
+
+// Cursor is a place in the order of the next times to try.
+type Cursor [1 + 8 + rcptLen]byte
+
+// Due calls f for recipients that are due at now or before, in order, behind the
+// cursor, which it moves along, until f returns false. Recipients that become due
+// again always come later than now, so the cursor need never go back unless the
+// clock does.
+func (db *DB) Due(now time.Time, c *Cursor, f func(State) bool) error {
+	lower := []byte{prefixDue}
+	if c[0] != 0 {
+		lower = append(c[:], 0)
+	}
+	upper := append([]byte{prefixDue}, timeBytes(now.Add(1))...)
+	return db.scan(lower, upper, func(k, _ []byte) (bool, error) {
+		ta, index, err := splitRcpt(k[1+8:])
+		if err != nil {
+			return false, err
+		}
+		st, ok, err := db.state(ta, index)
+		if err != nil {
+			return false, err
+		}
+		copy(c[:], k)
+		return !ok || f(st), nil
+	})
+}
+
+// NextDue is the next time to try of the first recipient behind the cursor. ok is
+// false if there is none.
+func (db *DB) NextDue(c *Cursor) (next time.Time, ok bool, err error) {
+	lower := []byte{prefixDue}
+	if c[0] != 0 {
+		lower = append(c[:], 0)
+	}
+	err = db.scan(lower, []byte{prefixDue + 1}, func(k, _ []byte) (bool, error) {
+		if len(k) < 9 {
+			return false, fmt.Errorf("%w: DEFEDB key %x is cut short", store.ErrDamaged, k)
+		}
+		next, ok = time.Unix(0, int64(binary.BigEndian.Uint64(k[1:]))), true
+		return false, nil
+	})
+	return next, ok, err
+}
+
+// All calls f for the state of each recipient, in order of transaction and index,
+// from the recipient on that is given, until f returns false.
+func (db *DB) All(from smtp.ID, index int, f func(State) bool) error {
+	return db.scan(rcptKey(from, index), []byte{prefixRcpt + 1}, func(k, v []byte) (bool, error) {
+		st, err := decodeRcpt(k, v)
+		if err != nil {
+			return false, err
+		}
+		return f(st), nil
+	})
+}
+
+// TAs calls f for each transaction's id, in order, until f returns false.
+func (db *DB) TAs(f func(smtp.ID) bool) error {
+	return db.scan([]byte{prefixTA}, []byte{prefixTA + 1}, func(k, _ []byte) (bool, error) {
+		if len(k) != 1+taLen {
+			return false, fmt.Errorf("%w: DEFEDB key %x is cut short", store.ErrDamaged, k)
+		}
+		return f(smtp.ID{Counter: binary.BigEndian.Uint64(k[1:]), Process: k[taLen]}), nil
+	})
+}
+
+func (db *DB) state(ta smtp.ID, index int) (st State, ok bool, err error) {
+	k := rcptKey(ta, index)
+	v, closer, err := db.s.Get(k)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return State{}, false, nil
+	}
+	if err != nil {
+		return State{}, false, fmt.Errorf("reading the DEFEDB: %w", err)
+	}
+	defer closer.Close()
+	st, err = decodeRcpt(k, v)
+	return st, true, err
+}
+
+func (db *DB) scan(lower, upper []byte, f func(k, v []byte) (bool, error)) error {
+	it, err := db.s.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return fmt.Errorf("reading the DEFEDB: %w", err)
+	}
+	defer it.Close()
+	for valid := it.First(); valid; valid = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("reading the DEFEDB: %w", err)
+		}
+		if more, err := f(it.Key(), v); err != nil || !more {
+			return err
+		}
+	}
+	if err := it.Error(); err != nil {
+		return fmt.Errorf("reading the DEFEDB: %w", err)
+	}
+	return nil
+}

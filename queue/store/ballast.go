@@ -1,0 +1,99 @@
+package store
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"meta1/queue/vfs"
+)
+
+const (
+	// Segments are given up one at a time, so that several starts on a full disk
+	// find one.
+	ballastSegments = 4
+	ballastMin      = 512 << 10
+	ballastMax      = 8 << 20
+	ballastShare    = 128 // of the file system, for each segment
+)
+
+// ballast is space kept for the moment when the disk is full.
+type ballast struct {
+	fs      vfs.FS
+	dir     string
+	segment int64
+	log     *slog.Logger
+
+	mu sync.Mutex // serialises release and refill
+}
+
+func newBallast(f vfs.FS, dir string, total int64, log *slog.Logger) *ballast {
+	return &ballast{
+		fs: f, dir: dir, log: log,
+		segment: min(max(total/ballastShare, ballastMin), ballastMax),
+	}
+}
+
+func (b *ballast) name(i int) string {
+	return filepath.Join(b.dir, "BALLAST."+string("0123456789"[i]))
+}
+
+// release gives one segment up.
+func (b *ballast) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range ballastSegments {
+		err := b.fs.Remove(b.name(i))
+		if err == nil {
+			b.log.Error("disk full: gave up a part of the reserve", "file", b.name(i), "bytes", b.segment)
+			return
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			b.log.Error("disk full: cannot give up a part of the reserve", "file", b.name(i), "error", err)
+		}
+	}
+	b.log.Error("disk full: the reserve is used up", "directory", b.dir)
+}
+
+// refill makes the missing segments as long as plenty stays free beside them.
+func (b *ballast) refill() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range ballastSegments {
+		free, _, err := b.fs.Space(b.dir)
+		if err != nil || free < 4*b.segment {
+			return
+		}
+		if size, _, err := b.fs.Stat(b.name(i)); err == nil && size == b.segment {
+			continue
+		}
+		if err := b.make(b.name(i)); err != nil {
+			b.log.Warn("cannot make the reserve for a full disk", "file", b.name(i), "error", err)
+			return
+		}
+	}
+}
+
+// make writes one segment. A half written one is removed.
+func (b *ballast) make(name string) error {
+	if err := b.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := b.fs.Create(name)
+	if err != nil {
+		return err
+	}
+	chunk := make([]byte, 256<<10)
+	for left := b.segment; left > 0 && err == nil; left -= int64(len(chunk)) {
+		_, err = f.Write(chunk[:min(left, int64(len(chunk)))])
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		_ = b.fs.Remove(name)
+	}
+	return err
+}

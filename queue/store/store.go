@@ -1,0 +1,200 @@
+// Package store opens the Pebble stores of the queue, so that IBDB and DEFEDB
+// treat a full, failing or damaged disk in the same way.
+//
+// Pebble cannot go on when its write-ahead log cannot be written. Therefore each
+// store keeps a ballast: files of real blocks in its own directory. When a write
+// finds the disk full, one of them is given up and the write is tried again (a
+// sync never is), and OnFull tells the queue to refuse mail. The ballast is made
+// again when there is room.
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2"
+	pvfs "github.com/cockroachdb/pebble/v2/vfs"
+
+	"meta1/queue/vfs"
+)
+
+var (
+	// ErrDamaged: the store's files do not fit together. Nothing was changed.
+	ErrDamaged = errors.New("the store is damaged")
+	// ErrInUse: another process has the store open.
+	ErrInUse = errors.New("the store is in use by another process")
+	// ErrVersion: the store was written by a program with another format.
+	ErrVersion = errors.New("the store has an unknown format version")
+)
+
+// Options say how a store is opened.
+type Options struct {
+	Name    string // for messages: IBDB, DEFEDB
+	Version uint32 // of the keys and values in it
+	// LogDir takes the write-ahead log; "" means the store's directory.
+	LogDir string
+	// Cache is the size of the block cache in bytes; 0 means 8 MB.
+	Cache int64
+	Log   *slog.Logger
+	// Fatal is called when the store can no longer keep its promises. It should end
+	// the process; if it returns, the caller's goroutine panics.
+	Fatal func(error)
+	// OnFull is called when a write found the disk full. It must not block and must
+	// not write. Nil is allowed.
+	OnFull func()
+}
+
+// Store is an open Pebble store and its ballast.
+type Store struct {
+	*pebble.DB
+	ballast *ballast
+}
+
+const (
+	memTableMin = 1 << 20
+	memTableMax = 16 << 20
+	// memTableShare of a file system: a store keeps up to about four logs and
+	// tables of this size.
+	memTableShare = 32
+	defaultCache  = 8 << 20
+)
+
+// versionKey sorts before all other keys, which begin with a letter.
+var versionKey = []byte("\x00version")
+
+// Open opens or creates the store in dir. The error wraps ErrDamaged, ErrInUse or
+// ErrVersion where that is the reason, and names the directory.
+func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
+	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the directory of %s: %w", o.Name, err)
+	}
+	if o.LogDir != "" {
+		if err := fsys.MkdirAll(o.LogDir, 0o700); err != nil {
+			return nil, fmt.Errorf("making the log directory of %s: %w", o.Name, err)
+		}
+	}
+	_, total, err := fsys.Space(dir)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the space of %s: %w", o.Name, err)
+	}
+	b := newBallast(fsys, dir, total, o.Log)
+	db, err := openPebble(fsys, dir, total, b, o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{DB: db, ballast: b}
+	if err := s.checkVersion(dir, o); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	b.refill()
+	return s, nil
+}
+
+func openPebble(fsys vfs.FS, dir string, total int64, b *ballast, o Options) (db *pebble.DB, err error) {
+	cache := pebble.NewCache(max(o.Cache, defaultCache))
+	defer cache.Unref() // the store holds its own reference
+	opts := &pebble.Options{
+		FS: pvfs.OnDiskFull(fsys.Pebble(), func() {
+			b.release()
+			if o.OnFull != nil {
+				o.OnFull()
+			}
+		}),
+		WALDir:             o.LogDir,
+		Cache:              cache,
+		FormatMajorVersion: pebble.FormatNewest,
+		MemTableSize:       uint64(min(max(total/memTableShare, memTableMin), memTableMax)),
+		MaxOpenFiles:       256,
+		Logger:             &logger{log: o.Log, name: o.Name, fatal: o.Fatal},
+	}
+	defer func() {
+		// Pebble panics on some damage; that must be an error that names the store.
+		if v := recover(); v != nil {
+			db, err = nil, fmt.Errorf("%w: %s in %s: %v", ErrDamaged, o.Name, dir, v)
+		}
+	}()
+	db, err = pebble.Open(dir, opts)
+	if err != nil {
+		return nil, openError(err, dir, o.Name)
+	}
+	return db, nil
+}
+
+func openError(err error, dir, name string) error {
+	switch {
+	case isLocked(err):
+		return fmt.Errorf("%w: %s in %s", ErrInUse, name, dir)
+	case vfs.IsFull(err):
+		return fmt.Errorf("opening %s in %s: the disk is full and its reserve is used up, free some space: %w", name, dir, err)
+	case isPlainFileError(err):
+		return fmt.Errorf("opening %s in %s: %w", name, dir, err)
+	default:
+		return fmt.Errorf("%w: %s in %s: %w", ErrDamaged, name, dir, err)
+	}
+}
+
+func (s *Store) checkVersion(dir string, o Options) error {
+	v, closer, err := s.Get(versionKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return s.stampVersion(o)
+	}
+	if err != nil {
+		return openError(err, dir, o.Name)
+	}
+	defer closer.Close()
+	if len(v) != 4 {
+		return fmt.Errorf("%w: %s in %s: its version record has %d bytes", ErrDamaged, o.Name, dir, len(v))
+	}
+	if got := binary.BigEndian.Uint32(v); got != o.Version {
+		return fmt.Errorf("%w: %s in %s has version %d, this program reads version %d: run the program that wrote it until the queue is empty, then change over",
+			ErrVersion, o.Name, dir, got, o.Version)
+	}
+	return nil
+}
+
+func (s *Store) stampVersion(o Options) error {
+	it, err := s.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	empty := !it.First()
+	if err := it.Close(); err != nil {
+		return err
+	}
+	if !empty {
+		return fmt.Errorf("%w: %s has records but no version", ErrDamaged, o.Name)
+	}
+	return s.Set(versionKey, binary.BigEndian.AppendUint32(nil, o.Version), pebble.Sync)
+}
+
+// Refill makes the ballast again where it is missing and there is room. The queue
+// calls it when the disk has space again.
+func (s *Store) Refill() { s.ballast.refill() }
+
+// logger passes Pebble's words on. Its routine lines are debug output.
+type logger struct {
+	log   *slog.Logger
+	name  string
+	fatal func(error)
+}
+
+func (l *logger) Infof(format string, args ...any) {
+	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+		l.log.Debug(fmt.Sprintf(format, args...), "store", l.name)
+	}
+}
+
+func (l *logger) Errorf(format string, args ...any) {
+	l.log.Error(fmt.Sprintf(format, args...), "store", l.name)
+}
+
+func (l *logger) Fatalf(format string, args ...any) {
+	err := fmt.Errorf("%s: %s", l.name, fmt.Sprintf(format, args...))
+	if l.fatal != nil {
+		l.fatal(err)
+	}
+	panic(err)
+}
