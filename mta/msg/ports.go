@@ -245,6 +245,9 @@ type DeliverA struct {
 	Session, Transaction string
 	// Reused: the connection had been open already.
 	Reused bool
+	// DSN: the peer offers DSN (RFC 3461), so NOTIFY, ORCPT, RET and ENVID went with the
+	// message; a success DSN is then the peer's to send, else the queue's.
+	DSN bool
 	// Elapsed is the time that the attempt took.
 	Elapsed time.Duration
 }

@@ -1,0 +1,185 @@
+package client
+
+import (
+	"encoding/binary"
+	"io"
+	"strconv"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+)
+
+// prepare refuses what cannot be sent over this connection, before anything is said,
+// and opens the content. It reports whether there is something to send.
+func (t *transaction) prepare() bool {
+	q := t.q
+	local, odd := scan(q.Mail.From)
+	if odd {
+		t.answerAll(smtp.NewReply(553, "5.1.7", "sender address has control characters"))
+		return false
+	}
+	if t.ext.sizeMax > 0 && q.Body.Size() > t.ext.sizeMax {
+		t.answerAll(smtp.NewReply(552, "5.3.4", "message size "+strconv.FormatInt(q.Body.Size(), 10)+
+			" exceeds size limit "+strconv.FormatInt(t.ext.sizeMax, 10)+" of host "+t.hop.String()))
+		return false
+	}
+	t.utf8 = q.Mail.UTF8 || local
+	for i := range q.Rcpts {
+		beyond, odd := scan(q.Rcpts[i].To)
+		switch {
+		case odd:
+			t.answer(i, smtp.NewReply(553, "5.1.3", "recipient address has control characters"))
+		case beyond && !t.ext.utf8:
+			t.answer(i, t.noUTF8())
+		case beyond:
+			t.utf8 = true
+		}
+	}
+	if t.utf8 && !t.ext.utf8 {
+		t.utf8 = false
+		if local || headerNeedsUTF8(q.Body) {
+			t.answerAll(t.noUTF8())
+		}
+	}
+	return t.open > 0 && t.openContent()
+}
+
+// noUTF8 is the reply for mail that needs SMTPUTF8 where the peer lacks it (RFC 6531
+// section 3.2, RFC 3463 with RFC 6531's 5.6.7).
+func (t *transaction) noUTF8() smtp.Reply {
+	return smtp.NewReply(553, "5.6.7", "SMTPUTF8 is required, but was not offered by host "+t.hop.String())
+}
+
+// openContent opens content that is not in memory.
+func (t *transaction) openContent() bool {
+	if t.q.Body.Bytes() != nil || t.q.Body.Size() == 0 {
+		return true
+	}
+	var err error
+	if t.content, err = t.q.Body.Open(); err != nil {
+		t.contentError()
+		return false
+	}
+	return true
+}
+
+// contentError answers for content that we cannot read. The host is not to blame.
+func (t *transaction) contentError() {
+	t.answerAll(smtp.NewReply(451, "4.3.0", "cannot read the content of the message from the queue"))
+}
+
+// appendCommand adds one command of the envelope to what is to be written. It
+// reports false for a recipient that was refused already.
+func (t *transaction) appendCommand(cmd int) bool {
+	switch {
+	case cmd == cmdReset:
+		t.out = append(t.out, "RSET\r\n"...)
+	case cmd == cmdMail:
+		t.appendMail()
+	case cmd == len(t.q.Rcpts):
+		t.out = append(t.out, "DATA\r\n"...)
+	case !t.a.Rcpts[cmd].IsZero():
+		return false
+	default:
+		t.appendRcpt(&t.q.Rcpts[cmd])
+	}
+	return true
+}
+
+func (t *transaction) appendMail() {
+	m := &t.q.Mail
+	b := appendPath(append(t.out, "MAIL FROM:"...), m.From)
+	if t.ext.size {
+		b = strconv.AppendInt(append(b, " SIZE="...), t.q.Body.Size(), 10)
+	}
+	if t.ext.eightBit && (m.Body == "8BITMIME" || has8bit(t.q.Body.Bytes())) {
+		b = append(b, " BODY=8BITMIME"...)
+	}
+	if t.utf8 {
+		b = append(b, " SMTPUTF8"...)
+	}
+	if t.ext.dsn {
+		b = appendParam(b, " RET=", m.Ret)
+		b = appendParam(b, " ENVID=", m.EnvID)
+	}
+	t.out = append(b, crlf...)
+}
+
+func (t *transaction) appendRcpt(r *msg.Rcpt) {
+	b := appendPath(append(t.out, "RCPT TO:"...), r.To)
+	if t.ext.dsn {
+		b = appendParam(b, " NOTIFY=", r.Notify)
+		b = appendParam(b, " ORCPT=", r.ORcpt)
+	}
+	t.out = append(b, crlf...)
+}
+
+func appendPath(b []byte, p smtp.Path) []byte {
+	b = append(append(b, '<'), p.Local...)
+	if p.Domain != "" {
+		b = append(append(b, '@'), p.Domain...)
+	}
+	return append(b, '>')
+}
+
+// appendParam adds a parameter of RFC 3461 as it was received. A value that could
+// begin something else on the line is left out.
+func appendParam(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	for i := 0; i < len(value); i++ {
+		if value[i] <= ' ' || value[i] == 0x7f {
+			return b
+		}
+	}
+	return append(append(b, name...), value...)
+}
+
+// scan reports whether an address goes beyond ASCII, and whether it has bytes that
+// may not stand in a command.
+func scan(p smtp.Path) (beyond, odd bool) {
+	for _, s := range [...]string{p.Local, p.Domain} {
+		for i := 0; i < len(s); i++ {
+			c := s[i]
+			beyond = beyond || c >= 0x80
+			odd = odd || c < ' ' || c == 0x7f
+		}
+	}
+	return beyond, odd
+}
+
+// has8bit reports a byte beyond ASCII.
+func has8bit(b []byte) bool {
+	for ; len(b) >= 8; b = b[8:] {
+		if binary.NativeEndian.Uint64(b)&0x8080808080808080 != 0 {
+			return true
+		}
+	}
+	for _, c := range b {
+		if c >= 0x80 {
+			return true
+		}
+	}
+	return false
+}
+
+// headerNeedsUTF8 reports a header beyond ASCII. Content in a file is looked at for
+// its first part only; what cannot be read is found out when it is sent.
+func headerNeedsUTF8(body msg.Body) bool {
+	b := body.Bytes()
+	if b == nil && body.Size() > 0 {
+		r, err := body.Open()
+		if err != nil {
+			return false
+		}
+		defer r.Close() // it was only read
+		b = make([]byte, 64<<10)
+		n, _ := io.ReadFull(r, b) // as far as it can be read
+		b = b[:n]
+	}
+	if i := indexHeaderEnd(b); i >= 0 {
+		b = b[:i]
+	}
+	return has8bit(b)
+}

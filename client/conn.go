@@ -1,0 +1,179 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"meta1/mta/msg"
+)
+
+// conn is one connection to a hop. One worker at a time uses it; only abort may be
+// called by another goroutine.
+type conn struct {
+	nc  net.Conn
+	hop msg.Hop
+	id  string // da_se
+	ext extensions
+
+	in         []byte // what was read; in[r:w] is not yet used
+	r, w       int
+	rep        reply
+	out        []byte // what is to be written
+	group      []int  // commands that were written together
+	parts      [][]byte
+	partsSlice net.Buffers // view of parts that a write consumes
+
+	opened       time.Time
+	transactions int  // begun on this connection
+	needReset    bool // the peer is inside a transaction that failed
+	broken       bool // no longer in step with the peer: close without QUIT
+	closing      bool // 421 was received or QUIT sent: close
+	aborted      atomic.Bool
+
+	steps steps // t_connect and t_ehlo, for the first transaction
+
+	// The pool's: its lock guards them.
+	ctx        context.Context // of the request that is being served, nil if idle
+	prev, next *conn
+	idleSince  time.Time
+}
+
+// newConn makes a conn of an open connection.
+func newConn(nc net.Conn, hop msg.Hop, id string, now time.Time) *conn {
+	return &conn{nc: nc, hop: hop, id: id, in: make([]byte, replyLineMax), opened: now}
+}
+
+// abort ends what the connection is doing, from another goroutine.
+func (c *conn) abort() {
+	c.aborted.Store(true)
+	c.nc.Close()
+}
+
+// readReply reads the next reply into c.rep. It waits at most timeout for all of it,
+// however slowly it drips.
+func (c *conn) readReply(timeout time.Duration) error {
+	c.rep.reset()
+	var deadline time.Time
+	for {
+		line, err := c.readLine(timeout, &deadline)
+		if err == nil {
+			var last bool
+			if last, err = c.rep.add(line); last && err == nil {
+				return nil
+			}
+		}
+		if err != nil {
+			c.broken = true
+			return err
+		}
+	}
+}
+
+// readLine returns the next line without its end; a bare LF ends one too. It is
+// valid until the next call. The deadline is set when the first read is needed, so
+// replies that came together cost no more than one.
+func (c *conn) readLine(timeout time.Duration, deadline *time.Time) ([]byte, error) {
+	seen := 0
+	for {
+		if i := bytes.IndexByte(c.in[c.r+seen:c.w], '\n'); i >= 0 {
+			line := c.in[c.r : c.r+seen+i]
+			c.r += seen + i + 1
+			return bytes.TrimSuffix(line, []byte{'\r'}), nil
+		}
+		seen = c.w - c.r
+		if c.r > 0 {
+			copy(c.in, c.in[c.r:c.w])
+			c.r, c.w = 0, seen
+		}
+		if c.w == len(c.in) {
+			return nil, errLineLong
+		}
+		if deadline.IsZero() {
+			*deadline = time.Now().Add(timeout)
+			if err := c.nc.SetReadDeadline(*deadline); err != nil {
+				return nil, err
+			}
+		}
+		n, err := c.nc.Read(c.in[c.w:])
+		c.w += n
+		if n == 0 && err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+}
+
+// pending reports that the peer has said something that nobody asked for.
+func (c *conn) pending() bool { return c.r != c.w }
+
+// write sends c.out and empties it.
+func (c *conn) write(timeout time.Duration) error {
+	err := c.nc.SetWriteDeadline(time.Now().Add(timeout))
+	if err == nil {
+		_, err = c.nc.Write(c.out)
+	}
+	c.out = c.out[:0]
+	if cap(c.out) > keepBuffer {
+		c.out = nil
+	}
+	return err
+}
+
+// writeParts sends c.parts from where they lie and empties it.
+func (c *conn) writeParts(timeout time.Duration) error {
+	err := c.nc.SetWriteDeadline(time.Now().Add(timeout))
+	if err == nil {
+		c.partsSlice = c.parts
+		_, err = c.partsSlice.WriteTo(c.nc)
+	}
+	clear(c.parts)
+	c.parts = c.parts[:0]
+	return err
+}
+
+// command sends one line and reads its reply.
+func (c *conn) command(line string, timeout time.Duration) error {
+	c.out = append(append(c.out, line...), crlf...)
+	werr := c.write(timeout)
+	if werr != nil {
+		// The peer may have said why before it closed.
+		timeout = min(timeout, lastWords)
+	}
+	if err := c.readReply(timeout); err != nil {
+		if werr != nil {
+			return werr
+		}
+		return err
+	}
+	return nil
+}
+
+// quit ends the session politely, if that is still possible, and closes. It waits for
+// the reply only if wait is set.
+func (c *conn) quit(timeout time.Duration, wait bool) {
+	if !c.broken && !c.closing {
+		c.out = append(c.out[:0], "QUIT\r\n"...)
+		c.closing = true
+		if c.write(timeout) != nil {
+			c.broken = true
+		}
+	}
+	if wait && !c.broken {
+		_ = c.readReply(timeout) // 221, or nothing: the session is over either way
+	}
+	_ = c.nc.Close() // nothing that was promised depends on it
+}
+
+// isTimeout reports that a deadline has passed.
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &ne) && ne.Timeout()
+}

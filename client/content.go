@@ -1,0 +1,194 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"time"
+
+	"meta1/mta/msg"
+)
+
+// errContent says that the content could not be read from the queue.
+var errContent = errors.New("content cannot be read")
+
+// partsMax is how many pieces are given to the system in one write.
+const partsMax = 1024
+
+func indexHeaderEnd(b []byte) int { return bytes.Index(b, []byte("\r\n\r\n")) }
+
+// message sends the content and its final dot and reads what became of it.
+func (t *transaction) message() error {
+	quit := t.withQuit && t.ext.pipelining
+	werr := t.sendContent(quit)
+	t.steps.mark(&t.steps.msg)
+	if errors.Is(werr, errContent) {
+		t.broken = true // the peer waits for a final dot that must not come
+		t.contentError()
+		return nil
+	}
+	if werr != nil {
+		return t.refusedEarly(werr, quit)
+	}
+	t.a.Stage = msg.DeliverDot
+	if quit {
+		t.closing = true
+	}
+	if err := t.dotReplies(); err != nil {
+		return err
+	}
+	t.a.Stage = msg.DeliverDone
+	t.steps.mark(&t.steps.eom)
+	return nil
+}
+
+// refusedEarly looks for the reason why the content could not be written: a peer may
+// refuse a message before it has all of it.
+func (t *transaction) refusedEarly(werr error, quit bool) error {
+	if t.dotTried && quit {
+		t.a.Stage = msg.DeliverDot // the dot may have left, and QUIT behind it not
+	}
+	t.broken = true
+	if isTimeout(werr) {
+		return werr
+	}
+	if err := t.readReply(lastWords); err != nil || !t.rep.failed() {
+		return werr
+	}
+	t.a.HostFailed = t.rep.code == 421
+	t.answerAll(t.rep.smtp())
+	return nil
+}
+
+// dotReplies reads the reply to the final dot; by LMTP one for each recipient that
+// was accepted, in their order (RFC 2033 section 4.2).
+func (t *transaction) dotReplies() error {
+	if t.hop.Protocol != msg.ProtoLMTP {
+		if err := t.dotReply(); err != nil {
+			return err
+		}
+		t.answerAll(t.rep.smtp())
+		return nil
+	}
+	for i := range t.a.Rcpts {
+		if !t.a.Rcpts[i].IsZero() {
+			continue
+		}
+		if err := t.dotReply(); err != nil {
+			return err
+		}
+		t.answer(i, t.rep.smtp())
+		if t.rep.code == 421 {
+			t.shutDown()
+		}
+	}
+	return nil
+}
+
+// dotReply reads one reply after the final dot.
+func (t *transaction) dotReply() error {
+	if err := t.readReply(t.limits.dot); err != nil {
+		return err
+	}
+	switch {
+	case t.rep.positive():
+		return nil
+	case !t.rep.failed():
+		return errUnfit
+	}
+	t.needReset = true // RFC 5321 says that the transaction is over; not all hosts know
+	if t.rep.code == 421 {
+		t.closing = true
+		t.a.HostFailed = true
+	}
+	return nil
+}
+
+// sender sends content with its dots doubled.
+type sender struct {
+	t    *transaction
+	dots dots
+	end  time.Time // of the time for all content
+	tail []byte    // what follows the final dot: QUIT, or nothing
+}
+
+// sendContent sends the content and the final dot. A small message goes out in one
+// write, out of one buffer; a larger one in parts, from where it lies.
+func (t *transaction) sendContent(quit bool) error {
+	body, size := t.q.Body.Bytes(), t.q.Body.Size()
+	s := sender{t: t}
+	if quit {
+		s.tail = []byte("QUIT\r\n")
+	}
+	if t.content == nil && len(body) <= copyMax {
+		t.out = s.dots.appendTo(t.out, body)
+		t.out = append(append(t.out, s.dots.end()...), s.tail...)
+		t.dotTried = true
+		return t.write(t.limits.block)
+	}
+	s.end = time.Now().Add(t.limits.block + time.Duration(size/dataRateMin)*time.Second)
+	if t.content == nil {
+		return s.memory(body)
+	}
+	return s.stream(t.content, size)
+}
+
+// memory sends content that is in memory.
+func (s *sender) memory(body []byte) error {
+	for len(body) > chunkMax {
+		if err := s.send(body[:chunkMax], false); err != nil {
+			return err
+		}
+		body = body[chunkMax:]
+	}
+	return s.send(body, true)
+}
+
+// stream sends content of a known size from a reader.
+func (s *sender) stream(r io.Reader, size int64) error {
+	chunk := make([]byte, min(size, chunkMax))
+	for size > 0 {
+		p := chunk[:min(size, chunkMax)]
+		if _, err := io.ReadFull(r, p); err != nil {
+			return errContent
+		}
+		size -= int64(len(p))
+		if err := s.send(p, size == 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send sends one part of the content; behind the last one goes the final dot.
+func (s *sender) send(p []byte, last bool) error {
+	for {
+		n, double := s.dots.cut(p)
+		if n > 0 {
+			s.t.parts = append(s.t.parts, p[:n])
+		}
+		if !double {
+			break
+		}
+		s.t.parts = append(s.t.parts, oneDot)
+		p = p[n:]
+		if len(s.t.parts) >= partsMax {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	if last {
+		s.t.parts = append(s.t.parts, s.dots.end())
+		if s.tail != nil {
+			s.t.parts = append(s.t.parts, s.tail)
+		}
+		s.t.dotTried = true
+	}
+	return s.flush()
+}
+
+// flush writes what is collected, within the time for one part and that for all.
+func (s *sender) flush() error {
+	return s.t.writeParts(min(s.t.limits.block, time.Until(s.end)))
+}

@@ -1,0 +1,169 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/mta/supervise"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memBody is content in memory.
+type memBody []byte
+
+func (b memBody) Size() int64   { return int64(len(b)) }
+func (b memBody) Bytes() []byte { return b }
+func (b memBody) Open() (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(b)), nil
+}
+
+// fileBody is content that must be read. After failAfter bytes (if not zero) it fails.
+type fileBody struct {
+	data      []byte
+	failAfter int
+	openErr   error
+}
+
+func (b fileBody) Size() int64   { return int64(len(b.data)) }
+func (b fileBody) Bytes() []byte { return nil }
+func (b fileBody) Open() (io.ReadCloser, error) {
+	if b.openErr != nil {
+		return nil, b.openErr
+	}
+	var r io.Reader = bytes.NewReader(b.data)
+	if b.failAfter > 0 {
+		r = io.MultiReader(io.LimitReader(r, int64(b.failAfter)), errReader{})
+	}
+	return io.NopCloser(r), nil
+}
+
+type errReader struct{}
+
+func (errReader) Read([]byte) (int, error) { return 0, errors.New("disk error") }
+
+// network gives each dial the next of its servers. A nil server refuses.
+type network struct {
+	mu      sync.Mutex
+	servers []func(net.Conn)
+	dials   int
+	group   *supervise.Group
+}
+
+func newNetwork(servers ...func(net.Conn)) *network {
+	return &network{servers: servers, group: supervise.NewGroup(context.Background())}
+}
+
+func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	i := min(n.dials, len(n.servers)-1)
+	n.dials++
+	serve := n.servers[i]
+	if serve == nil {
+		return nil, errors.New("connection refused")
+	}
+	ours, theirs := net.Pipe()
+	n.group.Go(func(context.Context) error {
+		defer theirs.Close()
+		serve(theirs)
+		return nil
+	})
+	return ours, nil
+}
+
+func (n *network) dialed() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.dials
+}
+
+// running is a client under test.
+type running struct {
+	*Client
+	ports *msg.Ports
+	net   *network
+	stop  func() error
+}
+
+// start runs a client against the servers of n. The test calls stop, or its end does.
+func start(t testing.TB, cfg Config, deps Deps, n *network) *running {
+	t.Helper()
+	deps.Ports = msg.NewPorts()
+	if deps.Hostname == "" {
+		deps.Hostname = "client.example"
+	}
+	if n != nil {
+		deps.Dial = n.dial
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{Client: New(cfg, deps), ports: deps.Ports, net: n}
+	g := supervise.NewGroup(ctx)
+	g.Go(r.Run)
+	var once sync.Once
+	var err error
+	r.stop = func() error {
+		once.Do(func() {
+			cancel()
+			err = g.Wait()
+			if n != nil {
+				n.group.Stop()
+				if nerr := n.group.Wait(); err == nil {
+					err = nerr
+				}
+			}
+		})
+		return err
+	}
+	t.Cleanup(func() {
+		if err := r.stop(); err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	return r
+}
+
+// deliver asks for one delivery. It waits until the port is open.
+func (r *running) deliver(t testing.TB, q msg.DeliverQ) msg.DeliverA {
+	t.Helper()
+	a, err := r.ask(context.Background(), q)
+	if err != nil {
+		t.Fatalf("ask: %v", err)
+	}
+	return a
+}
+
+func (r *running) ask(ctx context.Context, q msg.DeliverQ) (msg.DeliverA, error) {
+	for {
+		a, err := r.ports.Deliver.Ask(ctx, q)
+		if !errors.Is(err, msg.ErrDown) || r.started() {
+			return a, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// started reports that Run has opened its ports.
+func (r *running) started() bool { return r.threads.Load() > 0 }
+
+// question is one recipient, a small message, and the hop of all tests.
+func question() msg.DeliverQ {
+	return msg.DeliverQ{
+		Hop:   msg.Hop{Addr: netip.MustParseAddrPort("192.0.2.1:25"), Host: "mx.example"},
+		TA:    smtp.ID{Counter: 0x407EAE4E, Process: 0},
+		Mail:  msg.Mail{From: smtp.Path{Local: "from", Domain: "a.example"}},
+		Rcpts: []msg.Rcpt{{To: smtp.Path{Local: "to", Domain: "b.example"}}},
+		Body:  memBody("Subject: x\r\n\r\nhello\r\n"),
+	}
+}

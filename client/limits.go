@@ -1,0 +1,83 @@
+package client
+
+import "time"
+
+// What a peer may make us read and keep. A peer that goes beyond is treated like
+// one that lost the connection.
+const (
+	// replyLineMax bounds one line of a reply with its line end. RFC 5321 section
+	// 4.5.3.1.5 asks for 512; some hosts send more.
+	replyLineMax = 4096
+	// replyBytesMax bounds all lines of one reply.
+	replyBytesMax = 64 << 10
+	// replyTextMax is how much text of one reply is kept; the rest is read and dropped.
+	replyTextMax = 8 << 10
+	// replyLinesMax is how many lines of one reply are kept.
+	replyLinesMax = 100
+)
+
+// What we send at once. A group of pipelined commands stays small enough for any
+// peer's window, so that both sides can never block in a write (RFC 2920
+// section 3.1).
+const (
+	groupBytesMax = 8 << 10
+	// copyMax is the largest content that is copied behind its dot into one buffer;
+	// a larger one is sent from where it lies.
+	copyMax = 16 << 10
+	// chunkMax is how much of large content is sent under one timeout.
+	chunkMax = 256 << 10
+	// keepBuffer is the largest write buffer that a connection keeps.
+	keepBuffer = 64 << 10
+)
+
+// The timeouts of RFC 5321 section 4.5.3.2. IO_timeout shortens them.
+const (
+	greetingTimeout = 5 * time.Minute
+	ehloTimeout     = 5 * time.Minute
+	mailTimeout     = 5 * time.Minute
+	rcptTimeout     = 5 * time.Minute
+	dataTimeout     = 2 * time.Minute
+	blockTimeout    = 3 * time.Minute
+	dotTimeout      = 10 * time.Minute
+	// rsetTimeout is as for MAIL: RFC 5321 names none.
+	rsetTimeout = 5 * time.Minute
+	// quitTimeout is short: nothing depends on QUIT any more.
+	quitTimeout = 5 * time.Second
+	// lastWords is how long a reply is waited for when the peer has closed its side
+	// while we were sending.
+	lastWords = time.Second
+)
+
+const (
+	// dataRateMin, in bytes per second, bounds the time for the content of one
+	// transaction, beside blockTimeout for each part (Postfix: smtp_min_data_rate).
+	dataRateMin = 500
+	// connAgeMax is how long one connection is used anew (Postfix:
+	// smtp_connection_reuse_time_limit).
+	connAgeMax = 5 * time.Minute
+	// waitingMax is how many workers wait for work; more of them end.
+	waitingMax = 128
+	// sweepEvery is how often idle and abandoned connections are looked for.
+	sweepEvery = time.Second
+)
+
+// timeouts are the bounds of each step, for one configuration.
+type timeouts struct {
+	connect, greeting, ehlo, mail, rcpt, data, block, dot, rset, quit time.Duration
+}
+
+// newTimeouts shortens RFC 5321's timeouts to io.
+func newTimeouts(connect, io time.Duration) timeouts {
+	return timeouts{
+		connect:  min(connect, io),
+		greeting: min(greetingTimeout, io),
+		ehlo:     min(ehloTimeout, io),
+		mail:     min(mailTimeout, io),
+		rcpt:     min(rcptTimeout, io),
+		data:     min(dataTimeout, io),
+		block:    min(blockTimeout, io),
+		dot:      min(dotTimeout, io),
+		rset:     min(rsetTimeout, io),
+		quit:     min(quitTimeout, io),
+	}
+}

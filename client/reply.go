@@ -1,0 +1,165 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"unicode/utf8"
+
+	"meta1/mta/smtp"
+)
+
+var (
+	errNotAReply = errors.New("peer sent something that is not an SMTP reply")
+	errUnfit     = errors.New("peer's reply does not fit the command")
+	errLineLong  = errors.New("peer sent a reply line that is too long")
+	errReplyLong = errors.New("peer sent a reply that is too long")
+)
+
+// reply is one answer of a peer as it is being read. It is used again for each
+// reply of a connection, so a positive reply costs no allocation.
+type reply struct {
+	code  int
+	text  []byte // the lines that are kept, without code, each with a '\n' at its end
+	lines int
+	total int // bytes read for this reply
+}
+
+func (p *reply) reset() { *p = reply{text: p.text[:0]} }
+
+// add takes one line without its line end and reports whether it was the last. The
+// code of the last line counts, as RFC 5321 section 4.2.1 advises clients.
+func (p *reply) add(line []byte) (last bool, err error) {
+	if p.total += len(line) + 2; p.total > replyBytesMax {
+		return false, errReplyLong
+	}
+	code, last, text, ok := parseReplyLine(line)
+	if !ok {
+		return false, errNotAReply
+	}
+	p.code = code
+	if p.lines < replyLinesMax && len(p.text)+len(text) < replyTextMax {
+		p.text = append(append(p.text, text...), '\n')
+		p.lines++
+	}
+	return last, nil
+}
+
+// positive reports 2yz, the only success of all commands but DATA.
+func (p *reply) positive() bool { return p.code >= 200 && p.code < 300 }
+
+// failed reports 4yz and 5yz.
+func (p *reply) failed() bool { return p.code >= 400 && p.code < 600 }
+
+// firstWord is the first word of the reply: the peer's name in a greeting or in the
+// reply to EHLO.
+func (p *reply) firstWord() string {
+	line, _, _ := bytes.Cut(p.text, []byte{'\n'})
+	word, _, _ := bytes.Cut(bytes.TrimLeft(line, " "), []byte{' '})
+	return string(word)
+}
+
+// smtp makes a value of the reply that may be kept: control bytes are cleaned, the
+// enhanced code is taken off each line.
+func (p *reply) smtp() smtp.Reply {
+	r := smtp.Reply{Code: p.code, Lines: make([]string, 0, max(p.lines, 1))}
+	all := cleanText(p.text)
+	for line := range bytes.Lines(p.text) {
+		n := len(line)
+		text := all[:n-1]
+		all = all[n:]
+		if e, rest, ok := enhancedCode(text, p.code); ok && (r.Enhanced.IsZero() || r.Enhanced == e) {
+			r.Enhanced, text = e, rest
+		}
+		r.Lines = append(r.Lines, text)
+	}
+	if len(r.Lines) == 0 {
+		r.Lines = append(r.Lines, "")
+	}
+	return r
+}
+
+// parseReplyLine splits a line of a reply (RFC 5321 section 4.2): three digits, a
+// hyphen if lines follow, text. A last line of the code alone is allowed.
+func parseReplyLine(line []byte) (code int, last bool, text []byte, ok bool) {
+	if len(line) < 3 || line[0] < '2' || line[0] > '5' || !isDigit(line[1]) || !isDigit(line[2]) {
+		return 0, false, nil, false
+	}
+	code = int(line[0]-'0')*100 + int(line[1]-'0')*10 + int(line[2]-'0')
+	if len(line) == 3 {
+		return code, true, nil, true
+	}
+	switch line[3] {
+	case ' ':
+		return code, true, line[4:], true
+	case '-':
+		return code, false, line[4:], true
+	}
+	return 0, false, nil, false
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+// enhancedCode reads a code such as "5.7.1" at the start of s (RFC 2034). Its class
+// must be the one of the reply code: else it is text.
+func enhancedCode(s string, code int) (e smtp.EnhancedCode, rest string, ok bool) {
+	if len(s) < 5 || int(s[0]-'0') != code/100 || s[1] != '.' {
+		return e, s, false
+	}
+	e[0] = uint16(s[0] - '0')
+	i := 2
+	for part := 1; part <= 2; part++ {
+		start := i
+		for i < len(s) && isDigit(s[i]) && i-start < 3 {
+			e[part] = e[part]*10 + uint16(s[i]-'0')
+			i++
+		}
+		if i == start {
+			return smtp.EnhancedCode{}, s, false
+		}
+		if part == 1 {
+			if i >= len(s) || s[i] != '.' {
+				return smtp.EnhancedCode{}, s, false
+			}
+			i++
+		}
+	}
+	switch {
+	case i == len(s):
+		return e, "", true
+	case s[i] == ' ':
+		return e, s[i+1:], true
+	}
+	return smtp.EnhancedCode{}, s, false
+}
+
+// cleanText makes a string of text in which every control character and every byte
+// that is not UTF-8 is a question mark. The length stays as it is.
+func cleanText(text []byte) string {
+	if isPrintable(text) {
+		return string(text)
+	}
+	b := bytes.Clone(text)
+	for i := 0; i < len(b); {
+		r, n := utf8.DecodeRune(b[i:])
+		switch {
+		case r == '\t':
+			b[i] = ' '
+		case r == utf8.RuneError && n == 1, r < ' ' && r != '\n', r == 0x7f:
+			b[i] = '?'
+		case r >= 0x80 && r < 0xa0: // C1 controls, two bytes
+			b[i], b[i+1] = '?', '?'
+		}
+		i += n
+	}
+	return string(b)
+}
+
+// isPrintable reports printable ASCII; line ends are allowed.
+func isPrintable(b []byte) bool {
+	for _, c := range b {
+		if (c < ' ' && c != '\n') || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
