@@ -1,0 +1,112 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// within tries f until it returns nil, and gives up with its error after limit.
+func within(limit time.Duration, f func() error) error {
+	end := time.Now().Add(limit)
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("after %v: %w", limit, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// must fails the test unless f returns nil within the limit.
+func must(t *testing.T, limit time.Duration, f func() error) {
+	t.Helper()
+	if err := within(limit, f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// nextPort counts the ports that freeAddr gave out. They lie below the range from
+// which the system takes ports for outgoing connections.
+var nextPort atomic.Uint32
+
+// freeAddr is an address on 127.0.0.1 on which nobody listens.
+func freeAddr(t *testing.T) string { return freeAddrOn(t, "127.0.0.1") }
+
+// freeAddrOn is a free address of one IP address.
+func freeAddrOn(t *testing.T, ip string) string {
+	t.Helper()
+	for range 2000 {
+		port := 20000 + (uint32(os.Getpid())*37+nextPort.Add(1))%10000
+		addr := fmt.Sprintf("%s:%d", ip, port)
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
+	}
+	t.Fatal("no free port between 20000 and 30000")
+	return ""
+}
+
+// port is the port of an address.
+func port(t *testing.T, addr string) string {
+	t.Helper()
+	_, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// errorList collects errors of many goroutines; it keeps the first few and counts all.
+type errorList struct {
+	mu    sync.Mutex // guards the rest
+	first []error
+	n     int
+}
+
+func newErrorList() *errorList { return &errorList{} }
+
+func (l *errorList) add(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.n++; len(l.first) < 10 {
+		l.first = append(l.first, err)
+	}
+}
+
+// report fails the test if there was an error.
+func (l *errorList) report(t *testing.T) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, err := range l.first {
+		t.Error(err)
+	}
+	if l.n > 0 {
+		t.Fatalf("%d errors in all", l.n)
+	}
+}
+
+// needRoot fails the test when it does not run as root.
+func needRoot(t *testing.T, why string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatalf("this test must run as root: %s", why)
+	}
+}
+
+// writeFile writes a file for the test.
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
