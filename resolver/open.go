@@ -8,16 +8,15 @@ import (
 
 // openMap opens the map that is declared under name.
 func (r *Resolver) openMap(name string) (maps.Map, error) {
-	for i := range r.cfg.Maps {
-		if c := &r.cfg.Maps[i]; c.Name == name {
-			m, err := r.openDeclared(c)
-			if err != nil {
-				return nil, fmt.Errorf("map %s: %w", name, err)
-			}
-			return m, nil
-		}
+	c := r.cfg.declared(name)
+	if c == nil {
+		return nil, fmt.Errorf("map %q is not declared", name)
 	}
-	return nil, fmt.Errorf("map %q is not declared", name)
+	m, err := r.openDeclared(c)
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", name, err)
+	}
+	return m, nil
 }
 
 func (r *Resolver) openDeclared(c *MapConfig) (maps.Map, error) {

@@ -75,9 +75,27 @@ func (c *Config) check(r *confparse.Report) {
 			r.Errorf(section+"/name", "only one of file and name may be given")
 		}
 	}
+	for section, name := range map[string]string{
+		"access_map": c.Access.Name, "aliases": c.Aliases.Name,
+		"local_user_map": c.LocalUser.Name, "mailertable": c.Mailertable.Name,
+	} {
+		if name != "" && c.declared(name) == nil {
+			r.Errorf(section+"/name", "map %q is not declared", name)
+		}
+	}
 	if n := len(c.DNS.Servers); n > 4 {
 		r.Errorf("DNS/nameservers", "%d addresses are given, at most 4 are possible", n)
 	}
+}
+
+// declared finds the map that is declared under name, nil if there is none.
+func (c *Config) declared(name string) *MapConfig {
+	for i := range c.Maps {
+		if c.Maps[i].Name == name {
+			return &c.Maps[i]
+		}
+	}
+	return nil
 }
 
 func hostInt(name string, into *int, doc string) confparse.Option {

@@ -176,6 +176,7 @@ func (s *search) localhost() ([]Host, smtp.Reply) {
 		s.step("mx", s.target.Name, "", "localhost has no entry in the mailertable")
 		return nil, smtp.NewReply(550, "5.4.6", "mail for localhost loops back to myself")
 	}
+	s.step("mx", s.target.Name, "", "this machine, without asking DNS")
 	return []Host{{Name: "localhost", Addrs: s.pick(
 		[]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, []netip.Addr{netip.IPv6Loopback()})}}, smtp.Reply{}
 }
