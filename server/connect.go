@@ -1,0 +1,130 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+)
+
+// endWait bounds how long the end of a session waits to be noted by QMGR.
+const endWait = 5 * time.Second
+
+// admit asks QMGR for the session. If it refuses, the client is told, and the phase
+// is phaseClosed.
+func (c *session) admit() bool {
+	s := c.srv
+	a, err := ask(&c.asks, s.deps.Ports.Admit, s.cfg.ModuleTimeout, msg.AdmitQ{
+		Kind: msg.NewSession, Server: s.cfg.ID, Client: c.client.IP,
+	})
+	if err != nil {
+		c.refuse(refusedDown, replyDownSession, slog.Any("error", err))
+		return false
+	}
+	if !a.Reply.IsZero() {
+		c.refuse(refusedAdmit, a.Reply)
+		return false
+	}
+	c.id, c.admitted = a.ID, true
+	c.log = s.log.With(slog.Any("ss_se", c.id))
+	return true
+}
+
+// endSession tells QMGR that an admitted session is over.
+func (c *session) endSession(ctx context.Context) {
+	if !c.admitted {
+		return
+	}
+	// Also when the server is stopped by force: QMGR may live on.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWait)
+	defer cancel()
+	_, err := c.srv.deps.Ports.Admit.Ask(ctx, msg.AdmitQ{
+		Kind: msg.EndSession, Server: c.srv.cfg.ID, Client: c.client.IP,
+	})
+	if err != nil {
+		c.emit(slog.LevelDebug, "end of session not noted", slog.Any("error", err))
+	}
+}
+
+// refuse answers a connection in place of the greeting.
+func (c *session) refuse(reason string, r smtp.Reply, attrs ...slog.Attr) {
+	c.srv.metrics.refused.WithLabelValues(reason).Inc()
+	c.emit(slog.LevelInfo, "session refused", append(attrs,
+		slog.Any("client_ip", c.client.IP), slog.String("reply", r.String()))...)
+	c.respond(c.srv.verb(verbOther), r)
+	c.enter(phaseClosed)
+}
+
+// greet makes the checks of the connection and collects the greeting.
+func (c *session) greet() {
+	f := &c.srv.cfg.Flags
+	if f.Access || f.LookupSessionConf {
+		if r := c.checkSession(msg.StageConnect); !r.IsZero() {
+			c.refuse(refusedCheck, r)
+			return
+		}
+	}
+	attrs := []slog.Attr{slog.Any("client_ip", c.client.IP)}
+	if c.client.Name != "" {
+		attrs = append(attrs, slog.String("client_name", c.client.Name))
+	}
+	c.emit(slog.LevelInfo, "session", attrs...)
+	if !f.AllowDataBeforeGreeting && c.wire.speaksFirst(c.srv.cfg.GreetPause) {
+		c.srv.metrics.earlyTalker.Inc()
+		c.emit(slog.LevelInfo, "data before greeting", slog.Any("client_ip", c.client.IP))
+		c.respond(c.srv.verb(verbOther), replyEarly)
+		c.enter(phaseClosed)
+		return
+	}
+	c.wire.out = c.srv.greeting.AppendWire(c.wire.out)
+}
+
+// checkSession asks SMAR at StageConnect or StageEhlo and notes what the verdict
+// means for the session. The reply is zero to go on.
+func (c *session) checkSession(stage msg.Stage) smtp.Reply {
+	v, err := c.check(msg.CheckQ{Stage: stage})
+	if err != nil {
+		if stage == msg.StageConnect {
+			return replyDownSession
+		}
+		return replyDown
+	}
+	if stage == msg.StageConnect {
+		c.client.Name, c.client.Resolve = v.ClientName, v.ClientResolve
+	}
+	p := &c.policy
+	p.relaying = p.relaying || v.Relay
+	switch v.Action {
+	case msg.Reject:
+		if c.srv.cfg.Flags.DelayChecks && !v.Quick {
+			p.refusal = v.Reply
+			return smtp.Reply{}
+		}
+		return v.Reply
+	case msg.Discard:
+		p.discard = true
+	case msg.Accept:
+		p.quick = p.quick || v.Quick
+	}
+	return smtp.Reply{}
+}
+
+// check asks SMAR about a stage. An error has been logged. A rejection always has a
+// reply.
+func (c *session) check(q msg.CheckQ) (msg.Verdict, error) {
+	q.Session, q.Client, q.Relaying = c.id, c.client, c.policy.relaying
+	if c.tx != nil {
+		q.TA, q.Mail = c.tx.env.TA, c.tx.env.Mail
+	}
+	v, err := ask(&c.asks, c.srv.deps.Ports.Check, c.srv.cfg.WaitForSMAR, q)
+	if err != nil {
+		c.emit(slog.LevelWarn, "no verdict", slog.String("where", q.Stage.String()), slog.Any("error", err))
+		return msg.Verdict{}, err
+	}
+	if v.Action == msg.Reject && v.Reply.Code < 400 {
+		v.Reply = replyRejected
+	}
+	return v, nil
+}

@@ -1,0 +1,96 @@
+package server
+
+import (
+	"bytes"
+
+	"meta1/mta/smtp"
+)
+
+// Refusals of a message because of what is in it. They are sent after the final dot.
+var (
+	replyBareLine = smtp.NewReply(554, "5.6.0", "Message contains a bare CR or LF")
+	replyLongLine = smtp.NewReply(554, "5.6.0", "Message contains a line that is too long")
+)
+
+// dotScanner takes the data of a message off the wire (RFC 5321 section 4.5.2): it
+// finds the end, removes the dots that were stuffed, and refuses lines that are not
+// ended by CR LF. The zero value is at the beginning of the data.
+type dotScanner struct {
+	inLine  bool  // the last byte scanned was not the LF of a CR LF
+	lineLen int64 // bytes scanned of the current line
+	lineMax int64 // longest line without CR LF; 0 for no limit
+}
+
+// scan examines in and passes content to out. It returns how many bytes it has
+// taken, and whether they end with the final dot. What is left of in, at most two
+// bytes if it is not the end, must be given again with more behind it.
+func (d *dotScanner) scan(in []byte, out *content) (n int, end bool) {
+	run, i := 0, 0 // in[run:i] is content that out has not got yet
+	for i < len(in) {
+		if !d.inLine && in[i] == '.' {
+			rest := in[i+1:]
+			if len(rest) < 2 && (len(rest) == 0 || rest[0] == '\r') {
+				break // perhaps the final dot
+			}
+			out.write(in[run:i])
+			if rest[0] == '\r' && rest[1] == '\n' {
+				return i + 3, true
+			}
+			i++
+			run, d.inLine = i, true
+		}
+		taken := d.line(in[i:], out)
+		if taken == 0 {
+			break // a CR whose LF may follow
+		}
+		i += taken
+	}
+	out.write(in[run:i])
+	return i, false
+}
+
+// line examines in up to its first LF or its end and returns the number of bytes
+// taken. A CR at the very end is left.
+func (d *dotScanner) line(in []byte, out *content) int {
+	j := bytes.IndexByte(in, '\n')
+	if j < 0 {
+		return d.unfinished(in, out)
+	}
+	cr := bytes.IndexByte(in[:j], '\r')
+	if cr < 0 || cr != j-1 {
+		// A bare LF ends no line: a dot behind it is an ordinary one.
+		out.fail(replyBareLine)
+	}
+	if cr >= 0 && in[j-1] == '\r' {
+		d.measure(j-1, out)
+		d.inLine, d.lineLen = false, 0
+	} else {
+		d.measure(j+1, out)
+		d.inLine = true
+	}
+	return j + 1
+}
+
+// unfinished takes a piece of a line.
+func (d *dotScanner) unfinished(in []byte, out *content) int {
+	n := len(in)
+	if in[n-1] == '\r' {
+		n--
+	}
+	if n == 0 {
+		return 0
+	}
+	if bytes.IndexByte(in[:n], '\r') >= 0 {
+		out.fail(replyBareLine)
+	}
+	d.inLine = true
+	d.measure(n, out)
+	return n
+}
+
+// measure adds n bytes to the current line.
+func (d *dotScanner) measure(n int, out *content) {
+	if d.lineLen += int64(n); d.lineMax > 0 && d.lineLen > d.lineMax {
+		out.fail(replyLongLine)
+	}
+}

@@ -1,0 +1,157 @@
+package server
+
+import "meta1/confparse"
+
+// later marks rows whose behaviour comes with a later step.
+const later = " Not yet in effect."
+
+// Options is the option table of a section smtps. Its rows point into c.
+func (c *Config) Options() *confparse.Table {
+	t := &confparse.Table{Check: c.check}
+	for _, rows := range [][]confparse.Option{
+		c.generalRows(), c.limitRows(), c.flagRows(), c.hostRows(), c.sectionRows(),
+	} {
+		t.Options = append(t.Options, rows...)
+	}
+	return t
+}
+
+// check makes the cross-checks of the section.
+func (c *Config) check(r *confparse.Report) {
+	if _, err := parseGreeting(c.Greeting, "host.invalid", ""); err != nil {
+		r.Errorf("greeting", "greeting %v", err)
+	}
+	if c.ProtectedPresent && len(c.Protected.AllowBy) == 0 {
+		r.Errorf("protected_recipients", "protected_recipients needs allow_by with at least one of sender and client_ip")
+	}
+	if c.DKIMPresent && len(c.DKIM.Sign) == 0 {
+		r.Errorf("DKIM_signing", "DKIM_signing needs at least one section sign")
+	}
+}
+
+func (c *Config) generalRows() []confparse.Option {
+	return []confparse.Option{
+		{
+			Name: "greeting", Type: confparse.String, Readme: "3.10", Into: &c.Greeting,
+			Doc: "Text of the 220 greeting: it follows the code and the host name, unless it starts with 220 and ends with CRLF, then it is the whole greeting. CRLF inside makes a greeting of several lines. The default is the host name, ESMTP and the version.",
+		},
+		{
+			Name: "id", Type: confparse.Int, Default: "0", Min: "0", Max: "255", Readme: "3.10", Into: &c.ID,
+			Doc: "Unique identifier of this SMTP server among all smtps sections; it is the last part of each session and transaction id.",
+		},
+		{
+			Name: "IO_timeout", Type: confparse.Time, Unit: "s", Default: "5m", Min: "1", Max: "1h", Readme: "3.10", Into: &c.IOTimeout,
+			Doc: "How long a client may take for one command line, one block of message data, or to read our replies; the whole of a message may take twice that and one second for each KiB. Default from RFC 5321, 4.5.3.2.7.",
+		},
+		{
+			Name: "module_timeout", Type: confparse.Time, Unit: "s", Default: "1m", Min: "1", Max: "1h", Readme: "8.5", Into: &c.ModuleTimeout,
+			Doc: "How long to wait for an answer of QMGR before the client gets 451. The default is ours: QMGR may hold answers back to throttle (README 9.1), and clients wait for five minutes.",
+		},
+		{
+			Name: "wait_for_smar", Type: confparse.Time, Unit: "s", Default: "2m", Min: "1", Max: "1h", Readme: "8.5", Into: &c.WaitForSMAR,
+			Doc: "How long to wait for an answer of SMAR before the client gets 451. The default is ours: longer than the DNS queries of one check, shorter than clients wait.",
+		},
+		{
+			Name: "greet_pause", Type: confparse.Time, Unit: "s", Default: "0", Max: "1m", Readme: "own", Into: &c.GreetPause,
+			Doc: "How long a client must be silent before it is greeted, unless allow_data_before_greeting is set. 0 refuses only what has arrived by the time of the greeting.",
+		},
+		{
+			Name: "stop_timeout", Type: confparse.Time, Unit: "s", Default: "10", Min: "1", Max: "10m", Readme: "own", Into: &c.StopTimeout,
+			Doc: "How long sessions that are in DATA may go on when the server stops.",
+		},
+		{
+			Name: "message_size_max", Type: confparse.Int, Unit: "KB", Default: "10000", Min: "0", Readme: "3.10", Into: &c.MessageSizeMax,
+			Doc: "Maximum message size; 0 for no limit. Default as Postfix's message_size_limit.",
+		},
+		{
+			Name: "line_length_max", Type: confparse.Size, Unit: "B", Default: "64KB", Min: "0", Readme: "own", Into: &c.LineLengthMax,
+			Doc: "Longest line of a message; 0 for no limit. RFC 5321 allows 998 octets, but mail with longer lines is common and harmless.",
+		},
+		{
+			Name: "daemon_address", Type: confparse.List, Readme: "8.5", Into: &c.DaemonAddress,
+			Doc: "Addresses host:port to listen on in place of listen_socket." + later,
+		},
+	}
+}
+
+// limitRow is the row of a limit where 0 means none.
+func limitRow(name, value, readme, doc string, into *int) confparse.Option {
+	return confparse.Option{
+		Name: name, Type: confparse.Int, Unit: "entries", Default: value, Min: "0", Readme: readme,
+		Into: into, Doc: doc + " 0 for no limit.",
+	}
+}
+
+func (c *Config) limitRows() []confparse.Option {
+	l := &c.Limits
+	return []confparse.Option{
+		limitRow("threads_max", "1000", "3.10", "Maximum number of sessions at a time; more get 421. The default is ours: a session costs some 20 KB.", &c.ThreadsMax),
+		limitRow("bad_commands_per_session_max", "25", "3.10", "Maximum number of bad commands (unknown, misplaced, wrong syntax) per session; the next one ends it with 421. Default as sendmail 8.", &l.BadCommandsSession),
+		limitRow("bad_commands_per_transaction_max", "10", "3.10", "Maximum number of bad commands per transaction; the next one ends the session with 421. The default is ours.", &l.BadCommandsTransaction),
+		limitRow("nop_commands_between_transactions_max", "100", "3.10", "Maximum number of commands without effect (NOOP, RSET, EHLO, VRFY, HELP and the like, and refused transactions) between two successful transactions; the next one ends the session with 421. Default as Postfix's smtpd_junk_command_limit.", &l.NopsBetween),
+		limitRow("nop_commands_in_transaction_max", "20", "3.10", "Maximum number of NOOP and related commands in a transaction; the next one ends the session with 421. Default as sendmail 8.", &l.NopsInTransaction),
+		limitRow("invalid_addresses_per_session_max", "200", "3.10", "Maximum number of RCPT addresses refused with 5xy per session; the next one ends it with 421. The default is ours.", &l.InvalidSession),
+		limitRow("invalid_addresses_per_transaction_max", "100", "3.10", "Maximum number of RCPT addresses refused with 5xy per transaction; the next one ends the session with 421. The default is ours.", &l.InvalidTransaction),
+		limitRow("recipients_per_session_max", "0", "3.10", "Maximum number of recipients per session; more get 452. The default is ours: kept connections are good.", &l.RecipientsSession),
+		{
+			Name: "recipients_per_transaction_max", Type: confparse.Int, Unit: "entries", Default: "1000", Min: "1", Max: "1000000",
+			Readme: "3.10", Into: &l.RecipientsTransaction,
+			Doc: "Maximum number of recipients per transaction; more get 452. Default as Postfix's smtpd_recipient_limit.",
+		},
+		limitRow("transactions_max", "0", "3.10", "Maximum number of transactions per session; the next MAIL ends it with 421. The default is ours: kept connections are good.", &l.Transactions),
+		limitRow("hops_max", "50", "3.10", "Maximum number of Received: headers of a message; more are taken for a mail loop. Default as Postfix's hopcount_limit.", &l.Hops),
+	}
+}
+
+// flagRow is the row of a word of the flags option.
+func flagRow(name, readme, doc string, into *bool) confparse.Option {
+	return confparse.Option{
+		Name: name, Kind: confparse.KindFlag, Type: confparse.Bool, Default: "false", Readme: readme, Into: into, Doc: doc,
+	}
+}
+
+func (c *Config) flagRows() []confparse.Option {
+	f := &c.Flags
+	return []confparse.Option{
+		flagRow("8bitmime", "3.10", "Offer 8BITMIME. Content is passed on as it is, without conversion.", &f.EightBitMIME),
+		flagRow("access", "3.10", "Use SMAR's access map: ask it about the client's address and name when it connects.", &f.Access),
+		flagRow("allow_data_before_greeting", "3.10", "Allow a client to send data before the 220 greeting.", &f.AllowDataBeforeGreeting),
+		flagRow("allow_space_after_colon_for_MAIL_and_RCPT", "3.10", "Allow spaces behind MAIL FROM: and RCPT TO:.", &f.AllowSpaceAfterColon),
+		flagRow("delay_checks", "3.10", "Send rejections of the client, EHLO and MAIL stages as reply to RCPT, unless they are marked quick:.", &f.DelayChecks),
+		flagRow("delay_greylisting_error_until_DATA", "3.10", "Send greylisting's rejections as reply to DATA."+later, &f.DelayGreylistingError),
+		flagRow("greylisting", "3.10", "Use simple greylisting."+later, &f.Greylisting),
+		flagRow("fullgreylisting", "3.10", "Use full greylisting."+later, &f.FullGreylisting),
+		flagRow("rcpt_conf", "3.10", "Look recipients up in the access map with the tag smtps_rcpt_conf."+later, &f.RcptConf),
+		flagRow("lmtp_does_not_imply_relaying", "3.10", "Do not take domains that mailertable delivers by LMTP for local ones."+later, &f.LMTPDoesNotImplyRelaying),
+		flagRow("lookup_session_conf", "3.10", "Look the session's configuration up in the access map."+later, &f.LookupSessionConf),
+		flagRow("require_EHLO_before_MAIL", "3.10", "Require EHLO or HELO before MAIL.", &f.RequireEHLO),
+		flagRow("soft_bounce", "3.10", "Change all permanent replies (5xy) into temporary ones (4xy), for tests.", &f.SoftBounce),
+		flagRow("strict_EHLO_checks", "3.10", "Demand a domain name or an address literal as argument of EHLO and HELO.", &f.StrictEHLO),
+		flagRow("smtps", "3.10", "Begin each session with a TLS handshake (RFC 8314)."+later, &f.SMTPS),
+		flagRow("xverp", "3.10", "Offer XVERP, which lets a client turn VERP on for a transaction.", &f.XVERP),
+		flagRow("prdr", "3.10", "Offer PRDR, which gives a reply per recipient at the end of the message."+later, &f.PRDR),
+	}
+}
+
+// host marks a row that belongs to MeTA1's many-process form.
+func host(o confparse.Option) confparse.Option {
+	o.Effect = confparse.Host
+	o.Doc += " It has no effect in one process."
+	return o
+}
+
+func (c *Config) hostRows() []confparse.Option {
+	h := &c.Host
+	return []confparse.Option{
+		{
+			Name: "CDB_gid", Type: confparse.Int, Min: "0", Readme: "3.10", Into: &h.CDBGid,
+			Doc: "Numeric group of files in the CDB." + later,
+		},
+		host(confparse.Option{Name: "processes", Type: confparse.Int, Default: "1", Min: "1", Readme: "3.10", Into: &h.Processes, Doc: "Number of processes to start."}),
+		host(confparse.Option{Name: "listen_queue", Type: confparse.Int, Min: "0", Readme: "8.5", Into: &h.ListenQueue, Doc: "Length of the queue of listen(2)."}),
+		host(confparse.Option{Name: "wait_threads_max", Type: confparse.Int, Unit: "entries", Min: "0", Readme: "8.5", Into: &h.WaitThreadsMax, Doc: "Maximum number of waiting threads."}),
+		host(confparse.Option{Name: "wait_threads_min", Type: confparse.Int, Unit: "entries", Min: "0", Readme: "8.5", Into: &h.WaitThreadsMin, Doc: "Minimum number of waiting threads."}),
+		host(flagRow("background", "8.5", "Fork after start.", &h.Background)),
+		host(flagRow("serialize_accept", "8.5", "Serialize calls of accept(2).", &h.SerializeAccept)),
+	}
+}

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+)
+
+// heloShown bounds the argument of EHLO in Received:, which keeps each line of the
+// header below 998 octets.
+const heloShown = smtp.DomainMax
+
+// receivedDate is the date-time of RFC 5322 section 3.3.
+const receivedDate = "Mon, 2 Jan 2006 15:04:05 -0700"
+
+// appendReceived adds the part of our Received: header that is the same for all
+// transactions of a session, up to the id (README 10.5):
+//
+//	Received: from HELO (CLIENT_NAME [CLIENT_IP])
+//		by HOST (meta1-VERSION) with PROTOCOL
+//		id TA; DATE
+func appendReceived(b []byte, c *msg.Client, host, version string) []byte {
+	b = append(b, "Received: from "...)
+	if c.Helo == "" {
+		b = append(b, "unknown"...)
+	}
+	b = appendWord(b, c.Helo)
+	b = appendClient(b, strings.TrimSuffix(c.Name, "."), c.IP)
+	b = append(b, "\r\n\tby "...)
+	b = appendWord(b, host)
+	b = append(b, " (meta1-"...)
+	b = appendWord(b, version)
+	b = append(b, ") with "...)
+	b = append(b, c.Protocol...)
+	return append(b, "\r\n\tid "...)
+}
+
+// appendClient adds what is known of the client as a comment.
+func appendClient(b []byte, name string, ip netip.Addr) []byte {
+	if !ip.IsValid() {
+		return append(b, " (local socket)"...)
+	}
+	b = append(b, " ("...)
+	if name != "" {
+		b = append(appendWord(b, name), ' ')
+	}
+	return append(smtp.AppendAddressLiteral(b, ip), ')')
+}
+
+// appendID adds the end of the header.
+func appendID(b []byte, ta smtp.ID, t time.Time) []byte {
+	b = append(ta.Append(b), "; "...)
+	return append(t.AppendFormat(b, receivedDate), "\r\n"...)
+}
+
+// appendWord adds a text of the client's. What could be taken for the structure of
+// the header, or is not printable ASCII, becomes "?".
+func appendWord(b []byte, s string) []byte {
+	for i := range min(len(s), heloShown) {
+		c := s[i]
+		if c <= ' ' || c > '~' || strings.IndexByte(`()<>;,"\`, c) >= 0 {
+			c = '?'
+		}
+		b = append(b, c)
+	}
+	return b
+}
