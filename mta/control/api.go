@@ -1,0 +1,93 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"meta1/mta/msg"
+)
+
+// Status is a snapshot of a running meta1.
+type Status struct {
+	Version  string    `json:"version"`
+	Hostname string    `json:"hostname"`
+	PID      int       `json:"pid"`
+	Started  time.Time `json:"started"`
+	Spool    string    `json:"spool"`
+	Config   string    `json:"config"`
+	Listen   []Socket  `json:"listen"`
+	Modules  []Module  `json:"modules"`
+}
+
+// Socket is one socket on which meta1 or a service listens.
+type Socket struct {
+	Section string `json:"section"`
+	Network string `json:"network"` // tcp or unix
+	Address string `json:"address"`
+}
+
+// Module is the state of a module or a service.
+type Module struct {
+	Name     string    `json:"name"`
+	State    string    `json:"state"` // see supervise.State
+	Since    time.Time `json:"since"`
+	Restarts int       `json:"restarts"`
+	Error    string    `json:"error,omitempty"` // of its last end
+	Values   []Value   `json:"values,omitempty"`
+}
+
+// Value is one line of a module's own snapshot.
+type Value struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Health says whether meta1 works, and if not why.
+type Health struct {
+	OK      bool     `json:"ok"`
+	Reasons []string `json:"reasons,omitempty"`
+	// Warnings do not make it unhealthy: a service that was given up.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Page is a part of the queue.
+type Page struct {
+	Entries []Entry `json:"entries"`
+	// More says that entries follow; ask again with After set to the last RcptID.
+	More bool `json:"more"`
+}
+
+// Entry is one recipient in the queue.
+type Entry struct {
+	RcptID   string         `json:"rcpt_id"`
+	TA       string         `json:"ss_ta"`
+	State    msg.QueueState `json:"state"`
+	Arrival  time.Time      `json:"arrival"`
+	Size     int64          `json:"size"`
+	Sender   string         `json:"sender"` // without angle brackets; "" for <>
+	Rcpt     string         `json:"rcpt"`
+	Dest     string         `json:"dest,omitempty"`
+	NextTry  time.Time      `json:"next_try,omitzero"`
+	Attempts int            `json:"attempts"`
+	Reason   string         `json:"reason,omitempty"`
+}
+
+// ReloadReport says what a reload did.
+type ReloadReport struct {
+	// Reloaded are the sections whose maps or log levels were read anew.
+	Reloaded []string `json:"reloaded"`
+	// NeedRestart are options of the configuration file that have changed and take
+	// effect at the next start.
+	NeedRestart []string `json:"need_restart,omitempty"`
+	// Errors say what could not be read; the old state stays then.
+	Errors []string `json:"errors,omitempty"`
+}
+
+// Backend is what the server side asks. Its methods may be called from any goroutine.
+type Backend interface {
+	Status(ctx context.Context) Status
+	// Queue gives at most max recipients behind the one named after.
+	Queue(ctx context.Context, after string, max int) (Page, error)
+	Health(ctx context.Context) Health
+	Reload(ctx context.Context) ReloadReport
+}

@@ -1,0 +1,173 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"meta1/mta/control"
+	"meta1/mta/supervise"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// backend has a queue of n recipients.
+type backend struct {
+	n      int
+	asked  []string
+	health control.Health
+	report control.ReloadReport
+	err    error
+}
+
+func (b *backend) Status(context.Context) control.Status {
+	return control.Status{Version: "1", Hostname: "mx.test", PID: 7, Started: time.Unix(1, 0).UTC(), Modules: []control.Module{
+		{Name: "qmgr", State: "up", Since: time.Unix(2, 0).UTC(), Values: []control.Value{{Name: "a", Value: "b"}}},
+	}}
+}
+
+func (b *backend) Queue(_ context.Context, after string, max int) (control.Page, error) {
+	b.asked = append(b.asked, fmt.Sprintf("%s %d", after, max))
+	first := 0
+	if after != "" {
+		_, _ = fmt.Sscanf(after, "id%d", &first)
+		first++
+	}
+	var p control.Page
+	for i := first; i < b.n && len(p.Entries) < max; i++ {
+		p.Entries = append(p.Entries, control.Entry{RcptID: fmt.Sprintf("id%d", i), Rcpt: "a@b"})
+	}
+	p.More = first+len(p.Entries) < b.n
+	return p, b.err
+}
+
+func (b *backend) Health(context.Context) control.Health       { return b.health }
+func (b *backend) Reload(context.Context) control.ReloadReport { return b.report }
+
+// serve serves a backend until the test ends and gives the socket's path.
+func serve(t *testing.T, b *backend) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "control")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := supervise.NewGroup(context.Background())
+	g.Go(func(ctx context.Context) error { return control.Serve(ctx, l, control.Handler(b)) })
+	t.Cleanup(func() {
+		g.Stop()
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
+func client(t *testing.T, path string) *control.Client {
+	c := control.NewClient(path)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func TestQueue(t *testing.T) {
+	b := &backend{n: 2500}
+	c := client(t, serve(t, b))
+	n := 0
+	err := c.Queue(t.Context(), func(e control.Entry) error {
+		if e.RcptID != fmt.Sprintf("id%d", n) {
+			return fmt.Errorf("%s is number %d", e.RcptID, n)
+		}
+		n++
+		return nil
+	})
+	if err != nil || n != b.n {
+		t.Fatalf("%d entries, error %v", n, err)
+	}
+	if want := []string{" 1000", "id999 1000", "id1999 1000"}; !reflect.DeepEqual(b.asked, want) {
+		t.Errorf("asked %q, want %q", b.asked, want)
+	}
+	stop := errors.New("stop")
+	if err := c.Queue(t.Context(), func(control.Entry) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("error %v", err)
+	}
+	b.err = errors.New("module is down")
+	if err := c.Queue(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "module is down") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	b := &backend{}
+	s, err := client(t, serve(t, b)).Status(t.Context())
+	if want := b.Status(t.Context()); err != nil || !reflect.DeepEqual(s, want) {
+		t.Errorf("got %+v (%v), want %+v", s, err, want)
+	}
+}
+
+func TestHealthAndReload(t *testing.T) {
+	b := &backend{health: control.Health{OK: true}}
+	c := client(t, serve(t, b))
+	if h, err := c.Health(t.Context()); err != nil || !h.OK {
+		t.Errorf("health %+v, %v", h, err)
+	}
+	b.health = control.Health{Reasons: []string{"qmgr is down"}}
+	if h, err := c.Health(t.Context()); err != nil || h.OK || len(h.Reasons) != 1 {
+		t.Errorf("health %+v, %v", h, err)
+	}
+	b.report = control.ReloadReport{Reloaded: []string{"smar"}}
+	if r, err := c.Reload(t.Context()); err != nil || len(r.Reloaded) != 1 {
+		t.Errorf("report %+v, %v", r, err)
+	}
+	b.report = control.ReloadReport{Errors: []string{"mt:3: no"}}
+	if r, err := c.Reload(t.Context()); err != nil || len(r.Errors) != 1 {
+		t.Errorf("report %+v, %v", r, err)
+	}
+}
+
+func TestNotRunning(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control")
+	c := client(t, path)
+	if _, err := c.Status(t.Context()); !errors.Is(err, control.ErrNotRunning) || !strings.Contains(err.Error(), path) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	path := serve(t, &backend{})
+	h := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}
+	tests := []struct {
+		method, path string
+		status       int
+	}{
+		{"GET", "/queue?max=0", 400},
+		{"GET", "/queue?max=x", 400},
+		{"GET", "/queue?max=999999999", 200},
+		{"GET", "/reload", 405},
+		{"POST", "/queue", 405},
+		{"GET", "/nothing", 404},
+	}
+	for _, tt := range tests {
+		r, _ := http.NewRequest(tt.method, "http://x"+tt.path, nil)
+		a, err := h.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, a.Body)
+		_ = a.Body.Close()
+		if a.StatusCode != tt.status {
+			t.Errorf("%s %s: status %d, want %d", tt.method, tt.path, a.StatusCode, tt.status)
+		}
+	}
+}
