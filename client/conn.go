@@ -114,10 +114,12 @@ func (c *conn) readLine(timeout time.Duration, deadline *time.Time) ([]byte, err
 // pending reports that the peer has said something that nobody asked for.
 func (c *conn) pending() bool { return c.r != c.w }
 
-// write sends c.out and empties it.
-func (c *conn) write(timeout time.Duration) error {
-	err := c.nc.SetWriteDeadline(time.Now().Add(timeout))
-	if err == nil {
+// write sends c.out and empties it. A peer that has answered already what was not yet
+// asked is out of step, so nothing is sent to it.
+func (c *conn) write(timeout time.Duration) (err error) {
+	if c.pending() {
+		err = errEarly
+	} else if err = c.nc.SetWriteDeadline(time.Now().Add(timeout)); err == nil {
 		_, err = c.nc.Write(c.out)
 	}
 	c.out = c.out[:0]
@@ -130,6 +132,9 @@ func (c *conn) write(timeout time.Duration) error {
 // writeParts sends c.parts from where they lie and empties it.
 func (c *conn) writeParts(timeout time.Duration) error {
 	err := c.nc.SetWriteDeadline(time.Now().Add(timeout))
+	if c.pending() {
+		err = errEarly
+	}
 	if err == nil {
 		c.partsSlice = c.parts
 		_, err = c.partsSlice.WriteTo(c.nc)
@@ -142,16 +147,22 @@ func (c *conn) writeParts(timeout time.Duration) error {
 // command sends one line and reads its reply.
 func (c *conn) command(line string, timeout time.Duration) error {
 	c.out = append(append(c.out, line...), crlf...)
-	werr := c.write(timeout)
-	if werr != nil {
-		// The peer may have said why before it closed.
-		timeout = min(timeout, lastWords)
+	return c.replyAfter(c.write(timeout), timeout)
+}
+
+// replyAfter reads the reply to a command. werr is the error of the write that sent
+// it: the peer may have told us why before it closed the connection, and that is
+// better than our error. A success cannot be one then.
+func (c *conn) replyAfter(werr error, timeout time.Duration) error {
+	if werr == nil {
+		return c.readReply(timeout)
 	}
-	if err := c.readReply(timeout); err != nil {
-		if werr != nil {
-			return werr
-		}
-		return err
+	c.broken = true
+	if isTimeout(werr) || errors.Is(werr, errEarly) {
+		return werr
+	}
+	if err := c.readReply(min(timeout, lastWords)); err != nil || !c.rep.failed() {
+		return werr
 	}
 	return nil
 }

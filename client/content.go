@@ -48,12 +48,8 @@ func (t *transaction) refusedEarly(werr error, quit bool) error {
 	if t.dotTried && quit {
 		t.a.Stage = msg.DeliverDot // the dot may have left, and QUIT behind it not
 	}
-	t.broken = true
-	if isTimeout(werr) {
-		return werr
-	}
-	if err := t.readReply(lastWords); err != nil || !t.rep.failed() {
-		return werr
+	if err := t.replyAfter(werr, lastWords); err != nil {
+		return err
 	}
 	t.a.HostFailed = t.rep.code == 421
 	t.answerAll(t.rep.smtp())

@@ -153,7 +153,7 @@ func (cn *conn) ioError(doing string, err error) (r smtp.Reply, hostFailed bool)
 		return smtp.NewReply(451, "4.4.2", "conversation with "+where+" timed out"), true
 	case errors.Is(err, errUnfit):
 		return smtp.NewReply(451, "4.5.0", "protocol error: unexpected reply "+cn.rep.smtp().String()+" of "+where), true
-	case errors.Is(err, errNotAReply), errors.Is(err, errLineLong), errors.Is(err, errReplyLong):
+	case errors.Is(err, errNotAReply), errors.Is(err, errEarly), errors.Is(err, errLineLong), errors.Is(err, errReplyLong):
 		return smtp.NewReply(451, "4.5.0", "protocol error: "+err.Error()+": "+where), true
 	}
 	return smtp.NewReply(451, "4.4.2", "lost connection with "+where), true

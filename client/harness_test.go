@@ -89,6 +89,36 @@ func (n *network) dialed() int {
 	return n.dials
 }
 
+// listen serves every connection to an address on loopback until the test ends.
+func listen(tb testing.TB, serve func(net.Conn)) netip.AddrPort {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	g := supervise.NewGroup(context.Background())
+	g.Go(func(context.Context) error {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return nil
+			}
+			g.Go(func(context.Context) error {
+				defer nc.Close()
+				serve(nc)
+				return nil
+			})
+		}
+	})
+	tb.Cleanup(func() {
+		l.Close()
+		if err := g.Wait(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return netip.MustParseAddrPort(l.Addr().String())
+}
+
 // running is a client under test.
 type running struct {
 	*Client
@@ -145,13 +175,10 @@ func (r *running) deliver(t testing.TB, q msg.DeliverQ) msg.DeliverA {
 }
 
 func (r *running) ask(ctx context.Context, q msg.DeliverQ) (msg.DeliverA, error) {
-	for {
-		a, err := r.ports.Deliver.Ask(ctx, q)
-		if !errors.Is(err, msg.ErrDown) || r.started() {
-			return a, err
-		}
+	for !r.started() {
 		time.Sleep(time.Millisecond)
 	}
+	return r.ports.Deliver.Ask(ctx, q)
 }
 
 // started reports that Run has opened its ports.

@@ -11,6 +11,7 @@ import (
 var (
 	errNotAReply = errors.New("peer sent something that is not an SMTP reply")
 	errUnfit     = errors.New("peer's reply does not fit the command")
+	errEarly     = errors.New("peer sent a reply before its command")
 	errLineLong  = errors.New("peer sent a reply line that is too long")
 	errReplyLong = errors.New("peer sent a reply that is too long")
 )

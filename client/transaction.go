@@ -2,7 +2,6 @@ package client
 
 import (
 	"io"
-	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
@@ -164,21 +163,6 @@ func (t *transaction) envelopeReply(cmd int, werr error) error {
 		return t.rcptReply(cmd)
 	default:
 		return t.dataReply()
-	}
-	return nil
-}
-
-// replyAfter reads a reply. After a failed write the peer may still have told us why
-// it closed the connection: that is waited for a moment, and is better than our error.
-func (t *transaction) replyAfter(werr error, timeout time.Duration) error {
-	if werr != nil {
-		timeout = min(timeout, lastWords)
-	}
-	if err := t.readReply(timeout); err != nil {
-		if werr != nil {
-			return werr
-		}
-		return err
 	}
 	return nil
 }

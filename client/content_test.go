@@ -1,0 +1,182 @@
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+)
+
+// plainDots is the rule of RFC 5321 section 4.5.2 in its plainest form.
+func plainDots(content string) string {
+	if content != "" && !strings.HasSuffix(content, "\r\n") {
+		content += "\r\n"
+	}
+	if strings.HasPrefix(content, ".") {
+		content = "." + content
+	}
+	return strings.ReplaceAll(content, "\r\n.", "\r\n..") + ".\r\n"
+}
+
+// FuzzDots compares the sender's way of finding dots, content in any parts, with the
+// plain rule.
+func FuzzDots(f *testing.F) {
+	for _, s := range []string{"", ".", "..", "\r\n.", ".\r\n", "a\r\n.b\r\n..\r\n.\r\n", "\r", "a\r", "\n.", "\r\r\n.", "x\r\n\r\n.\r\n"} {
+		f.Add(s, uint8(1))
+	}
+	f.Fuzz(func(t *testing.T, content string, part uint8) {
+		var d dots
+		var got []byte
+		for rest := content; rest != ""; {
+			n := min(len(rest), int(part)+1)
+			got = d.appendTo(got, []byte(rest[:n]))
+			rest = rest[n:]
+		}
+		got = append(got, d.end()...)
+		if want := plainDots(content); string(got) != want {
+			t.Errorf("%q in parts of %d: %q, want %q", content, int(part)+1, got, want)
+		}
+	})
+}
+
+// TestContentSizes sends content of every kind and size over TCP, from memory and from
+// a file, and compares what arrives.
+func TestContentSizes(t *testing.T) {
+	var mu sync.Mutex
+	var got []byte
+	addr := listen(t, func(nc net.Conn) { receive(nc, func(b []byte) { mu.Lock(); got = b; mu.Unlock() }) })
+	r := start(t, Config{}, Deps{ReuseConnections: true}, nil)
+	lines := map[string]string{
+		"text": "just a line of some text that is not very long\r\n", "dots": ".\r\n", "few dots": strings.Repeat("x", 900) + "\r\n.y\r\n",
+	}
+	for name, line := range lines {
+		for _, size := range []int{1, 2, 3, copyMax - 1, copyMax, copyMax + 1, chunkMax, chunkMax + 1, 3*chunkMax + 17} {
+			content := strings.Repeat(line, size/len(line)+1)[:size]
+			for _, body := range []msg.Body{memBody(content), fileBody{data: []byte(content)}} {
+				q := question()
+				q.Hop.Addr = addr
+				q.Body = body
+				a := r.deliver(t, q)
+				mu.Lock()
+				same := string(got) == plainDots(content)
+				mu.Unlock()
+				if !a.Rcpts[0].Positive() || !same {
+					t.Errorf("%s of %d bytes, %T: %v, %d bytes arrived", name, size, body, a.Rcpts[0], len(got))
+				}
+			}
+		}
+	}
+}
+
+// receive is a server that gives each content, as it came over the wire, to done.
+func receive(nc net.Conn, done func([]byte)) {
+	r := bufio.NewReader(nc)
+	_, _ = io.WriteString(nc, "220 mx\r\n")
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		reply := "250 ok\r\n"
+		switch {
+		case strings.HasPrefix(line, "EHLO"):
+			reply = "250-mx\r\n250 PIPELINING\r\n"
+		case line == "DATA\r\n":
+			reply = "354 go on\r\n"
+			if r.Buffered() > 0 {
+				return // content before 354
+			}
+			_, _ = io.WriteString(nc, reply)
+			var b bytes.Buffer
+			for line != ".\r\n" {
+				if line, err = r.ReadString('\n'); err != nil {
+					return
+				}
+				b.WriteString(line)
+			}
+			done(b.Bytes())
+			reply = "250 queued\r\n"
+		}
+		if _, err := io.WriteString(nc, reply); err != nil {
+			return
+		}
+	}
+}
+
+// TestContentUnreadable: content that cannot be read is no fault of the host, and no
+// part of it may ever be accepted as a message.
+func TestContentUnreadable(t *testing.T) {
+	content := []byte(strings.Repeat("x\r\n", 200_000))
+	for _, c := range []struct {
+		name  string
+		body  fileBody
+		stage msg.DeliverStage
+		dials int
+	}{
+		{"open", fileBody{data: content, openErr: errors.New("no such file")}, msg.DeliverMail, 1},
+		{"first read", fileBody{data: content, failAfter: 1}, msg.DeliverData, 2},
+		{"later", fileBody{data: content, failAfter: chunkMax + 1}, msg.DeliverData, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := newNetwork(func(nc net.Conn) {
+				receive(nc, func(b []byte) {
+					if len(b) < len(content) && len(b) > 100 {
+						t.Errorf("accepted %d bytes", len(b))
+					}
+				})
+			})
+			r := start(t, Config{}, Deps{ReuseConnections: true}, n)
+			q := question()
+			q.Body = c.body
+			a := r.deliver(t, q)
+			want := smtp.NewReply(451, "4.3.0", "cannot read the content of the message from the queue")
+			if a.Rcpts[0].String() != want.String() || a.HostFailed || a.Unknown || a.Stage != c.stage {
+				t.Errorf("answer %+v", a)
+			}
+			if a = r.deliver(t, question()); !a.Rcpts[0].Positive() || n.dialed() != c.dials {
+				t.Errorf("next: %+v over connection %d", a, n.dialed())
+			}
+		})
+	}
+}
+
+// TestRefusedEarly: a host that refuses inside of the content and closes is heard.
+func TestRefusedEarly(t *testing.T) {
+	heard := 0
+	for range 10 { // the reply may be lost when the connection is reset
+		q := question()
+		q.Hop.Addr = listen(t, refuseEarly)
+		q.Body = memBody(strings.Repeat("x\r\n", 5_000_000))
+		a := start(t, Config{}, Deps{}, nil).deliver(t, q)
+		if a.Unknown || a.Stage != msg.DeliverData || a.Rcpts[0].Positive() {
+			t.Errorf("answer %+v", a)
+		}
+		if a.Rcpts[0].Enhanced == (smtp.EnhancedCode{5, 3, 4}) {
+			heard++
+		}
+	}
+	if heard == 0 {
+		t.Error("never heard")
+	}
+}
+
+// refuseEarly replies to the first line of the content and closes.
+func refuseEarly(nc net.Conn) {
+	r := bufio.NewReader(nc)
+	_, _ = io.WriteString(nc, "220 mx\r\n")
+	for _, reply := range []string{"250 mx", "250 ok", "250 ok", "354 go on", "552 5.3.4 enough of that"} {
+		if _, err := r.ReadString('\n'); err != nil {
+			return
+		}
+		_, _ = io.WriteString(nc, reply+"\r\n")
+	}
+	_ = nc.(*net.TCPConn).CloseWrite()
+	_, _ = io.CopyN(io.Discard, r, 1<<20)
+}
