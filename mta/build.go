@@ -1,0 +1,352 @@
+package mta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"meta1/client"
+	"meta1/mta/logfmt"
+	"meta1/mta/msg"
+	"meta1/mta/service"
+	"meta1/mta/smtp"
+	"meta1/mta/supervise"
+	"meta1/queue"
+	"meta1/resolver"
+	"meta1/server"
+)
+
+const levelFatal = logfmt.LevelFatal
+
+// The units of the modules, as in logs and in ctl status.
+const (
+	unitResolver = "smar"
+	unitClient   = "smtpc"
+	unitQueue    = "qmgr"
+)
+
+// build makes the units of all modules and services, in their start order.
+func (m *mta) build() error {
+	m.ports = msg.NewPorts()
+	m.hub = newHub(m.setup.Version)
+	own := &Common{Section: "mta", LogLevel: m.conf.QueueOf.LogLevel}
+	var err error
+	if m.log, err = m.logs.logger("mta", own); err != nil {
+		return err
+	}
+	m.hub.own.MustRegister(m.logs)
+	units, err := m.units()
+	if err != nil {
+		return err
+	}
+	if m.tree, err = supervise.NewTree(units, m.notice); err != nil {
+		return exit(ExConfig, err)
+	}
+	m.hub.own.MustRegister(unitCollector{m.tree})
+	return nil
+}
+
+func (m *mta) units() ([]supervise.Unit, error) {
+	units, err := m.serviceUnits()
+	if err != nil {
+		return nil, err
+	}
+	for _, make := range []func() (supervise.Unit, error){m.resolverUnit, m.clientUnit, m.queueUnit} {
+		u, err := make()
+		if err != nil {
+			return nil, err
+		}
+		units = append(units, u)
+	}
+	m.servers = map[string]*ServerSection{}
+	for _, s := range m.conf.Servers {
+		u, err := m.serverUnit(s)
+		if err != nil {
+			return nil, err
+		}
+		m.servers[u.Name] = s
+		units = append(units, u)
+	}
+	return units, nil
+}
+
+// module is the unit of a module. newInstance makes an instance; its error ends the
+// start with that exit status.
+func (m *mta) module(name string, of *Common, status *msg.Port[msg.StatusQ, msg.StatusA], grace time.Duration, exitStatus int,
+	newInstance func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error),
+) (supervise.Unit, error) {
+	log, err := m.logs.logger(name, of)
+	if err != nil {
+		return supervise.Unit{}, err
+	}
+	m.required[name] = true
+	return supervise.Unit{
+		Name: name, Policy: of.policy(), Grace: grace, RestartDependencies: m.dependencies(of),
+		Ready: func(ctx context.Context) error { return awaitStatus(ctx, status) },
+		New: func() (func(context.Context) error, error) {
+			run, err := newInstance(log, m.hub.fresh(name))
+			return run, exit(exitStatus, err)
+		},
+	}, nil
+}
+
+// policy is the restart policy of a section.
+func (c *Common) policy() supervise.Policy {
+	p := supervise.DefaultPolicy()
+	switch {
+	case c.FailureMax >= 0:
+		return p.WithMax(c.FailureMax)
+	case c.StartAction == string(service.Accept):
+		return p.WithMax(0)
+	default:
+		return p
+	}
+}
+
+// dependencies are the units that restart_dependencies name.
+func (m *mta) dependencies(of *Common) []string {
+	var units []string
+	for _, d := range of.RestartDependencies {
+		if d != "smtps" {
+			units = append(units, d)
+			continue
+		}
+		for _, s := range m.conf.Servers {
+			units = append(units, s.Of.Section)
+		}
+	}
+	return units
+}
+
+// readyPause is the time between two questions whether a module serves.
+const readyPause = 5 * time.Millisecond
+
+// awaitStatus waits until a module answers on its status port.
+func awaitStatus(ctx context.Context, port *msg.Port[msg.StatusQ, msg.StatusA]) error {
+	for {
+		if _, err := port.Ask(ctx, msg.StatusQ{}); !errors.Is(err, msg.ErrDown) {
+			return err
+		}
+		select {
+		case <-time.After(readyPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (m *mta) resolverUnit() (supervise.Unit, error) {
+	c := m.conf
+	return m.module(unitResolver, &c.ResolveOf, m.ports.Status[unitResolver], 0, ExConfig,
+		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
+			r, err := resolver.New(c.Resolver, resolver.Deps{
+				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname,
+				ConfigDir: filepath.Dir(m.result.File), LMTPSocket: below(m.dir, c.Client.LMTPSocket),
+				RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
+			})
+			if err != nil {
+				return nil, err
+			}
+			m.setReloader(unitResolver, r)
+			return r.Run, nil
+		})
+}
+
+func (m *mta) clientUnit() (supervise.Unit, error) {
+	c := m.conf
+	return m.module(unitClient, &c.ClientOf, m.ports.Status[unitClient], c.Client.StopTimeout+5*time.Second, ExConfig,
+		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
+			return client.New(c.Client, client.Deps{
+				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname,
+				ReuseConnections: c.Queue.ReuseConnection, TransactionsPerSession: c.Queue.SMTPC.TransactionsMax,
+			}).Run, nil
+		})
+}
+
+// queueGrace is how long QMGR may take to end deliveries and write its stores.
+const queueGrace = time.Minute
+
+func (m *mta) queueUnit() (supervise.Unit, error) {
+	c := m.conf
+	return m.module(unitQueue, &c.QueueOf, m.ports.Status[unitQueue], queueGrace, ExIOErr,
+		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
+			q, err := queue.New(c.Queue, queue.Deps{
+				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname, Dir: m.dir, Fatal: m.fatal,
+			})
+			if err != nil {
+				return nil, err
+			}
+			m.content.set(q.Content())
+			if r, ok := any(q).(reloader); ok {
+				m.setReloader(unitQueue, r)
+			}
+			return q.Run, nil
+		})
+}
+
+// serverUnit is the unit of one section smtps. Each instance gets copies of the
+// listeners, which it closes at its end; connections wait meanwhile.
+func (m *mta) serverUnit(s *ServerSection) (supervise.Unit, error) {
+	name := s.Of.Section
+	status := m.ports.Status["smtps"]
+	if s.Name != "" {
+		status = msg.NewPort[msg.StatusQ, msg.StatusA]("status:"+name, 1)
+		m.ports.Status[name] = status
+	}
+	return m.module(name, &s.Of, status, s.Server.StopTimeout+10*time.Second, ExConfig,
+		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
+			listeners, err := copyListeners(m.sockets.owner[s])
+			if err != nil {
+				return nil, err
+			}
+			return server.New(s.Server, server.Deps{
+				Ports: m.ports, Content: &m.content, Listeners: listeners, Log: log, Metrics: metrics,
+				Hostname: m.hostname, Version: m.setup.Version, Name: s.Name,
+			}).Run, nil
+		})
+}
+
+// copyListeners makes listeners for the same sockets.
+func copyListeners(listeners []net.Listener) ([]net.Listener, error) {
+	copies := make([]net.Listener, 0, len(listeners))
+	for _, l := range listeners {
+		c, err := copyListener(l)
+		if err != nil {
+			for _, c := range copies {
+				_ = c.Close()
+			}
+			return nil, fmt.Errorf("copying the socket %s: %w", l.Addr(), err)
+		}
+		copies = append(copies, c)
+	}
+	return copies, nil
+}
+
+func copyListener(l net.Listener) (net.Listener, error) {
+	f, err := l.(interface{ File() (*os.File, error) }).File()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return net.FileListener(f)
+}
+
+// setReloader notes the running instance of a module that can read its maps anew.
+func (m *mta) setReloader(unit string, r reloader) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reloaders[unit] = r
+}
+
+// contentStore hands large messages to the running instance of QMGR. Servers keep
+// it when QMGR is started again.
+type contentStore struct {
+	current atomic.Pointer[msg.ContentStore]
+}
+
+func (c *contentStore) set(s msg.ContentStore) { c.current.Store(&s) }
+
+// Create makes a content file.
+func (c *contentStore) Create(ta smtp.ID) (msg.ContentWriter, error) {
+	s := c.current.Load()
+	if s == nil {
+		return nil, msg.ErrDown
+	}
+	return (*s).Create(ta)
+}
+
+// programs are the programs of all services. executable is our own binary, a the
+// account that serves, nil for ours.
+func (c *Config) programs(dir, executable string, a *account) ([]service.Program, error) {
+	var programs []service.Program
+	for _, s := range c.Services {
+		p := s.Of.program(dir, executable)
+		if err := s.Of.runAs(&p, a); err != nil {
+			return nil, exit(ExConfig, fmt.Errorf("section %s: %w", s.Of.Section, err))
+		}
+		programs = append(programs, p)
+	}
+	return programs, nil
+}
+
+func (c *Common) program(dir, executable string) service.Program {
+	p := service.Program{
+		Service: c.Section, Path: below(dir, c.Path), Args: c.argv(), PassID: c.PassID, UID: -1,
+		Dir: below(dir, c.WorkingDirectory), Max: c.ProcessesMax,
+		Connected: c.StartAction == string(service.Accept),
+	}
+	if c.Path == "meta1" {
+		p.Path = executable
+	}
+	if c.PassFDSocket != "" {
+		p.PassFD = below(dir, c.PassFDSocket)
+	}
+	return p
+}
+
+// runAs sets the account of a program. Without root there is only our own.
+func (c *Common) runAs(p *service.Program, a *account) error {
+	if a == nil && os.Geteuid() != 0 {
+		return nil
+	}
+	if c.User != "" {
+		u, err := lookupAccount(c.User, c.Group)
+		if err != nil {
+			return err
+		}
+		a = u
+	}
+	if a != nil {
+		p.UID, p.GID, p.Groups = a.uid, a.gid, a.groups
+	}
+	return nil
+}
+
+// needMonitor says whether a program runs under an account other than a, so that it
+// takes root to start it.
+func needMonitor(programs []service.Program, a *account) bool {
+	for _, p := range programs {
+		if p.UID != a.uid || p.GID != a.gid {
+			return true
+		}
+	}
+	return false
+}
+
+// serviceUnits are the units of the service sections.
+func (m *mta) serviceUnits() ([]supervise.Unit, error) {
+	m.services = map[string]*ServiceSection{}
+	metrics := service.NewMetrics(m.hub.own)
+	programs, err := m.conf.programs(m.dir, m.setup.Executable, m.account)
+	if err != nil {
+		return nil, err
+	}
+	var all []supervise.Unit
+	for i, s := range m.conf.Services {
+		log, err := m.logs.logger(s.Of.Section, &s.Of)
+		if err != nil {
+			return nil, err
+		}
+		units, err := service.Units(service.Config{
+			Program: programs[i], Action: service.Action(s.Of.StartAction), Listeners: m.sockets.owner[s],
+			Policy: s.Of.policy(), Processes: s.Of.ProcessesMin,
+		}, service.Deps{Starter: m.starter, Log: log, Metrics: metrics})
+		if err != nil {
+			return nil, exit(ExConfig, err)
+		}
+		for j := range units {
+			units[j].RestartDependencies = m.dependencies(&s.Of)
+			m.services[units[j].Name] = s
+		}
+		all = append(all, units...)
+	}
+	return all, nil
+}

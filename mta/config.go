@@ -1,0 +1,283 @@
+package mta
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"meta1/client"
+	"meta1/confparse"
+	"meta1/mta/smtp"
+	"meta1/queue"
+	"meta1/resolver"
+	"meta1/server"
+)
+
+// Config is the whole configuration of one MTA.
+type Config struct {
+	Hostname   string // "" means this host's own name
+	CDBBase    string
+	SMARSocket string
+	SMTPCSock  string
+	SMTPSSock  string
+
+	WorkingDirectory string // the main queue directory, as it is written
+	User, Group      string
+	AllowRoot        bool
+	LogFormat        string
+	LogFile          string
+	Metrics          MetricsConfig
+
+	Queue     queue.Config
+	Resolver  resolver.Config
+	Client    client.Config
+	QueueOf   Common // the common options of section qmgr
+	ResolveOf Common // of smar
+	ClientOf  Common // of smtpc
+	Servers   []*ServerSection
+	Services  []*ServiceSection
+}
+
+// MetricsConfig is the section metrics: the HTTP server for metrics and health.
+type MetricsConfig struct {
+	Present bool
+	Address netip.Addr
+	Port    int
+	Pprof   bool
+	Where   string
+}
+
+// ServerSection is one section smtps.
+type ServerSection struct {
+	Name   string
+	Of     Common
+	Server server.Config
+}
+
+// ServiceSection is one section of a service (README 3.7).
+type ServiceSection struct {
+	Of Common
+}
+
+// The defaults of the own options.
+const (
+	defaultDirectory = "/var/spool/meta1"
+	defaultUser      = "meta1"
+)
+
+// DefaultFile is the configuration file that is read if none is named.
+const DefaultFile = "/etc/meta1/meta1.conf"
+
+// Options is the option table of the whole configuration, bound to c.
+func (c *Config) Options() *confparse.Table {
+	return &confparse.Table{
+		Options: append(append(c.globalOptions(), c.ownOptions()...), c.sections()...),
+		Any:     c.newService,
+		Check:   c.check,
+	}
+}
+
+// globalOptions are those of README 3.4.
+func (c *Config) globalOptions() []confparse.Option {
+	socket := func(name, value string, into *string) confparse.Option {
+		return confparse.Option{
+			Name: name, Type: confparse.Path, Default: value, Readme: "3.4", Effect: confparse.Host, Into: into,
+			Doc: "A socket between MeTA1's processes.",
+		}
+	}
+	return []confparse.Option{
+		{
+			Name: "hostname", Type: confparse.String, Readme: "3.4", Into: &c.Hostname,
+			Doc: "The name of this host in the greeting, in EHLO and in Received: fields. The default is the host's own fully qualified name.",
+		},
+		{
+			Name: "CDB_base_directory", Type: confparse.Dir, Default: `""`, Readme: "3.4", Into: &c.CDBBase,
+			Doc: "The directory that holds the content database; the default is the main queue directory.",
+		},
+		socket("SMAR_socket", "qmsmar/smarsock", &c.SMARSocket),
+		socket("SMTPC_socket", "qmsmtpc/smtpcsock", &c.SMTPCSock),
+		socket("SMTPS_socket", "qmsmtps/smtpssock", &c.SMTPSSock),
+	}
+}
+
+// ownOptions are those that MeTA1 gives on the command line, or does not have.
+func (c *Config) ownOptions() []confparse.Option {
+	return []confparse.Option{
+		{
+			Name: "working_directory", Type: confparse.Dir, Default: defaultDirectory, Readme: "own", Into: &c.WorkingDirectory,
+			Doc: "The main queue directory, to which all other paths but those of maps and certificates are relative. A relative one is relative to the directory in which meta1 is started. It is made if it does not exist.",
+		},
+		{
+			Name: "user", Type: confparse.String, Readme: "own", Into: &c.User,
+			Doc: "The account under which meta1 runs if it is started as root. The default is meta1. Not started as root, meta1 runs as it is.",
+		},
+		{
+			Name: "group", Type: confparse.String, Readme: "own", Into: &c.Group,
+			Doc: "The group under which meta1 runs if it is started as root. The default is the first group of user.",
+		},
+		{
+			Name: "allow_root", Type: confparse.Bool, Default: "false", Readme: "own", Into: &c.AllowRoot,
+			Doc: "Serve as root if started as root and user is not set. For tests only.",
+		},
+		{
+			Name: "log_format", Type: confparse.Enum, Words: []string{"text", "json"}, Default: "text", Readme: "own", Into: &c.LogFormat,
+			Doc: "text prints lines as README 10.4 has them, json one JSON object a line with the same names.",
+		},
+		{
+			Name: "log_file", Type: confparse.Path, Readme: "own", Into: &c.LogFile,
+			Doc: "The file to which modules without a log section log, relative to the main queue directory. The default is standard error. The signal USR2 opens it again.",
+		},
+		{
+			Name: "metrics", Kind: confparse.KindSection, Readme: "own", Sub: c.Metrics.options(), Present: &c.Metrics.Present,
+			Doc: "If this section is there, metrics (/metrics) and health (/healthz, /readyz) are served by HTTP.",
+		},
+	}
+}
+
+func (m *MetricsConfig) options() *confparse.Table {
+	return &confparse.Table{Options: []confparse.Option{
+		{
+			Name: "address", Type: confparse.IP, Default: "127.0.0.1", Readme: "own", Into: &m.Address,
+			Doc: "The address to listen on. There is no access control: do not let strangers reach it.",
+		},
+		{
+			Name: "port", Type: confparse.Int, Default: "9025", Min: "0", Max: "65535", Readme: "own", Into: &m.Port,
+			Doc: "The port to listen on; 0 lets the system choose.",
+		},
+		{
+			Name: "pprof", Type: confparse.Bool, Default: "false", Readme: "own", Into: &m.Pprof,
+			Doc: "Serve Go's profiles (CPU, memory, blocking) at /debug/pprof/, too. Profiles cost time.",
+		},
+	}, Check: func(r *confparse.Report) {
+		for _, name := range []string{"address", "port"} {
+			if pos, ok := r.Origin(name); ok {
+				m.Where = place(pos)
+			}
+		}
+	}}
+}
+
+// sections are those of the modules.
+func (c *Config) sections() []confparse.Option {
+	module := func(name string, of *Common, options *confparse.Table, doc string) confparse.Option {
+		of.Section = name
+		common := &confparse.Table{Options: of.options(false), Check: func(r *confparse.Report) {
+			of.checkModule(r)
+			of.checkNoSocket(r)
+		}}
+		return confparse.Option{Name: name, Kind: confparse.KindSection, Readme: "3.3", Doc: doc, Sub: confparse.Merge(options, common)}
+	}
+	return []confparse.Option{
+		module("qmgr", &c.QueueOf, c.Queue.Options(), "QMGR: the queue."),
+		module("smar", &c.ResolveOf, c.Resolver.Options(), "SMAR: maps, DNS and routing."),
+		module("smtpc", &c.ClientOf, c.Client.Options(), "SMTPC: the SMTP and LMTP client."),
+		{
+			Name: "smtps", Kind: confparse.KindSection, Readme: "3.3", New: c.newServer,
+			Doc: "SMTPS: an SMTP server. It may stand several times, with different names and ids.",
+		},
+	}
+}
+
+// newServer is the table of one more section smtps.
+func (c *Config) newServer(name string) *confparse.Table {
+	s := &ServerSection{Name: name, Of: Common{Section: strings.TrimSpace("smtps " + name)}}
+	common := &confparse.Table{Options: s.Of.options(false), Check: func(r *confparse.Report) {
+		s.Of.checkModule(r)
+		c.checkServer(r, s)
+	}}
+	t := confparse.Merge(s.Server.Options(), common)
+	done := t.Done
+	t.Done = func() {
+		if done != nil {
+			done()
+		}
+		c.Servers = append(c.Servers, s)
+	}
+	return t
+}
+
+// checkServer checks what distinguishes one server from the others.
+func (c *Config) checkServer(r *confparse.Report, s *ServerSection) {
+	for _, other := range c.Servers {
+		if other.Name == s.Name {
+			r.Errorf("", "section %s stands twice; give each a name of its own", s.Of.Section)
+		}
+		if other.Server.ID == s.Server.ID {
+			r.Errorf("id", "section %s and section %s have the same id %d; it tells their transactions apart", other.Of.Section, s.Of.Section, s.Server.ID)
+		}
+	}
+	if len(s.Of.Listen) == 0 && len(s.Server.DaemonAddress) == 0 && s.Of.StartAction != "wait" {
+		r.Errorf("", "section %s lacks listen_socket", s.Of.Section)
+	}
+	for _, a := range s.Server.DaemonAddress {
+		if _, err := daemonSocket(a); err != nil {
+			r.Errorf("daemon_address", "%v", err)
+		}
+	}
+}
+
+// newService is the table of one more service section.
+func (c *Config) newService(keyword, name string) *confparse.Table {
+	s := &ServiceSection{Of: Common{Section: strings.TrimSpace(keyword + " " + name)}}
+	return &confparse.Table{
+		Options: s.Of.options(true),
+		Check:   s.Of.checkService,
+		Done:    func() { c.Services = append(c.Services, s) },
+	}
+}
+
+// check makes the cross-checks between sections.
+func (c *Config) check(r *confparse.Report) {
+	if c.Hostname != "" {
+		if err := smtp.CheckDomain(strings.TrimSuffix(c.Hostname, ".")); err != nil {
+			r.Errorf("hostname", "%q is not a domain name: %v", c.Hostname, err)
+		}
+	}
+	if c.Group != "" && c.User == "" {
+		r.Errorf("group", "group needs user")
+	}
+	if len(c.Servers) == 0 {
+		r.Warnf("", "there is no section smtps: nothing takes mail")
+	}
+	names := c.sectionNames()
+	for _, of := range c.commons() {
+		if err := of.checkDependencies(names); err != nil {
+			r.Errorf(of.Section+"/restart_dependencies", "%v", err)
+		}
+	}
+}
+
+// commons are the common options of all sections.
+func (c *Config) commons() []*Common {
+	all := []*Common{&c.ResolveOf, &c.ClientOf, &c.QueueOf}
+	for _, s := range c.Servers {
+		all = append(all, &s.Of)
+	}
+	for _, s := range c.Services {
+		all = append(all, &s.Of)
+	}
+	return all
+}
+
+// sectionNames are the names that restart_dependencies may hold. "smtps" stands for
+// all sections smtps.
+func (c *Config) sectionNames() []string {
+	names := []string{"smtps"}
+	for _, of := range c.commons() {
+		names = append(names, of.Section)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Load reads a configuration. The result is never nil. The error is a
+// confparse.Errors with every mistake, and then the configuration is nil.
+func Load(file string, o confparse.LoadOptions) (*Config, *confparse.Result, error) {
+	c := &Config{}
+	result, err := confparse.Load(o, file, c.Options())
+	if err != nil {
+		return nil, result, err
+	}
+	c.Queue.CDBBase = c.CDBBase
+	return c, result, nil
+}

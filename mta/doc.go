@@ -1,0 +1,19 @@
+// Package mta composes one MTA: it reads the configuration, binds all sockets,
+// drops root's privileges, builds the four modules and joins their ports, starts
+// the services, and supervises all of them. It does the work of MeTA1's MCP
+// (README 3.7, 4.1).
+//
+// The order of a start, which MTA.Run follows, is:
+//
+//	read and check the configuration      nothing is touched before it is right
+//	bind the sockets of TCP               all of them or none
+//	make the main queue directory         only if it is missing; taken back after an error
+//	bind the sockets of Unix, lock        all of them or none
+//	start the monitor                     only as root and with a service section
+//	drop the privileges                   for all threads, and for good
+//	start services, smar, smtpc, qmgr, smtps, each when those before it serve
+//
+// The stop goes the other way round: listeners, sessions, deliveries, journal.
+//
+// The package keeps no state: several MTAs can run in one process.
+package mta

@@ -1,0 +1,236 @@
+package mta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"meta1/confparse"
+	"meta1/mta/control"
+	"meta1/mta/listen"
+	"meta1/mta/logfmt"
+	"meta1/mta/supervise"
+)
+
+// levelNotice is for the few events of normal operation that are always logged.
+const levelNotice = logfmt.LevelNotice
+
+// notice logs what happens to the units. It runs in the goroutine of the tree.
+func (m *mta) notice(e supervise.Event) {
+	ctx := context.Background()
+	attrs := []slog.Attr{slog.String("unit", e.Unit), slog.String("status", string(e.State))}
+	level := levelNotice
+	if e.Err != nil {
+		level = slog.LevelError
+		attrs = append(attrs, slog.String("outcome", e.Outcome.String()), slog.Any("error", e.Err))
+	}
+	if e.Pause > 0 {
+		attrs = append(attrs, slog.Duration("restart_in", e.Pause))
+	}
+	var p *supervise.PanicError
+	if errors.As(e.Err, &p) {
+		attrs = append(attrs, slog.String("stack", string(p.Stack)))
+	}
+	switch e.State {
+	case supervise.Starting, supervise.Stopping:
+		level = slog.LevelDebug
+	case supervise.Up:
+		level = slog.LevelInfo
+	case supervise.Down:
+		if m.stopping.Load() && e.Err == nil {
+			level = slog.LevelInfo
+		}
+	case supervise.Failed:
+		m.closeService(e.Unit)
+	}
+	m.log.LogAttrs(ctx, level, "module "+string(e.State), attrs...)
+	if e.State == supervise.Up && !m.ready.Load() && m.allUp() {
+		m.announceReady(ctx)
+	}
+}
+
+// closeService closes the sockets of a service that was given up, so that who
+// connects learns at once that nobody is there.
+func (m *mta) closeService(unit string) {
+	if s := m.services[unit]; s != nil {
+		listen.Close(m.sockets.owner[s])
+	}
+}
+
+func (m *mta) allUp() bool {
+	for _, u := range m.tree.Status() {
+		if m.required[u.Name] && u.State != supervise.Up {
+			return false
+		}
+	}
+	return true
+}
+
+// announceStart logs the start, and the warnings of the configuration.
+func (m *mta) announceStart() {
+	ctx := context.Background()
+	for _, w := range m.result.Warnings {
+		m.log.LogAttrs(ctx, slog.LevelWarn, "configuration", slog.String("where", w.Pos.String()), slog.String("warning", w.Message))
+	}
+	m.log.LogAttrs(ctx, levelNotice, "start", slog.String("version", m.setup.Version), slog.String("hostname", m.hostname),
+		slog.Int("pid", os.Getpid()), slog.Int("uid", os.Getuid()), slog.String("config", m.result.File), slog.String("directory", m.dir))
+	for _, s := range m.listening() {
+		m.log.LogAttrs(ctx, levelNotice, "listening", slog.String("section", s.Section), slog.String("address", s.Address))
+	}
+}
+
+// announceReady tells everybody that all is up.
+func (m *mta) announceReady(ctx context.Context) {
+	m.ready.Store(true)
+	m.log.LogAttrs(ctx, levelNotice, "ready", slog.Duration("elapsed", time.Since(m.started)))
+	notifySystemd("READY=1")
+	if m.setup.Ready != nil {
+		m.setup.Ready(control.Status{
+			Version: m.setup.Version, Hostname: m.hostname, PID: os.Getpid(), Started: m.started,
+			Spool: m.dir, Config: m.result.File, Listen: m.listening(),
+		})
+	}
+}
+
+// announceStop is called when the end begins. It closes the sockets of the servers:
+// their instances have copies, which they close themselves.
+func (m *mta) announceStop() {
+	m.stopping.Store(true)
+	notifySystemd("STOPPING=1")
+	m.log.LogAttrs(context.Background(), levelNotice, "stop")
+	for _, s := range m.conf.Servers {
+		listen.Close(m.sockets.owner[s])
+	}
+}
+
+func (m *mta) announceEnd(err error) {
+	if err != nil {
+		m.log.LogAttrs(context.Background(), levelFatal, "end", slog.Any("error", err))
+		return
+	}
+	m.log.LogAttrs(context.Background(), levelNotice, "end", slog.Duration("elapsed", time.Since(m.started)))
+}
+
+// signals obeys signals until ctx ends: TERM and INT stop in order, the second INT
+// at once; HUP and USR1 read maps anew (README 4.8), USR1 also logs what the modules
+// tell of themselves (README 9.4); USR2 opens the log file again (README 4.9.1).
+func (m *mta) signals(ctx context.Context, stop func()) error {
+	stops := 0
+	for {
+		var s os.Signal
+		select {
+		case s = <-m.setup.Signals:
+		case <-ctx.Done():
+			return nil
+		}
+		m.log.LogAttrs(ctx, levelNotice, "signal", slog.String("signal", s.String()))
+		switch s {
+		case syscall.SIGTERM, syscall.SIGINT:
+			stops++
+			if stops > 1 && s == syscall.SIGINT {
+				m.log.LogAttrs(ctx, slog.LevelWarn, "end at once")
+				m.logs.flush()
+				m.setup.Exit(128 + int(syscall.SIGINT))
+			}
+			stop()
+		case syscall.SIGHUP:
+			m.Reload(ctx)
+		case syscall.SIGUSR1:
+			m.Reload(ctx)
+			m.logStatus(ctx)
+		case syscall.SIGUSR2:
+			if err := m.logs.reopen(); err != nil {
+				m.log.LogAttrs(ctx, slog.LevelError, "log file not opened again", slog.Any("error", err))
+			}
+		}
+	}
+}
+
+// logStatus logs the snapshots of all modules.
+func (m *mta) logStatus(ctx context.Context) {
+	for _, module := range m.Status(ctx).Modules {
+		attrs := []slog.Attr{slog.String("unit", module.Name), slog.String("status", module.State), slog.Int("restarts", module.Restarts)}
+		for _, v := range module.Values {
+			attrs = append(attrs, slog.String(v.Name, v.Value))
+		}
+		m.log.LogAttrs(ctx, levelNotice, "statistics", attrs...)
+	}
+}
+
+// Reload reads the configuration and the maps anew. Log levels take effect; other
+// options that have changed are named, because they need a restart. What cannot be
+// read leaves the old state as it is.
+func (m *mta) Reload(ctx context.Context) control.ReloadReport {
+	m.reload.Lock()
+	defer m.reload.Unlock()
+	var report control.ReloadReport
+	c, result, err := Load(m.setup.File, confparse.LoadOptions{})
+	if err != nil {
+		report.Errors = append(report.Errors, strings.Split(err.Error(), "\n")...)
+	} else {
+		m.logs.setLevels(c)
+		report.Reloaded = append(report.Reloaded, "log levels")
+		report.NeedRestart = changed(m.result, result)
+	}
+	m.mu.Lock()
+	reloaders := make(map[string]reloader, len(m.reloaders))
+	for unit, r := range m.reloaders {
+		reloaders[unit] = r
+	}
+	m.mu.Unlock()
+	for _, unit := range []string{unitResolver, unitQueue} {
+		r := reloaders[unit]
+		if r == nil {
+			continue
+		}
+		if err := r.Reload(ctx); err != nil {
+			report.Errors = append(report.Errors, fmt.Sprintf("%s: %v", unit, err))
+			continue
+		}
+		report.Reloaded = append(report.Reloaded, unit)
+	}
+	m.logReload(ctx, report)
+	return report
+}
+
+func (m *mta) logReload(ctx context.Context, r control.ReloadReport) {
+	level := levelNotice
+	if len(r.Errors) > 0 {
+		level = slog.LevelError
+	}
+	m.log.LogAttrs(ctx, level, "reload", slog.Any("reloaded", r.Reloaded), slog.Any("need_restart", r.NeedRestart),
+		slog.String("error", strings.Join(r.Errors, "; ")))
+}
+
+// changed names the options whose values differ and that a reload does not change.
+func changed(old, now *confparse.Result) []string {
+	values := func(r *confparse.Result) map[string]string {
+		all := map[string]string{}
+		r.Each(func(s *confparse.Section, v *confparse.Setting) {
+			if !v.Option.Reload {
+				all[strings.TrimPrefix(s.Path()+"/"+v.Option.Name, "/")] += v.Text() + "\n"
+			}
+		})
+		return all
+	}
+	before, after := values(old), values(now)
+	var names []string
+	for name, v := range after {
+		if before[name] != v {
+			names = append(names, name)
+		}
+	}
+	for name := range before {
+		if _, ok := after[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

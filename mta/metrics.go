@@ -1,0 +1,122 @@
+package mta
+
+import (
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
+
+	"meta1/mta/control"
+	"meta1/mta/supervise"
+)
+
+// hub gathers the metrics of all modules. A module that is started again gets a
+// new registry, so its counters begin at zero, which Prometheus understands.
+type hub struct {
+	own *prometheus.Registry // of mta itself and of Go
+
+	mu      sync.Mutex // guards modules
+	modules map[string]*prometheus.Registry
+}
+
+func newHub(version string) *hub {
+	h := &hub{own: prometheus.NewRegistry(), modules: map[string]*prometheus.Registry{}}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "meta1_mta_build_info", Help: "Always 1; the label tells the version.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	build.Set(1)
+	h.own.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build)
+	return h
+}
+
+// fresh makes a registry for a new instance of a module; it replaces the last one's.
+func (h *hub) fresh(unit string) prometheus.Registerer {
+	r := prometheus.NewRegistry()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.modules[unit] = r
+	return r
+}
+
+// Gather collects all metrics.
+func (h *hub) Gather() ([]*dto.MetricFamily, error) {
+	h.mu.Lock()
+	names := make([]string, 0, len(h.modules))
+	for name := range h.modules {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	all := prometheus.Gatherers{h.own}
+	for _, name := range names {
+		all = append(all, h.modules[name])
+	}
+	h.mu.Unlock()
+	return all.Gather()
+}
+
+// unitCollector shows the states of the units.
+type unitCollector struct{ tree *supervise.Tree }
+
+func unitDescs() (up, restarts *prometheus.Desc) {
+	label := []string{"module"}
+	return prometheus.NewDesc("meta1_mta_module_up", "1 if the module or service is up.", label, nil),
+		prometheus.NewDesc("meta1_mta_module_restarts_total", "Restarts of the module or service.", label, nil)
+}
+
+// Describe tells the metrics of Collect.
+func (c unitCollector) Describe(d chan<- *prometheus.Desc) {
+	up, restarts := unitDescs()
+	d <- up
+	d <- restarts
+}
+
+// Collect takes a snapshot of the units.
+func (c unitCollector) Collect(m chan<- prometheus.Metric) {
+	up, restarts := unitDescs()
+	for _, s := range c.tree.Status() {
+		v := 0.0
+		if s.State == supervise.Up {
+			v = 1
+		}
+		m <- prometheus.MustNewConstMetric(up, prometheus.GaugeValue, v, s.Name)
+		m <- prometheus.MustNewConstMetric(restarts, prometheus.CounterValue, float64(s.Restarts), s.Name)
+	}
+}
+
+// httpHandler serves metrics and health, and profiles if they are wanted.
+func (m *mta) httpHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.hub, promhttp.HandlerOpts{MaxRequestsInFlight: 8, Registry: m.hub.own}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { writeHealth(w, m.Health(r.Context())) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, m.readiness()) })
+	if m.conf.Metrics.Pprof {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}
+
+// writeHealth answers a question for health in words, one reason a line.
+func writeHealth(w http.ResponseWriter, h control.Health) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	text := "ok\n"
+	if !h.OK {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		text = ""
+		for _, r := range h.Reasons {
+			text += r + "\n"
+		}
+	}
+	for _, r := range h.Warnings {
+		text += "warning: " + r + "\n"
+	}
+	_, _ = w.Write([]byte(text)) // the client has gone otherwise
+}

@@ -1,0 +1,134 @@
+package mta
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"meta1/mta/control"
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/mta/supervise"
+)
+
+// statusTime bounds the question for a module's snapshot.
+const statusTime = 2 * time.Second
+
+// Status is a snapshot of everything.
+func (m *mta) Status(ctx context.Context) control.Status {
+	s := control.Status{
+		Version: m.setup.Version, Hostname: m.hostname, PID: os.Getpid(), Started: m.started,
+		Spool: m.dir, Config: m.result.File, Listen: m.listening(),
+	}
+	for _, u := range m.tree.Status() {
+		module := control.Module{Name: u.Name, State: string(u.State), Since: u.Since, Restarts: u.Restarts}
+		if u.LastErr != nil {
+			module.Error = u.LastErr.Error()
+		}
+		if a, err := m.ask(ctx, u.Name); err == nil {
+			for _, v := range a.Values {
+				module.Values = append(module.Values, control.Value(v))
+			}
+		}
+		s.Modules = append(s.Modules, module)
+	}
+	return s
+}
+
+// ask asks a module for its snapshot.
+func (m *mta) ask(ctx context.Context, unit string) (msg.StatusA, error) {
+	port := m.ports.Status[unit]
+	if port == nil {
+		return msg.StatusA{}, errors.New("no such module")
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTime)
+	defer cancel()
+	return port.Ask(ctx, msg.StatusQ{})
+}
+
+// listening are all sockets that are bound.
+func (m *mta) listening() []control.Socket {
+	var all []control.Socket
+	add := func(section string, listeners []net.Listener) {
+		for _, l := range listeners {
+			all = append(all, control.Socket{Section: section, Network: l.Addr().Network(), Address: l.Addr().String()})
+		}
+	}
+	for _, s := range m.conf.Servers {
+		add(s.Of.Section, m.sockets.owner[s])
+	}
+	for _, s := range m.conf.Services {
+		add(s.Of.Section, m.sockets.owner[s])
+	}
+	add(forMetrics, m.sockets.owner[forMetrics])
+	add(forControl, m.sockets.owner[forControl])
+	return all
+}
+
+// Queue lists recipients of the queue.
+func (m *mta) Queue(ctx context.Context, after string, max int) (control.Page, error) {
+	a, err := m.ports.List.Ask(ctx, msg.ListQ{After: after, Max: max})
+	if err != nil {
+		return control.Page{}, errors.New("the queue manager does not answer: " + err.Error())
+	}
+	p := control.Page{More: a.More, Entries: make([]control.Entry, 0, len(a.Entries))}
+	for i := range a.Entries {
+		p.Entries = append(p.Entries, entry(&a.Entries[i]))
+	}
+	return p, nil
+}
+
+func entry(e *msg.ListEntry) control.Entry {
+	return control.Entry{
+		RcptID: smtp.RcptID(e.TA, e.Index), TA: e.TA.String(), State: e.State, Arrival: e.Arrival, Size: e.Size,
+		Sender: e.Sender.Addr(), Rcpt: e.Rcpt.Addr(), Dest: e.Dest, NextTry: e.NextTry, Attempts: e.Attempts, Reason: e.Reason,
+	}
+}
+
+// Health says whether all modules are up and the queue takes mail.
+func (m *mta) Health(ctx context.Context) control.Health {
+	h := m.readiness()
+	for _, u := range m.tree.Status() {
+		switch {
+		case u.State == supervise.Up:
+		case m.required[u.Name]:
+			h.Reasons = append(h.Reasons, u.Name+" is "+string(u.State))
+		case u.State == supervise.Failed:
+			h.Warnings = append(h.Warnings, "service "+u.Name+" was given up")
+		}
+	}
+	if reason := m.refuses(ctx); reason != "" {
+		h.Reasons = append(h.Reasons, reason)
+	}
+	h.OK = len(h.Reasons) == 0
+	return h
+}
+
+// readiness says whether everything was started, and the end has not begun.
+func (m *mta) readiness() control.Health {
+	switch {
+	case m.stopping.Load():
+		return control.Health{Reasons: []string{"meta1 is stopping"}}
+	case !m.ready.Load():
+		return control.Health{Reasons: []string{"meta1 is starting"}}
+	}
+	return control.Health{OK: true}
+}
+
+// refuses says why the queue takes no mail, or "". QMGR tells in its snapshot: the
+// value "accepting" is yes, or no and the reason.
+func (m *mta) refuses(ctx context.Context) string {
+	a, err := m.ask(ctx, unitQueue)
+	if err != nil {
+		return "qmgr does not answer: " + err.Error()
+	}
+	for _, v := range a.Values {
+		if v.Name == "accepting" && v.Value != "yes" {
+			return "the queue takes no mail: " + strings.TrimPrefix(v.Value, "no: ")
+		}
+	}
+	return ""
+}
