@@ -44,6 +44,27 @@ func ReadSource(in io.Reader, file string, each func(Entry) error) error {
 	return errors.Join(append(s.bad, err)...)
 }
 
+// readLines is ReadSource for files whose lines are no entries: each gets every line
+// that is neither empty nor a comment.
+func readLines(in io.Reader, file string, each func(line string) error) error {
+	s := sourceReader{in: bufio.NewReaderSize(in, 64<<10), file: file}
+	for len(s.bad) < maxErrors {
+		text, err := s.nextLine()
+		if trimmed := strings.TrimRight(text, " \t"); trimmed != "" && trimmed[0] != '#' {
+			if bad := each(text); bad != nil {
+				s.fail(s.line, bad)
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", file, err)
+		}
+	}
+	return errors.Join(s.bad...)
+}
+
 type sourceReader struct {
 	in   *bufio.Reader
 	file string
