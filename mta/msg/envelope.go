@@ -17,6 +17,8 @@ type Envelope struct {
 	Client  Client
 	Mail    Mail
 	Rcpts   []Rcpt
+	// Expanded: the recipients came out of an alias and are not looked up as one again.
+	Expanded bool
 }
 
 // Client is what is known of the SMTP client of a session.

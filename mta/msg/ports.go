@@ -177,6 +177,8 @@ type RouteQ struct {
 	TA     smtp.ID
 	Sender smtp.Path
 	Rcpt   smtp.Path
+	// Expanded: Rcpt came out of an alias; it is routed, and not expanded again.
+	Expanded bool
 }
 
 // RouteA answers RouteQ with exactly one of Reply, Expand and Hops.

@@ -3,6 +3,7 @@ package smtp
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // ID names a session or a transaction of the SMTP server (README 10.3): a
@@ -71,4 +72,22 @@ func RcptID(ta ID, index int) string {
 		b = append(b, rcptDigits[index>>shift&63])
 	}
 	return string(b)
+}
+
+// ParseRcptID reads what RcptID printed.
+func ParseRcptID(s string) (ta ID, index int, err error) {
+	if len(s) != idLen+7 || s[idLen] != '-' {
+		return ID{}, 0, fmt.Errorf("%q is not a recipient id such as S00000000407CE49200-000000", s)
+	}
+	if ta, err = ParseID(s[:idLen]); err != nil {
+		return ID{}, 0, err
+	}
+	for _, c := range []byte(s[idLen+1:]) {
+		d := strings.IndexByte(rcptDigits, c)
+		if d < 0 {
+			return ID{}, 0, fmt.Errorf("%q is not a recipient id: %q is no digit", s, c)
+		}
+		index = index<<6 | d
+	}
+	return ta, index, nil
 }

@@ -83,6 +83,18 @@ func (s *Store) Open(ta smtp.ID) (io.ReadCloser, error) {
 	return f, nil
 }
 
+// Link gives the content of one transaction durably to another one too. Each is
+// removed by itself.
+func (s *Store) Link(from, to smtp.ID) error {
+	if err := s.fs.Link(s.path(from), s.path(to)); err != nil {
+		return fmt.Errorf("linking content file: %w", err)
+	}
+	if err := s.dirs[to.Shard()].sync(); err != nil {
+		return fmt.Errorf("syncing content directory: %w", err)
+	}
+	return nil
+}
+
 // Stat gives the size of a content file. The error is fs.ErrNotExist if there is none.
 func (s *Store) Stat(ta smtp.ID) (int64, error) {
 	size, _, err := s.fs.Stat(s.path(ta))

@@ -14,6 +14,7 @@
 package defedb
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -175,6 +176,11 @@ func (db *DB) Rcpts(ta smtp.ID) ([]State, error) {
 // Cursor is a place in the order of the next times to try.
 type Cursor [1 + 8 + rcptLen]byte
 
+// Before reports whether the cursor stands before all recipients that are due at t.
+func (c *Cursor) Before(t time.Time) bool {
+	return c[0] == 0 || bytes.Compare(c[1:9], timeBytes(t)) < 0
+}
+
 // Due calls f for recipients that are due at now or before, in order, behind the
 // cursor, which it moves along, until f returns false. Recipients that become due
 // again always come later than now, so the cursor need never go back unless the
@@ -226,6 +232,15 @@ func (db *DB) All(from smtp.ID, index int, f func(State) bool) error {
 		}
 		return f(st), nil
 	})
+}
+
+// Count is the number of recipients.
+func (db *DB) Count() (n int, err error) {
+	err = db.scan([]byte{prefixDue}, []byte{prefixDue + 1}, func(_, _ []byte) (bool, error) {
+		n++
+		return true, nil
+	})
+	return n, err
 }
 
 // TAs calls f for each transaction's id, in order, until f returns false.

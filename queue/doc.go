@@ -1,0 +1,31 @@
+// Package queue is QMGR: it owns every envelope and decides what is sent when.
+//
+// # States
+//
+// A message that was acknowledged is always in exactly one of these states. What
+// is listed was synced before the state was entered, so a crash at any moment
+// leaves one of them, and a start goes on from there.
+//
+//	accepted   IBDB e TA; content in IBDB c TA, or as a durable CDB file
+//	           guarantee: each recipient without IBDB d TA INDEX, and without a
+//	           record in the DEFEDB, is delivered, bounced or deferred
+//	spilled    accepted, and the content is a durable CDB file; c TA goes after
+//	           that. Both present: c TA counts, the file is a rest
+//	deferred   DEFEDB t TA, r TA INDEX, n TIME TA INDEX; content is a durable CDB
+//	           file. The recipient's record in the IBDB ends after that. Both
+//	           present: the DEFEDB counts
+//	replaced   a bounce or an expansion is accepted as a transaction of its own;
+//	           the recipient that it replaces ends after that
+//	ended      d TA INDEX, or no record at all; a crash before this is durable
+//	           makes another attempt: delivery is at least once
+//	forgotten  no record of TA. The content file goes after that. A file that no
+//	           record names was never acknowledged, or is such a rest: litter
+//
+// # Who does what
+//
+// One goroutine, the loop, owns the active queue and all decisions; it never waits
+// for a disk or for another module. The journal is the only writer of the IBDB and
+// the deferrer the only one of the DEFEDB and of files that outlive an attempt;
+// each gathers what is asked for while it syncs. Goroutines of the Run's group ask
+// the resolver and the client and bring the answers back as events.
+package queue

@@ -1,0 +1,221 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/queue/ibdb"
+)
+
+// journal is the one writer of the IBDB. It gathers what all sessions and the loop
+// want written and makes it durable by one sync: group commit. While a sync runs,
+// the next batch gathers, so the syncs per message fall as the load rises.
+type journal struct {
+	q   *Queue
+	ops *mailbox[journalOp]
+}
+
+type opKind uint8
+
+const (
+	opAccept  opKind = iota // t is new, made by the queue itself
+	opEnd                   // recipient index has ended here
+	opForget                // all recipients have ended here
+	opSpilled               // the content has become a file
+)
+
+// journalOp is a change of the IBDB. Ops that are put together are committed
+// together.
+type journalOp struct {
+	kind   opKind
+	ta     smtp.ID
+	t      *transaction // opAccept
+	inline []byte       // opAccept: content, or nil if it is a file
+	index  int          // opEnd
+	hadIt  bool         // opForget: the content is in the IBDB
+	ended  []int        // opForget
+	unlink bool         // then remove the content file
+	done   event        // then tell the loop; nil for nothing
+}
+
+type commitRequest = msg.Request[msg.CommitQ, msg.CommitA]
+
+// run commits until ctx ends, and then once more what is left.
+func (j *journal) run(ctx context.Context, commits <-chan *commitRequest) error {
+	var spare []journalOp
+	for {
+		reqs, ok := j.gather(ctx, commits)
+		ops := j.ops.take(spare)
+		if err := j.commit(reqs, ops); err != nil {
+			return err
+		}
+		spare = ops
+		if !ok {
+			return nil
+		}
+	}
+}
+
+// gather waits for work. Requests are committed at once; ops alone wait for a
+// while, because nobody waits for them. ok is false when ctx has ended.
+func (j *journal) gather(ctx context.Context, commits <-chan *commitRequest) (reqs []*commitRequest, ok bool) {
+	select {
+	case r := <-commits:
+		return j.drain(append(reqs, r), commits), true
+	case <-ctx.Done():
+		return j.drain(nil, commits), false
+	case <-j.ops.ready:
+	}
+	timer := time.NewTimer(j.q.cfg.IBDB.CommitDelay)
+	defer timer.Stop()
+	select {
+	case r := <-commits:
+		return j.drain(append(reqs, r), commits), true
+	case <-ctx.Done():
+		return j.drain(nil, commits), false
+	case <-timer.C:
+		return nil, true
+	}
+}
+
+func (j *journal) drain(reqs []*commitRequest, commits <-chan *commitRequest) []*commitRequest {
+	for len(reqs) < j.q.cfg.IBDB.OpenTAs {
+		select {
+		case r := <-commits:
+			reqs = append(reqs, r)
+		default:
+			return reqs
+		}
+	}
+	return reqs
+}
+
+// commit writes one batch, answers the requests and tells the loop.
+func (j *journal) commit(reqs []*commitRequest, ops []journalOp) error {
+	if len(reqs)+len(ops) == 0 {
+		return nil
+	}
+	if err := j.q.ids.extend(); err != nil {
+		return err
+	}
+	b := j.q.ibdb.NewBatch()
+	taken, accepted, err := j.fill(b, reqs, ops)
+	if err != nil {
+		b.Discard()
+		return fmt.Errorf("filling a batch for the IBDB: %w", err)
+	}
+	size := int64(b.Len())
+	start := time.Now()
+	if err := j.q.ibdb.Commit(b); err != nil {
+		refuse(taken, smtp.NewReply(451, "4.3.0", "cannot store the message"))
+		return err
+	}
+	j.q.metrics.commit(len(accepted), time.Since(start))
+	j.q.space.used(size)
+	// The loop hears of a message before the client does, so that a listing after
+	// the 250 shows it.
+	j.publish(accepted, ops)
+	for _, r := range taken {
+		r.Answer(msg.CommitA{})
+	}
+	return nil
+}
+
+// fill puts everything into the batch. Requests for which there is no room are
+// answered at once.
+func (j *journal) fill(b *ibdb.Batch, reqs []*commitRequest, ops []journalOp) (taken []*commitRequest, accepted []*transaction, err error) {
+	now := time.Now()
+	for _, r := range reqs {
+		if j.q.space.refuses(int64(len(r.Q.Inline))) {
+			r.Answer(msg.CommitA{Reply: j.q.space.refusal()})
+			continue
+		}
+		if err := b.Accept(r.Q.Envelope, r.Q.Inline); err != nil {
+			return nil, nil, err
+		}
+		taken = append(taken, r)
+		accepted = append(accepted, j.q.accept(r.Q.Envelope, r.Q.Inline, r.Q.Size, now))
+	}
+	for i := range ops {
+		if err := ops[i].fill(b); err != nil {
+			return nil, nil, err
+		}
+	}
+	return taken, accepted, nil
+}
+
+func (op *journalOp) fill(b *ibdb.Batch) error {
+	switch op.kind {
+	case opAccept:
+		return b.Accept(op.t.env, op.inline)
+	case opEnd:
+		return b.End(op.ta, op.index)
+	case opForget:
+		return b.Forget(op.ta, op.hadIt, op.ended)
+	default:
+		return b.Spilled(op.ta)
+	}
+}
+
+// publish tells the loop what has become durable.
+func (j *journal) publish(accepted []*transaction, ops []journalOp) {
+	var unlink []deferOp
+	for i := range ops {
+		op := &ops[i]
+		if op.kind == opAccept {
+			accepted = append(accepted, op.t)
+		}
+		if op.done != nil {
+			defer j.q.events.put(op.done) // after the acceptance of what it made
+		}
+		if op.unlink {
+			unlink = append(unlink, deferOp{kind: deferUnlink, ta: op.ta})
+		}
+	}
+	j.q.deferrer.ops.put(unlink...)
+	if len(accepted) > 0 {
+		j.q.events.put(&acceptedEvent{ts: accepted})
+	}
+}
+
+func refuse(reqs []*commitRequest, reply smtp.Reply) {
+	for _, r := range reqs {
+		r.Answer(msg.CommitA{Reply: reply})
+	}
+}
+
+// accept makes the transaction of an envelope that is being committed. Small
+// content stays in memory for the first delivery.
+func (q *Queue) accept(e *msg.Envelope, inline []byte, size int64, now time.Time) *transaction {
+	var body msg.Body
+	if inline != nil {
+		body = memBody(inline)
+		q.memory.Add(int64(len(inline)))
+	} else {
+		body = q.stored(e.TA, size)
+	}
+	t := newTransaction(e, size, body, nil, now)
+	if inline != nil {
+		t.inline, t.memory = true, int64(len(inline))
+	} else {
+		t.hasFile, t.spill.file = true, true
+	}
+	return t
+}
+
+// stored is content on disk.
+func (q *Queue) stored(ta smtp.ID, size int64) msg.Body {
+	return &storedBody{ta: ta, size: size, cdb: q.cdb, ibdb: q.ibdb}
+}
+
+// logAccepted is one line for each message that the queue took over.
+func (q *Queue) logAccepted(ctx context.Context, t *transaction) {
+	if q.log.Enabled(ctx, slog.LevelDebug) {
+		q.log.LogAttrs(ctx, slog.LevelDebug, "accepted", slog.Any("ss_ta", t.env.TA),
+			slog.Any("mail", t.env.Mail.From), slog.Int("rcpts", len(t.env.Rcpts)), slog.Int64("size", t.size))
+	}
+}

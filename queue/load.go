@@ -1,0 +1,162 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/queue/defedb"
+)
+
+// loadPause is the time until the next try after the DEFEDB could not be read.
+const loadPause = 10 * time.Second
+
+// load brings due recipients from the DEFEDB, in a goroutine, while the active
+// queue has room for them.
+func (l *loop) load() {
+	limit := l.q.cfg.AQEntriesMax
+	if l.loading || l.draining || l.now.Before(l.nextDue) || l.entries*100 >= limit*loadBelow {
+		return
+	}
+	l.loading = true
+	ev := &loadedEvent{cursor: l.cursor, now: l.now}
+	room := min(loadMax, limit-l.entries)
+	l.q.group.Go(func(context.Context) error {
+		ev.err = l.q.readDue(ev, room)
+		l.q.events.put(ev)
+		return nil
+	})
+}
+
+// loadedEvent: due recipients were read from the DEFEDB.
+type loadedEvent struct {
+	now    time.Time
+	cursor defedb.Cursor // behind the last that was read
+	groups []*loadedTA
+	next   time.Time // when the following one is due; far away if there is none
+	err    error
+}
+
+// loadedTA is one transaction of a load.
+type loadedTA struct {
+	ta     smtp.ID
+	env    *msg.Envelope
+	size   int64
+	left   int // recipients of it in the DEFEDB
+	states []defedb.State
+}
+
+// never is a time that no recipient is due at.
+func never(now time.Time) time.Time { return now.Add(24 * 365 * time.Hour) }
+
+// readDue fills ev with up to room recipients.
+func (q *Queue) readDue(ev *loadedEvent, room int) error {
+	byTA := map[smtp.ID]*loadedTA{}
+	n := 0
+	err := q.defedb.Due(ev.now, &ev.cursor, func(st defedb.State) bool {
+		g := byTA[st.TA]
+		if g == nil {
+			g = &loadedTA{ta: st.TA}
+			byTA[st.TA] = g
+			ev.groups = append(ev.groups, g)
+		}
+		g.states = append(g.states, st)
+		n++
+		return n < room
+	})
+	if err != nil {
+		return err
+	}
+	for _, g := range ev.groups {
+		if err := q.readTA(g); err != nil {
+			return err
+		}
+	}
+	next, ok, err := q.defedb.NextDue(&ev.cursor)
+	if err != nil {
+		return err
+	}
+	if ev.next = next; !ok {
+		ev.next = never(ev.now)
+	}
+	return nil
+}
+
+func (q *Queue) readTA(g *loadedTA) error {
+	env, size, ok, err := q.defedb.TA(g.ta)
+	if err != nil || !ok {
+		return err
+	}
+	all, err := q.defedb.Rcpts(g.ta)
+	if err != nil {
+		return err
+	}
+	g.env, g.size, g.left = env, size, len(all)
+	return nil
+}
+
+func (e *loadedEvent) apply(l *loop) {
+	l.loading = false
+	if e.err != nil {
+		l.q.log.Error("cannot read the DEFEDB", "error", e.err)
+		l.nextDue = l.now.Add(loadPause)
+	} else {
+		l.cursor, l.nextDue = e.cursor, e.next
+		for _, g := range e.groups {
+			l.resume(g)
+		}
+	}
+	quiet := l.quiet
+	l.quiet = nil
+	for _, t := range quiet {
+		if l.tas[t.env.TA] == t {
+			l.settle(t)
+		}
+	}
+}
+
+// resume takes due recipients of one transaction into the active queue.
+func (l *loop) resume(g *loadedTA) {
+	t := l.tas[g.ta]
+	if t == nil {
+		if g.env == nil {
+			l.q.log.Error("the DEFEDB has recipients of a transaction that it does not have", "ss_ta", g.ta.String(), "rcpts", len(g.states))
+			return
+		}
+		t = &transaction{
+			env: g.env, size: g.size, body: l.q.stored(g.ta, g.size), left: g.left,
+			inDEFEDB: true, hasFile: true, spill: spillState{file: true, ta: true}, accepted: l.now,
+		}
+		t.lost = l.q.isLost(t)
+		l.tas[g.ta] = t
+	}
+	var rcpts []*rcpt
+	for _, st := range g.states {
+		if st.Index >= len(t.env.Rcpts) || t.has(st.Index) {
+			continue
+		}
+		r := &rcpt{t: t, index: st.Index, home: homeDEFEDB, state: st}
+		t.rcpts = append(t.rcpts, r)
+		rcpts = append(rcpts, r)
+	}
+	l.entries += len(rcpts)
+	l.counts.waiting -= len(rcpts)
+	switch {
+	case len(rcpts) == 0:
+	case t.lost:
+		l.giveUp(t, rcpts)
+	default:
+		l.route(t, rcpts)
+	}
+}
+
+// giveUp bounces recipients of a transaction whose content is gone: an error that
+// is told, never a silent drop.
+func (l *loop) giveUp(t *transaction, rcpts []*rcpt) {
+	var failed failures
+	for _, r := range rcpts {
+		failed.add(r, smtp.NewReply(554, "5.3.0", "the content of the mail was lost on disk"), "")
+	}
+	l.bounce(t, failed)
+}

@@ -1,0 +1,362 @@
+package queue
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/queue/defedb"
+	"meta1/queue/sched"
+)
+
+const (
+	// tickInterval is how often the loop looks for due recipients and old ones.
+	tickInterval = 250 * time.Millisecond
+	// loadMax bounds the recipients that one load brings from the DEFEDB.
+	loadMax = 2000
+	// loadBelow: recipients are loaded while the active queue is less full, in percent.
+	loadBelow = 75
+	// sweepInterval is how often the loop looks for recipients that wait too long.
+	sweepInterval = 10 * time.Second
+)
+
+// event is something that happened outside the loop. apply changes the loop's
+// state and must not block.
+type event interface{ apply(l *loop) }
+
+// loop is QMGR's heart: it owns the active queue and decides what is sent when. It
+// never waits for anything but events.
+type loop struct {
+	q   *Queue
+	now time.Time // of the event that is applied
+	rnd *rand.Rand
+
+	tas      map[smtp.ID]*transaction
+	entries  int // recipients in the active queue
+	dests    map[string]*dest
+	hosts    map[hostKey]*host
+	ready    list[*dest] // destinations that may start a delivery
+	inflight int         // delivery attempts that run
+
+	cursor   defedb.Cursor // DEFEDB: everything up to here is in the active queue
+	loading  bool
+	nextDue  time.Time // when to load again; zero: at once
+	quiet    []*transaction
+	swept    time.Time
+	draining bool
+	timers   []timer
+
+	counts counts
+}
+
+// counts are the totals since the start.
+type counts struct {
+	accepted, delivered, deferred, bounced, dropped uint64
+	waiting                                         int // recipients in the DEFEDB that are not in the active queue
+}
+
+func newLoop(q *Queue) *loop {
+	return &loop{
+		q: q, tas: map[smtp.ID]*transaction{}, dests: map[string]*dest{}, hosts: map[hostKey]*host{},
+		rnd: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+	}
+}
+
+// run applies events until life ends. When stop ends it starts nothing new, and
+// returns as soon as nothing is under way, or at the end of drainMax.
+func (l *loop) run(life context.Context, stop <-chan struct{}, list <-chan *listRequest, status <-chan *statusRequest) error {
+	tick := time.NewTicker(tickInterval)
+	defer tick.Stop()
+	var spare []event
+	var drain <-chan time.Time
+	for {
+		select {
+		case <-l.q.events.ready:
+			spare = l.applyAll(spare)
+		case <-tick.C:
+			l.tick()
+		case r := <-list:
+			l.list(r)
+		case r := <-status:
+			r.Answer(l.status())
+		case <-stop:
+			stop, l.draining = nil, true
+			drain = time.After(drainMax)
+		case <-drain:
+			return nil
+		case <-life.Done():
+			return nil
+		}
+		if l.draining && l.idle() {
+			return nil
+		}
+		l.q.entries.Store(int64(l.entries))
+	}
+}
+
+// idle reports that nothing is under way whose result would be lost.
+func (l *loop) idle() bool {
+	if l.inflight > 0 {
+		return false
+	}
+	for _, t := range l.tas {
+		if t.pending > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (l *loop) applyAll(spare []event) []event {
+	l.now = time.Now()
+	events := l.q.events.take(spare)
+	for _, ev := range events {
+		ev.apply(l)
+	}
+	l.schedule()
+	return events
+}
+
+func (l *loop) tick() {
+	l.now = time.Now()
+	l.ring()
+	l.load()
+	for _, h := range l.hosts {
+		l.wake(h)
+	}
+	if l.now.Sub(l.swept) >= sweepInterval {
+		l.swept = l.now
+		l.sweep()
+	}
+	l.relieve()
+	l.schedule()
+}
+
+// timer is something to do at a later tick.
+type timer struct {
+	at time.Time
+	do func()
+}
+
+// after does something in the loop when d is over.
+func (l *loop) after(d time.Duration, do func()) {
+	l.timers = append(l.timers, timer{at: l.now.Add(d), do: do})
+}
+
+func (l *loop) ring() {
+	due := l.timers
+	l.timers = nil
+	for _, t := range due {
+		if t.at.After(l.now) {
+			l.timers = append(l.timers, t)
+			continue
+		}
+		t.do()
+	}
+}
+
+// acceptedEvent: transactions became durable.
+type acceptedEvent struct{ ts []*transaction }
+
+func (e *acceptedEvent) apply(l *loop) {
+	for _, t := range e.ts {
+		l.counts.accepted++
+		l.enter(t)
+	}
+}
+
+// enter takes a transaction into the active queue and asks for its routes. What
+// does not fit goes to the DEFEDB.
+func (l *loop) enter(t *transaction) {
+	l.tas[t.env.TA] = t
+	l.entries += len(t.rcpts)
+	l.q.logAccepted(context.Background(), t)
+	if t.left == 0 {
+		l.finish(t)
+		return
+	}
+	if l.entries > l.q.cfg.AQEntriesMax {
+		for _, r := range append([]*rcpt(nil), t.rcpts...) {
+			l.postpone(r, fullPause, "the active queue is full")
+		}
+		return
+	}
+	l.route(t, append([]*rcpt(nil), t.rcpts...))
+}
+
+// fullPause is how long a recipient waits that found the active queue full.
+const fullPause = 10 * time.Second
+
+// route asks for the routes of recipients, in a goroutine, because the resolver
+// may have to ask the DNS.
+func (l *loop) route(t *transaction, rcpts []*rcpt) {
+	for _, r := range rcpts {
+		r.phase = phaseRoute
+	}
+	qs := make([]msg.RouteQ, len(rcpts))
+	for i, r := range rcpts {
+		qs[i] = msg.RouteQ{TA: t.env.TA, Sender: t.env.Mail.From, Rcpt: r.path(), Expanded: t.env.Expanded}
+	}
+	l.q.group.Go(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, l.q.cfg.SMARTimeout)
+		defer cancel()
+		ev := &routedEvent{t: t, rcpts: rcpts, answers: make([]msg.RouteA, len(qs))}
+		for i := range qs {
+			a, err := l.q.ports.Route.Ask(ctx, qs[i])
+			if err != nil {
+				a = msg.RouteA{Reply: smtp.NewReply(451, "4.4.3", "no route: "+err.Error())}
+			}
+			ev.answers[i] = a
+		}
+		l.q.events.put(ev)
+		return nil
+	})
+}
+
+// routedEvent: the routes of some recipients of a transaction are known.
+type routedEvent struct {
+	t       *transaction
+	rcpts   []*rcpt
+	answers []msg.RouteA
+}
+
+func (e *routedEvent) apply(l *loop) {
+	var failed failures
+	for i, r := range e.rcpts {
+		a := &e.answers[i]
+		switch {
+		case len(a.Hops) > 0:
+			l.join(r, a)
+		case len(a.Expand) > 0:
+			l.expand(r, a)
+		case a.Reply.Permanent():
+			failed.add(r, a.Reply, "address resolution")
+		default:
+			l.retry(r, a.Reply, time.Time{})
+		}
+	}
+	l.bounce(e.t, failed)
+}
+
+// retryPolicy bounds the retry times.
+func (l *loop) retryPolicy() sched.Retry {
+	return sched.Retry{Min: l.q.cfg.RetryMin, Max: l.q.cfg.RetryMax}
+}
+
+// ended ends a recipient: it was delivered, or it was given up and the notice of
+// that is durable.
+func (l *loop) end(r *rcpt) {
+	t := r.t
+	l.leave(r)
+	t.left--
+	if r.home == homeDEFEDB {
+		t.pending++
+		l.q.deferrer.ops.put(deferOp{kind: deferEnd, ta: t.env.TA, r: r, state: defedb.State{Index: r.index}, old: r.state.NextTry})
+		return
+	}
+	l.endIBDB(t, r.index)
+	if t.left == 0 {
+		l.finish(t)
+	}
+}
+
+// endIBDB records that a recipient has no more business in the IBDB.
+func (l *loop) endIBDB(t *transaction, index int) {
+	if t.ibdbLeft--; t.ibdbLeft > 0 {
+		t.ended = append(t.ended, index)
+		l.q.journal.ops.put(journalOp{kind: opEnd, ta: t.env.TA, index: index})
+		return
+	}
+	t.inIBDB = false
+	op := journalOp{kind: opForget, ta: t.env.TA, hadIt: t.inline, ended: t.ended}
+	// The content may go only when the IBDB has forgotten the envelope; if the
+	// DEFEDB has one too, it must forget that first.
+	if t.left == 0 && t.inDEFEDB {
+		t.pending++
+		op.done = &forgottenEvent{t: t}
+	} else if t.left == 0 {
+		op.unlink = t.hasFile
+	}
+	t.inline = false
+	l.q.journal.ops.put(op)
+}
+
+// forgottenEvent: the IBDB has forgotten a transaction that the DEFEDB still has.
+type forgottenEvent struct{ t *transaction }
+
+func (e *forgottenEvent) apply(l *loop) {
+	e.t.pending--
+	l.finish(e.t)
+}
+
+// finish forgets a transaction of which no recipient is left, as soon as nothing
+// is under way for it.
+func (l *loop) finish(t *transaction) {
+	if t.pending > 0 || t.inIBDB || t.spilling {
+		if t.ibdbLeft == 0 && t.inIBDB && t.left == 0 { // recovered without any recipient
+			t.ibdbLeft = 1
+			l.endIBDB(t, 0)
+			l.finish(t)
+		}
+		return
+	}
+	if t.inDEFEDB {
+		t.inDEFEDB = false
+		l.q.deferrer.ops.put(deferOp{kind: deferForget, ta: t.env.TA, unlink: t.hasFile})
+	}
+	l.release(t)
+	delete(l.tas, t.env.TA)
+}
+
+// leave takes a recipient out of the active queue.
+func (l *loop) leave(r *rcpt) {
+	r.t.drop(r)
+	r.dest = nil
+	l.entries--
+}
+
+// release gives the memory of the content back.
+func (l *loop) release(t *transaction) {
+	if t.memory > 0 {
+		l.q.memory.Add(-t.memory)
+		t.memory = 0
+	}
+}
+
+// settle forgets a transaction in memory that has no recipient in the active
+// queue but some in the DEFEDB. While recipients are being loaded it must stay,
+// because the load may have counted what is no longer true.
+func (l *loop) settle(t *transaction) {
+	switch {
+	case t.left == 0:
+		l.finish(t)
+	case len(t.rcpts) > 0 || t.pending > 0 || t.spilling:
+	case l.loading:
+		l.quiet = append(l.quiet, t)
+	default:
+		l.release(t)
+		delete(l.tas, t.env.TA)
+	}
+}
+
+// deliveredLog is the line of README 10.4 for a recipient.
+func (l *loop) logEnd(what string, r *rcpt, reply smtp.Reply) {
+	ctx := context.Background()
+	if !l.q.log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	l.q.log.LogAttrs(ctx, slog.LevelInfo, what,
+		slog.String("rcpt_id", r.id()), slog.Any("rcpt", r.path()),
+		slog.Int64("xdelay", seconds(l.now.Sub(r.start), r.start)), slog.Int64("delay", int64(l.now.Sub(r.t.env.Arrival)/time.Second)),
+		slog.Any("reply", reply))
+}
+
+func seconds(d time.Duration, start time.Time) int64 {
+	if start.IsZero() {
+		return 0
+	}
+	return int64(d / time.Second)
+}

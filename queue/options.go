@@ -1,0 +1,313 @@
+package queue
+
+import (
+	"net/netip"
+	"time"
+
+	"meta1/confparse"
+)
+
+// Config is the configuration of QMGR: the qmgr section (README 3.8, 8.3).
+type Config struct {
+	AQEntriesMax int
+	Conf         string
+	Control      string // control_socket
+
+	DEFEDB DEFEDBConfig
+	DSN    DSNConfig
+	IBDB   IBDBConfig
+	IQDB   IQDBConfig
+
+	DoubleBounce string
+	DiskMin      int64 // bytes; 0: chosen by the size of the file system
+	DiskOK       int64
+	OCCEntries   int
+
+	ReturnDefault, ReturnDANE time.Duration
+	DelayDefault, DelayDANE   time.Duration
+	RetryMin, RetryMax        time.Duration
+
+	SMTPC SMTPCConfig
+	SMTPS SMTPSConfig
+	VERP  VERPConfig
+
+	DeliveryTimeout  time.Duration
+	SchedulerTimeout time.Duration
+	SMARTimeout      time.Duration
+	WaitForClient    time.Duration
+	WaitForServer    time.Duration
+	ReuseConnection  bool
+
+	ContentMemory int64
+	OrphanGrace   time.Duration
+
+	FDsMax, ThreadsMax, ThreadsMin, Tests int // no effect in one process
+
+	// CDBBase is the global option CDB_base_directory, set by mta; "" means the main
+	// queue directory.
+	CDBBase string
+}
+
+// DEFEDBConfig is the subsection DEFEDB.
+type DEFEDBConfig struct {
+	Base, Log       string
+	PageSize        int64
+	CacheSize       int64
+	CheckpointKB    int64
+	CheckpointDelay time.Duration
+	RemoveLogs      bool
+	HashEntries     int
+}
+
+// DSNConfig is the subsection DSN_handling.
+type DSNConfig struct {
+	MergeDelay  time.Duration
+	HeaderOnly  bool
+	MIME        bool
+	RFC         bool
+	NoLMTPDelay bool
+	ErrorsMax   int
+}
+
+// IBDBConfig is the subsection IBDB.
+type IBDBConfig struct {
+	CommitDelay time.Duration
+	Size        int64
+	OpenTAs     int
+	ContentMax  int64
+}
+
+// IQDBConfig is the subsection IQDB.
+type IQDBConfig struct {
+	CacheEntries, HashEntries int
+}
+
+// SMTPCConfig is the subsection smtpc: limits of outgoing connections.
+type SMTPCConfig struct {
+	Initial, Max      int
+	TransactionsMax   int
+	LMTPRcpts         int
+	SMTPRcpts         int
+	LookupRcptConf    bool
+	LookupSessionConf bool
+	RcptConfFlags     []string
+	ConnectionLimits  []ConnectionLimits
+	Sources           []Source
+	DeliveriesAtOnce  int
+	HostsPerRcpt      int
+	DestinationShare  int
+}
+
+// ConnectionLimits is a named connection_limits section.
+type ConnectionLimits struct {
+	Name                          string
+	Initial, Max, TransactionsMax int
+}
+
+// Source is a named source section.
+type Source struct {
+	Name string
+	IPs  []netip.Addr
+}
+
+// SMTPSConfig is the subsection smtps: limits of incoming connections.
+type SMTPSConfig struct {
+	RateMax, ConnectionsMax int
+	CacheSize, HashSize     int
+}
+
+// VERPConfig is the subsection VERP.
+type VERPConfig struct {
+	When, Delimiter1, Delimiter2 string
+}
+
+// Options is the option table of the qmgr section, bound to c.
+func (c *Config) Options() *confparse.Table {
+	return &confparse.Table{Check: c.check, Options: []confparse.Option{
+		{
+			Name: "AQ_entries_max", Type: confparse.Int, Unit: "entries", Default: "20000", Min: "16", Max: "10000000", Readme: "3.8", Into: &c.AQEntriesMax,
+			Doc: "Maximum number of recipients in the active queue; further ones wait in the DEFEDB. The default is Postfix's qmgr_message_active_limit.",
+		},
+		{
+			Name: "conf", Type: confparse.File, Default: "qmgr_conf.db", Readme: "3.8", Into: &c.Conf,
+			Doc: "Configuration map of QMGR (README 3.8.1). Not yet in effect.",
+		},
+		{
+			Name: "control_socket", Type: confparse.Path, Default: "control", Readme: "3.8", Into: &c.Control,
+			Doc: "Unix socket over which mailq and ctl talk to the program.",
+		},
+		{Name: "DEFEDB", Kind: confparse.KindSection, Readme: "3.8", Sub: c.DEFEDB.options(), Doc: "The deferred envelope database."},
+		{Name: "DSN_handling", Kind: confparse.KindSection, Readme: "3.8", Sub: c.DSN.options(), Doc: "How bounces are made."},
+		{
+			Name: "double_bounce_address", Type: confparse.Address, Readme: "3.8", Into: &c.DoubleBounce,
+			Doc: "Where a bounce goes that cannot be delivered itself; by default <doublebounce@hostname>, which means that it is logged and dropped.",
+		},
+		{Name: "IBDB", Kind: confparse.KindSection, Readme: "3.8", Sub: c.IBDB.options(), Doc: "The incoming backup database."},
+		{Name: "IQDB", Kind: confparse.KindSection, Readme: "3.8", Sub: c.IQDB.options(), Doc: "The incoming queue."},
+		{
+			Name: "disk_space_min", Type: confparse.Int, Unit: "KB", Default: "0", Min: "0", Readme: "3.8", Into: &c.DiskMin,
+			Doc: "Below this much free space mail is refused with 452. The default 0 stands for a sixteenth of the file system, at least 4 MB and at most 64 MB.",
+		},
+		{
+			Name: "disk_space_ok", Type: confparse.Int, Unit: "KB", Default: "0", Min: "0", Readme: "3.8", Into: &c.DiskOK,
+			Doc: "Free space at which mail is accepted again; larger than disk_space_min. The default 0 stands for one and a half times disk_space_min.",
+		},
+		{
+			Name: "OCC_entries_max", Type: confparse.Int, Unit: "entries", Default: "65536", Min: "16", Readme: "3.8", Into: &c.OCCEntries,
+			Doc: "Maximum number of hosts in the outgoing connection cache; the longest unused are forgotten. The default is ours.",
+		},
+		{Name: "queue_return", Kind: confparse.KindSection, Readme: "3.8", Doc: "Maximum time in the queue.", Sub: &confparse.Table{Options: []confparse.Option{
+			{Name: "default", Type: confparse.Time, Unit: "s", Default: "5d", Min: "1s", Readme: "3.8", Into: &c.ReturnDefault, Doc: "After this time a recipient is given up. The default is RFC 5321's and Postfix's."},
+			{Name: "DANE_no_match", Type: confparse.Time, Unit: "s", Default: "5d", Min: "1s", Readme: "3.8", Into: &c.ReturnDANE, Doc: "The same for a failure to match TLSA records. Not yet in effect."},
+		}}},
+		{Name: "queue_delay", Kind: confparse.KindSection, Readme: "3.8", Doc: "When a delayed DSN is sent.", Sub: &confparse.Table{Options: []confparse.Option{
+			{Name: "default", Type: confparse.Time, Unit: "s", Default: "0", Readme: "3.8", Into: &c.DelayDefault, Doc: "Send a delayed DSN after this time; 0, as in Postfix, sends none. Not yet in effect."},
+			{Name: "DANE_no_match", Type: confparse.Time, Unit: "s", Default: "0", Readme: "3.8", Into: &c.DelayDANE, Doc: "The same for a failure to match TLSA records. Not yet in effect."},
+		}}},
+		{
+			Name: "retry_delay_max", Type: confparse.Time, Unit: "s", Default: "4000s", Min: "1s", Readme: "3.8", Into: &c.RetryMax,
+			Doc: "Longest time between two attempts. The default is Postfix's maximal_backoff_time.",
+		},
+		{
+			Name: "retry_delay_min", Type: confparse.Time, Unit: "s", Default: "300s", Min: "1s", Readme: "3.8", Into: &c.RetryMin,
+			Doc: "Shortest time between two attempts. The default is Postfix's minimal_backoff_time.",
+		},
+		{Name: "smtpc", Kind: confparse.KindSection, Readme: "3.8", Sub: c.SMTPC.options(), Doc: "Limits of outgoing connections."},
+		{Name: "smtps", Kind: confparse.KindSection, Readme: "3.8", Sub: c.SMTPS.options(), Doc: "Limits of incoming connections."},
+		{Name: "VERP", Kind: confparse.KindSection, Readme: "3.8", Sub: c.VERP.options(), Doc: "Variable envelope return paths (README 3.14)."},
+		{Name: "wait_for_client", Type: confparse.Time, Unit: "s", Default: "4s", Readme: "3.8", Effect: confparse.Host, Into: &c.WaitForClient, Doc: "How long to wait for a client process."},
+		{Name: "wait_for_server", Type: confparse.Time, Unit: "s", Default: "4s", Readme: "3.8", Effect: confparse.Host, Into: &c.WaitForServer, Doc: "How long to wait for a server process."},
+		{
+			Name: "delivery_timeout", Type: confparse.Time, Unit: "s", Default: "1h", Min: "1s", Readme: "8.3", Into: &c.DeliveryTimeout,
+			Doc: "Longest time of one delivery attempt. The default is sendmail 8's queue interval of an hour.",
+		},
+		{
+			Name: "reuse_connection", Kind: confparse.KindFlag, Default: "on", Readme: "8.3", Into: &c.ReuseConnection,
+			Doc: "Send further transactions over an open connection. On by default, as in Postfix and for speed.",
+		},
+		{Name: "fds_max", Type: confparse.Int, Unit: "entries", Default: "0", Readme: "8.3", Effect: confparse.Host, Into: &c.FDsMax, Doc: "Maximum number of file descriptors."},
+		{Name: "threads_max", Type: confparse.Int, Unit: "entries", Default: "0", Readme: "8.3", Effect: confparse.Host, Into: &c.ThreadsMax, Doc: "Maximum number of threads."},
+		{Name: "threads_min", Type: confparse.Int, Unit: "entries", Default: "0", Readme: "8.3", Effect: confparse.Host, Into: &c.ThreadsMin, Doc: "Minimum number of threads."},
+		{
+			Name: "scheduler_timeout", Type: confparse.Time, Unit: "s", Default: "1h", Min: "1s", Readme: "8.3", Into: &c.SchedulerTimeout,
+			Doc: "A recipient that waited this long in the active queue without an attempt goes to the DEFEDB. The default is ours.",
+		},
+		{
+			Name: "SMAR_timeout", Type: confparse.Time, Unit: "s", Default: "5m", Min: "1s", Readme: "8.3", Into: &c.SMARTimeout,
+			Doc: "How long to wait for a route; it must exceed the time of all DNS retries. The default is ours.",
+		},
+		{Name: "tests", Type: confparse.Int, Default: "0", Readme: "8.3", Effect: confparse.Host, Into: &c.Tests, Doc: "Reserved for tests."},
+		{
+			Name: "content_memory_max", Type: confparse.Size, Unit: "B", Default: "128MB", Min: "0B", Readme: "own", Into: &c.ContentMemory,
+			Doc: "Budget for content held in memory until its first delivery; beyond it content goes to files.",
+		},
+		{
+			Name: "orphan_grace", Type: confparse.Time, Unit: "s", Default: "5m", Readme: "own", Into: &c.OrphanGrace,
+			Doc: "Content files without an envelope, which a crash leaves, are listed in the log and removed when they are this old.",
+		},
+	}}
+}
+
+func (c *DEFEDBConfig) options() *confparse.Table {
+	return &confparse.Table{Options: []confparse.Option{
+		{Name: "base_directory", Type: confparse.Dir, Default: "defedb", Readme: "3.8", Into: &c.Base, Doc: "Directory of the DEFEDB."},
+		{Name: "log_directory", Type: confparse.Dir, Readme: "3.8", Into: &c.Log, Doc: "Directory of its write-ahead log; by default the base directory."},
+		{Name: "page_size", Type: confparse.Size, Unit: "B", Default: "0", Readme: "8.3", Into: &c.PageSize, Doc: "Block size of tables; 0 leaves it to Pebble. Not yet in effect."},
+		{Name: "cache_size", Type: confparse.Size, Unit: "B", Default: "8MB", Min: "0B", Readme: "8.3", Into: &c.CacheSize, Doc: "Size of the block cache; at least 8 MB."},
+		{Name: "KBytes_written_for_checkpointing", Type: confparse.Int, Unit: "KB", Default: "0", Readme: "8.3", Into: &c.CheckpointKB, Doc: "Pebble decides itself when to flush. Not yet in effect."},
+		{Name: "delay_between_2_checkpoints", Type: confparse.Time, Unit: "s", Default: "0", Readme: "8.3", Into: &c.CheckpointDelay, Doc: "Pebble decides itself when to flush. Not yet in effect."},
+		{Name: "remove_unused_logfiles", Kind: confparse.KindFlag, Default: "on", Readme: "8.3", Into: &c.RemoveLogs, Doc: "Remove logs that are no longer needed. Pebble always does."},
+		{Name: "hash_table_entries", Type: confparse.Int, Unit: "entries", Default: "16384", Min: "128", Max: "67108864", Readme: "8.3", Into: &c.HashEntries, Doc: "Size of the cache of due recipients. Not yet in effect."},
+	}}
+}
+
+func (c *DSNConfig) options() *confparse.Table {
+	return &confparse.Table{Options: []confparse.Option{
+		{Name: "merge_delay_max", Type: confparse.Time, Unit: "s", Default: "0", Readme: "3.8", Into: &c.MergeDelay, Doc: "How long to wait for further failures of a message before a DSN is sent. Not yet in effect: failures of one delivery attempt share a DSN."},
+		{Name: "header_only", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.HeaderOnly, Doc: "Return only the header of the message."},
+		{Name: "MIME_Format", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.MIME, Doc: "Structure a DSN by MIME. Not yet in effect."},
+		{Name: "RFC_Format", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.RFC, Doc: "Make DSNs as RFC 3464 says. Not yet in effect."},
+		{Name: "no_LMTP_delay_DSN", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.NoLMTPDelay, Doc: "No delayed DSN for recipients that are delivered by LMTP. Not yet in effect."},
+		{Name: "errors_per_DSN_max", Type: confparse.Int, Unit: "entries", Default: "100", Min: "1", Readme: "3.8", Into: &c.ErrorsMax, Doc: "Most failed recipients in one DSN; further ones get another. The default is ours."},
+	}}
+}
+
+func (c *IBDBConfig) options() *confparse.Table {
+	return &confparse.Table{Options: []confparse.Option{
+		{Name: "commit_delay_max", Type: confparse.Time, Unit: "ms", Default: "100ms", Min: "1ms", Max: "10s", Readme: "3.8", Into: &c.CommitDelay, Doc: "How long the record of a delivery may wait to share a sync; new mail never waits for it. The default is ours."},
+		{Name: "size", Type: confparse.Size, Unit: "B", Default: "0", Readme: "3.8", Into: &c.Size, Doc: "Size of a log file; 0 leaves it to Pebble. Not yet in effect."},
+		{Name: "open_TAs_max", Type: confparse.Int, Unit: "entries", Default: "1024", Min: "1", Readme: "3.8", Into: &c.OpenTAs, Doc: "Most transactions in one commit. The default is ours."},
+		{Name: "content_max", Type: confparse.Size, Unit: "B", Default: "128KB", Min: "0B", Max: "1GB", Readme: "own", Into: &c.ContentMax, Doc: "Content up to this size is committed with its envelope; larger content goes to a file at once. The default was measured, see docs/performance.md."},
+	}}
+}
+
+func (c *IQDBConfig) options() *confparse.Table {
+	return &confparse.Table{Options: []confparse.Option{
+		{Name: "cache_entries_max", Type: confparse.Int, Unit: "entries", Default: "65536", Min: "1", Readme: "3.8", Into: &c.CacheEntries, Doc: "Maximum number of recipients in open transactions. Not yet in effect: the limits of the server bound them."},
+		{Name: "hash_table_entries", Type: confparse.Int, Unit: "entries", Default: "65537", Min: "1", Readme: "3.8", Into: &c.HashEntries, Doc: "Size of the table; larger than cache_entries_max. Not yet in effect."},
+	}}
+}
+
+func (c *SMTPCConfig) options() *confparse.Table {
+	return &confparse.Table{Options: []confparse.Option{
+		{Name: "initial_connections", Type: confparse.Int, Unit: "entries", Default: "10", Min: "1", Readme: "3.8", Into: &c.Initial, Doc: "Connections to a host of which nothing is known yet: where slow start begins (README 3.8.1)."},
+		{Name: "connections_max", Type: confparse.Int, Unit: "entries", Default: "100", Min: "1", Readme: "3.8", Into: &c.Max, Doc: "Maximum number of connections to one host."},
+		{Name: "transactions_per_session_max", Type: confparse.Int, Unit: "entries", Default: "1000", Min: "1", Readme: "3.8", Into: &c.TransactionsMax, Doc: "Transactions after which a connection is closed. The default is ours."},
+		{Name: "lmtp_rcpts_per_transaction_max", Type: confparse.Int, Unit: "entries", Default: "100", Min: "1", Readme: "3.8", Into: &c.LMTPRcpts, Doc: "Most recipients in one LMTP transaction. The default is RFC 5321's least maximum."},
+		{Name: "smtp_rcpts_per_transaction_max", Type: confparse.Int, Unit: "entries", Default: "100", Min: "1", Readme: "3.8", Into: &c.SMTPRcpts, Doc: "Most recipients in one SMTP transaction. The default is RFC 5321's least maximum."},
+		{Name: "connection_limits", Kind: confparse.KindSection, Named: true, Readme: "3.8", New: c.newLimits, Doc: "Limits for recipients that the map conf selects. Not yet in effect."},
+		{Name: "lookup_rcpt_conf", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.LookupRcptConf, Doc: "Look up configuration of recipients in the access map. Not yet in effect."},
+		{Name: "lookup_session_conf", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.LookupSessionConf, Doc: "Look up configuration of sessions in the map conf. Not yet in effect."},
+		{Name: "rcpt_conf_lookup_flags", Type: confparse.Flags, Words: []string{"full_address", "detail_plus", "detail_star", "star", "domain", "dotsubdomain", "dot"}, Default: "{ full_address, detail_plus, detail_star, star, domain, dotsubdomain, dot }", Readme: "3.8", Into: &c.RcptConfFlags, Doc: "Which lookups lookup_rcpt_conf makes. Not yet in effect."},
+		{Name: "source", Kind: confparse.KindSection, Named: true, Readme: "3.8", New: c.newSource, Doc: "Local addresses for outgoing connections, selected by the map conf. Not yet in effect."},
+		{Name: "deliveries_max", Type: confparse.Int, Unit: "entries", Default: "1000", Min: "1", Readme: "own", Into: &c.DeliveriesAtOnce, Doc: "Most delivery attempts that run at once, over all hosts."},
+		{Name: "hosts_per_attempt_max", Type: confparse.Int, Unit: "entries", Default: "5", Min: "1", Readme: "own", Into: &c.HostsPerRcpt, Doc: "Most hosts of a route that are tried in one attempt. The default is Postfix's smtp_mx_address_limit."},
+		{Name: "destination_share", Type: confparse.Int, Unit: "percent", Default: "25", Min: "1", Max: "100", Readme: "own", Into: &c.DestinationShare, Doc: "The part of a filling active queue that one destination may take; its further recipients wait in the DEFEDB, so that one destination cannot hold up the others."},
+	}}
+}
+
+func (c *SMTPCConfig) newLimits(name string) *confparse.Table {
+	l := &ConnectionLimits{Name: name}
+	return &confparse.Table{Done: func() { c.ConnectionLimits = append(c.ConnectionLimits, *l) }, Options: []confparse.Option{
+		{Name: "initial_connections", Type: confparse.Int, Unit: "entries", Min: "1", Readme: "3.8", Into: &l.Initial, Doc: "Connections with which slow start begins."},
+		{Name: "connections_max", Type: confparse.Int, Unit: "entries", Min: "1", Readme: "3.8", Into: &l.Max, Doc: "Maximum number of connections to one host."},
+		{Name: "transactions_per_session_max", Type: confparse.Int, Unit: "entries", Min: "1", Readme: "3.8", Into: &l.TransactionsMax, Doc: "Transactions after which a connection is closed."},
+	}}
+}
+
+func (c *SMTPCConfig) newSource(name string) *confparse.Table {
+	s := &Source{Name: name}
+	return &confparse.Table{Done: func() { c.Sources = append(c.Sources, *s) }, Options: []confparse.Option{
+		{Name: "ips", Type: confparse.IPList, Readme: "3.8", Into: &s.IPs, Doc: "Addresses to bind to."},
+	}}
+}
+
+func (c *SMTPSConfig) options() *confparse.Table {
+	return &confparse.Table{Options: []confparse.Option{
+		{Name: "connection_rate_max", Type: confparse.Int, Unit: "connections/60s", Default: "100", Min: "1", Readme: "3.8", Into: &c.RateMax, Doc: "Most connections from one address within 60 seconds; loopback addresses are exempt, as Postfix exempts mynetworks."},
+		{Name: "connections_max", Type: confparse.Int, Unit: "entries", Default: "100", Min: "1", Readme: "3.8", Into: &c.ConnectionsMax, Doc: "Most open connections from one address; loopback addresses are exempt."},
+		{Name: "connection_control_cache_size", Type: confparse.Int, Unit: "entries", Default: "65536", Min: "16", Readme: "8.3", Into: &c.CacheSize, Doc: "Most addresses that are counted at once; while the table is full of open ones, others are not limited. The default is ours."},
+		{Name: "connection_control_hash_table_size", Type: confparse.Int, Unit: "entries", Default: "65537", Min: "1", Readme: "8.3", Into: &c.HashSize, Doc: "Size of its hash table; the program sizes it itself. Not yet in effect."},
+	}}
+}
+
+func (c *VERPConfig) options() *confparse.Table {
+	return &confparse.Table{Options: []confparse.Option{
+		{Name: "when", Type: confparse.Enum, Words: []string{"always", "never"}, Readme: "3.8", Into: &c.When, Doc: "always or never; without it on demand (README 3.14). Not yet in effect."},
+		{Name: "delimiter1", Type: confparse.String, Default: `"+"`, Readme: "3.8", Into: &c.Delimiter1, Doc: "Stands between the sender's local part and the recipient. Not yet in effect."},
+		{Name: "delimiter2", Type: confparse.String, Default: `"="`, Readme: "3.8", Into: &c.Delimiter2, Doc: "Replaces the @ of the recipient. Not yet in effect."},
+	}}
+}
+
+// check makes the cross-checks of README 3.8.
+func (c *Config) check(r *confparse.Report) {
+	if c.RetryMax < c.RetryMin {
+		r.Errorf("retry_delay_max", "must not be less than retry_delay_min (%v)", c.RetryMin)
+	}
+	if c.DiskMin > 0 && c.DiskOK > 0 && c.DiskOK <= c.DiskMin {
+		r.Errorf("disk_space_ok", "must be larger than disk_space_min")
+	}
+	if c.SMTPC.Max < c.SMTPC.Initial {
+		r.Errorf("smtpc", "connections_max (%d) must not be less than initial_connections (%d)", c.SMTPC.Max, c.SMTPC.Initial)
+	}
+}

@@ -1,0 +1,485 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pvfs "github.com/cockroachdb/pebble/v2/vfs"
+
+	"meta1/confparse"
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/mta/supervise"
+	"meta1/queue/cdb"
+	"meta1/queue/vfs"
+)
+
+// world is a queue between a fake resolver and a fake client, on a disk in memory.
+type world struct {
+	t     *testing.T
+	disk  *pvfs.MemFS
+	space func() (int64, int64)
+	cfg   Config
+	ports *msg.Ports
+	log   *bytes.Buffer
+
+	route   func(msg.RouteQ) msg.RouteA
+	deliver func(msg.DeliverQ) msg.DeliverA
+
+	mu        sync.Mutex          // guards delivered
+	delivered map[string][]string // content by recipient
+
+	stop func() error
+}
+
+func defaults(t *testing.T) Config {
+	t.Helper()
+	var c Config
+	files := confparse.LoadOptions{FS: confparse.Files{"/meta1.conf": ""}}
+	if _, err := confparse.Load(files, "/meta1.conf", c.Options()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{
+		t: t, disk: pvfs.NewCrashableMem(), cfg: defaults(t), ports: msg.NewPorts(),
+		log: new(bytes.Buffer), delivered: map[string][]string{},
+	}
+	w.cfg.RetryMin, w.cfg.RetryMax = time.Minute, time.Hour
+	w.route = func(q msg.RouteQ) msg.RouteA { return routeTo(q.Rcpt.Domain) }
+	w.deliver = func(q msg.DeliverQ) msg.DeliverA { return w.take(q, smtp.NewReply(250, "2.0.0", "ok")) }
+	return w
+}
+
+// routeTo is a route over one host whose address depends on the domain.
+func routeTo(domain string) msg.RouteA {
+	sum := byte(1)
+	for _, c := range []byte(domain) {
+		sum += c
+	}
+	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, sum}), 25)
+	return msg.RouteA{Hops: []msg.Hop{{Addr: addr, Host: "mx." + domain}}, Dest: "mx:" + domain}
+}
+
+// take notes what is delivered and answers for all recipients.
+func (w *world) take(q msg.DeliverQ, reply smtp.Reply) msg.DeliverA {
+	a := msg.DeliverA{Stage: msg.DeliverDone, Rcpts: make([]smtp.Reply, len(q.Rcpts))}
+	var content string
+	if reply.Positive() {
+		r, err := q.Body.Open()
+		if err != nil {
+			reply = smtp.NewReply(451, "4.3.0", err.Error())
+		} else {
+			b, err := io.ReadAll(r)
+			if err != nil || int64(len(b)) != q.Body.Size() {
+				w.t.Errorf("content: %d bytes of %d, %v", len(b), q.Body.Size(), err)
+			}
+			content = string(b)
+			r.Close()
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range q.Rcpts {
+		a.Rcpts[i] = reply
+		if reply.Positive() {
+			w.delivered[q.Rcpts[i].To.Addr()] = append(w.delivered[q.Rcpts[i].To.Addr()], content)
+		}
+	}
+	return a
+}
+
+func failedHost(q msg.DeliverQ) msg.DeliverA {
+	a := msg.DeliverA{HostFailed: true, Rcpts: make([]smtp.Reply, len(q.Rcpts))}
+	for i := range a.Rcpts {
+		a.Rcpts[i] = smtp.NewReply(451, "4.4.1", "connection refused")
+	}
+	return a
+}
+
+// start opens the queue on the disk as it is.
+func (w *world) start() *Queue {
+	w.t.Helper()
+	q, err := New(w.cfg, Deps{
+		Ports: w.ports, Hostname: "mta.test", Dir: "spool", FS: vfs.FromPebble(w.disk, w.space),
+		Log: slog.New(slog.NewTextHandler(w.log, nil)), Fatal: func(err error) { w.t.Error("fatal:", err) },
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	others := supervise.NewGroup(context.Background())
+	serve(others, w.ports.Route, func(q msg.RouteQ) msg.RouteA { return w.route(q) })
+	serve(others, w.ports.Deliver, func(q msg.DeliverQ) msg.DeliverA { return w.deliver(q) })
+	run := supervise.NewGroup(ctx)
+	run.Go(q.Run)
+	w.stop = func() error {
+		cancel()
+		err := run.Wait()
+		others.Stop()
+		return errors.Join(err, others.Wait())
+	}
+	synctest.Wait()
+	return q
+}
+
+// serve answers a port, each question in a goroutine of its own.
+func serve[Q, A any](g *supervise.Group, p *msg.Port[Q, A], f func(Q) A) {
+	requests, stop := p.Open()
+	g.Go(func(ctx context.Context) error {
+		defer stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case r := <-requests:
+				g.Go(func(context.Context) error { r.Answer(f(r.Q)); return nil })
+			}
+		}
+	})
+}
+
+// send submits a message as the server does and returns the reply.
+func (w *world) send(q *Queue, from, content string, to ...string) smtp.Reply {
+	w.t.Helper()
+	ctx := context.Background()
+	a, err := w.ports.Admit.Ask(ctx, msg.AdmitQ{Kind: msg.NewTransaction})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if !a.Reply.IsZero() {
+		return a.Reply
+	}
+	e := &msg.Envelope{TA: a.ID, Arrival: time.Now(), Mail: msg.Mail{From: path(from)}}
+	for _, r := range to {
+		e.Rcpts = append(e.Rcpts, msg.Rcpt{To: path(r)})
+	}
+	cq := msg.CommitQ{Envelope: e, Inline: []byte(content), Size: int64(len(content))}
+	if int64(len(content)) > a.InlineMax {
+		cq.Inline = nil
+		f, err := q.Content().Create(a.ID)
+		if err == nil {
+			_, err = io.WriteString(f, content)
+		}
+		if err == nil {
+			err = f.Commit()
+		}
+		if err != nil {
+			return smtp.NewReply(452, "4.3.1", err.Error())
+		}
+	}
+	c, err := w.ports.Commit.Ask(ctx, cq)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c.Reply
+}
+
+func path(s string) smtp.Path {
+	l, d, _ := strings.Cut(s, "@")
+	return smtp.Path{Local: l, Domain: d}
+}
+
+func (w *world) mustSend(q *Queue, from, content string, to ...string) {
+	w.t.Helper()
+	if r := w.send(q, from, content, to...); !r.IsZero() {
+		w.t.Fatalf("refused: %v", r)
+	}
+}
+
+// got is how often a recipient got the content.
+func (w *world) got(rcpt, content string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.delivered[rcpt] {
+		if c == content {
+			n++
+		}
+	}
+	return n
+}
+
+// check stops the queue, starts it again and expects that nothing is left.
+func (w *world) checkEmpty() {
+	w.t.Helper()
+	if err := w.stop(); err != nil {
+		w.t.Fatal(err)
+	}
+	q := w.start()
+	if n := len(q.recovery.ts) + q.recovery.waiting; n != 0 {
+		w.t.Errorf("%d entries are left in the databases", n)
+	}
+	time.Sleep(w.cfg.OrphanGrace * 2)
+	if err := q.cdb.List(func(f cdbFile) { w.t.Errorf("content %v is left", f.TA) }, func(string) {}); err != nil {
+		w.t.Error(err)
+	}
+	if err := w.stop(); err != nil {
+		w.t.Fatal(err)
+	}
+	if m := q.memory.Load(); m != 0 {
+		w.t.Errorf("%d bytes of content are still counted", m)
+	}
+}
+
+func bubble(t *testing.T, f func(*testing.T, *world)) {
+	synctest.Test(t, func(t *testing.T) { f(t, newWorld(t)) })
+}
+
+func TestDeliver(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		q := w.start()
+		w.mustSend(q, "s@x.test", "hello\r\n", "a@d.test", "b@d.test", "c@e.test")
+		large := strings.Repeat("0123456789abcde\n", 20_000)
+		w.mustSend(q, "s@x.test", large, "a@d.test")
+		time.Sleep(time.Second)
+		for _, r := range []string{"a@d.test", "b@d.test", "c@e.test"} {
+			if w.got(r, "hello\r\n") != 1 {
+				t.Errorf("%s got %q", r, w.delivered[r])
+			}
+		}
+		if w.got("a@d.test", large) != 1 {
+			t.Error("the large message did not arrive")
+		}
+		w.checkEmpty()
+	})
+}
+
+func TestRetryUntilTheHostRecovers(t *testing.T) {
+	for name, answer := range map[string]func(*world, msg.DeliverQ) msg.DeliverA{
+		"refused by reply": func(w *world, q msg.DeliverQ) msg.DeliverA { return w.take(q, smtp.NewReply(451, "4.7.1", "later")) },
+		"no connection":    func(_ *world, q msg.DeliverQ) msg.DeliverA { return failedHost(q) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				up := time.Now().Add(3 * time.Hour)
+				attempts := 0
+				w.deliver = func(q msg.DeliverQ) msg.DeliverA {
+					if time.Now().Before(up) {
+						w.mu.Lock()
+						attempts++
+						w.mu.Unlock()
+						return answer(w, q)
+					}
+					return w.take(q, smtp.NewReply(250, "", "ok"))
+				}
+				q := w.start()
+				for i := range 30 {
+					w.mustSend(q, "s@x.test", "m", fmt.Sprintf("r%d@d.test", i))
+				}
+				time.Sleep(30 * time.Second)
+				a, err := w.ports.List.Ask(context.Background(), msg.ListQ{})
+				if err != nil || len(a.Entries) != 30 || a.Entries[0].State != msg.StateDeferred || !strings.Contains(a.Entries[0].Reason, "4.") {
+					t.Errorf("listing: %d entries, %v, first %+v", len(a.Entries), err, a.Entries[0])
+				}
+				time.Sleep(6 * time.Hour)
+				for i := range 30 {
+					if n := w.got(fmt.Sprintf("r%d@d.test", i), "m"); n != 1 {
+						t.Errorf("recipient %d got it %d times", i, n)
+					}
+				}
+				if attempts < 30/30 || attempts > 30*20 {
+					t.Errorf("%d attempts", attempts)
+				}
+				w.checkEmpty()
+			})
+		})
+	}
+}
+
+func TestBounceGoesToTheSender(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
+			if q.Rcpts[0].To.Domain == "bad.test" {
+				return w.take(q, smtp.NewReply(550, "5.1.1", "no such user"))
+			}
+			return w.take(q, smtp.NewReply(250, "", "ok"))
+		}
+		q := w.start()
+		w.mustSend(q, "sender@x.test", "Subject: s\r\n\r\nbody\r\n", "a@bad.test", "ok@d.test", "b@bad.test")
+		w.mustSend(q, "", "Subject: s\r\n\r\nbody\r\n", "c@bad.test")
+		time.Sleep(time.Second)
+		got := strings.Join(w.delivered["sender@x.test"], "")
+		if strings.Count(got, "550 5.1.1 <") != 2 || len(w.delivered["sender@x.test"]) != 1 || !strings.Contains(got, "\r\nbody\r\n") {
+			t.Errorf("bounces: %q", got)
+		}
+		if len(w.delivered["ok@d.test"]) != 1 || len(w.delivered) != 2 {
+			t.Errorf("delivered %q", w.delivered)
+		}
+		w.checkEmpty()
+	})
+}
+
+func TestExpiryBounces(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
+			if q.Rcpts[0].To.Domain == "down.test" {
+				return failedHost(q)
+			}
+			return w.take(q, smtp.NewReply(250, "", "ok"))
+		}
+		q := w.start()
+		w.mustSend(q, "sender@x.test", "Subject: s\r\n\r\nbody\r\n", "a@down.test")
+		time.Sleep(w.cfg.ReturnDefault - time.Hour)
+		if len(w.delivered["sender@x.test"]) != 0 {
+			t.Error("given up too early")
+		}
+		time.Sleep(4 * time.Hour)
+		if got := strings.Join(w.delivered["sender@x.test"], ""); !strings.Contains(got, "5.4.7") || !strings.Contains(got, "connection refused") {
+			t.Errorf("bounce %q", got)
+		}
+		w.checkEmpty()
+	})
+}
+
+func TestExpansionReplacesTheRecipient(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.route = func(q msg.RouteQ) msg.RouteA {
+			if q.Rcpt.Local == "list" && !q.Expanded {
+				return msg.RouteA{Expand: []smtp.Path{path("a@d.test"), path("list@d.test")}, Owner: path("owner@d.test")}
+			}
+			return routeTo(q.Rcpt.Domain)
+		}
+		var from string
+		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
+			w.mu.Lock()
+			from = q.Mail.From.Addr()
+			w.mu.Unlock()
+			return w.take(q, smtp.NewReply(250, "", "ok"))
+		}
+		q := w.start()
+		large := strings.Repeat("0123456789abcde\n", 20_000)
+		w.mustSend(q, "s@x.test", "small", "list@d.test")
+		w.mustSend(q, "s@x.test", large, "list@d.test")
+		time.Sleep(time.Second)
+		for _, c := range []string{"small", large} {
+			if w.got("a@d.test", c) != 1 || w.got("list@d.test", c) != 1 {
+				t.Errorf("message of %d bytes: %d and %d", len(c), w.got("a@d.test", c), w.got("list@d.test", c))
+			}
+		}
+		if from != "owner@d.test" {
+			t.Errorf("sender %q", from)
+		}
+		w.checkEmpty()
+	})
+}
+
+func TestAHangingHostHoldsNobodyUp(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
+			if q.Rcpts[0].To.Domain == "hang.test" {
+				time.Sleep(5 * time.Minute)
+				return failedHost(q)
+			}
+			return w.take(q, smtp.NewReply(250, "", "ok"))
+		}
+		q := w.start()
+		for i := range 200 {
+			w.mustSend(q, "s@x.test", "m", fmt.Sprintf("r%d@hang.test", i))
+		}
+		for i := range 200 {
+			w.mustSend(q, "s@x.test", "m", fmt.Sprintf("r%d@good.test", i))
+		}
+		time.Sleep(time.Second)
+		if n := len(w.delivered); n != 200 {
+			t.Errorf("%d of 200 good recipients were served", n)
+		}
+		if err := w.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestNextHostIsTried(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		first, second := routeTo("one.test").Hops[0], routeTo("two.test").Hops[0]
+		w.route = func(msg.RouteQ) msg.RouteA { return msg.RouteA{Hops: []msg.Hop{first, second}, Dest: "mx:d.test"} }
+		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
+			if q.Hop == first {
+				return failedHost(q)
+			}
+			return w.take(q, smtp.NewReply(250, "", "ok"))
+		}
+		q := w.start()
+		w.mustSend(q, "s@x.test", "m", "a@d.test")
+		time.Sleep(time.Second)
+		if w.got("a@d.test", "m") != 1 {
+			t.Error("the second host was not tried")
+		}
+		w.checkEmpty()
+	})
+}
+
+func TestFullDiskRefusesAndRecovers(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		free := int64(1 << 30)
+		w.space = func() (int64, int64) { w.mu.Lock(); defer w.mu.Unlock(); return free, 1 << 34 }
+		set := func(n int64) {
+			w.mu.Lock()
+			free = n
+			w.mu.Unlock()
+			time.Sleep(time.Second)
+		}
+		q := w.start()
+		w.mustSend(q, "s@x.test", "one", "a@d.test")
+		set(1 << 20)
+		if r := w.send(q, "s@x.test", "two", "a@d.test"); r.Code != 452 {
+			t.Errorf("on a full disk: %v", r)
+		}
+		if q.Accepting() == nil {
+			t.Error("Accepting says nothing")
+		}
+		set(70 << 20) // above the minimum, below what is enough
+		if r := w.send(q, "s@x.test", "two", "a@d.test"); r.Code != 452 {
+			t.Errorf("on a disk that is not free enough: %v", r)
+		}
+		set(1 << 30)
+		w.mustSend(q, "s@x.test", "three", "a@d.test")
+		time.Sleep(time.Second)
+		if w.got("a@d.test", "one")+w.got("a@d.test", "three") != 2 || w.got("a@d.test", "two") != 0 {
+			t.Errorf("delivered %q", w.delivered)
+		}
+		w.checkEmpty()
+	})
+}
+
+func TestLostContentIsBounced(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		down := true
+		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
+			if down && q.Rcpts[0].To.Domain == "d.test" {
+				return failedHost(q)
+			}
+			return w.take(q, smtp.NewReply(250, "", "ok"))
+		}
+		q := w.start()
+		w.mustSend(q, "sender@x.test", strings.Repeat("x", 200_000), "a@d.test")
+		time.Sleep(time.Second)
+		if err := w.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := q.cdb.List(func(f cdbFile) { _ = q.cdb.Remove(f.TA) }, func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+		down = false
+		w.start()
+		time.Sleep(2 * time.Hour)
+		if got := strings.Join(w.delivered["sender@x.test"], ""); !strings.Contains(got, "lost on disk") {
+			t.Errorf("bounce %q", got)
+		}
+		w.checkEmpty()
+	})
+}
+
+type cdbFile = cdb.File

@@ -1,0 +1,170 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"meta1/mta/smtp"
+	"meta1/queue/cdb"
+	"meta1/queue/ibdb"
+)
+
+// recovery is what a start finds in the IBDB.
+type recovery struct {
+	ts      []*transaction
+	waiting int // recipients in the DEFEDB
+	// known are the transactions in it; their content files are no litter.
+	known map[smtp.ID]struct{}
+}
+
+// recover reads all transactions of the IBDB. Recipients that the DEFEDB has were
+// moved there before the crash; what has neither ended nor moved is tried again.
+func (q *Queue) recover(now time.Time) (*recovery, error) {
+	rec := &recovery{known: map[smtp.ID]struct{}{}}
+	err := q.ibdb.Recover(func(r ibdb.Recovered) error {
+		t, err := q.recoverOne(r, now)
+		if err != nil {
+			return err
+		}
+		rec.ts = append(rec.ts, t)
+		rec.known[r.Envelope.TA] = struct{}{}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	rec.waiting, err = q.defedb.Count()
+	return rec, err
+}
+
+func (q *Queue) recoverOne(r ibdb.Recovered, now time.Time) (*transaction, error) {
+	ta := r.Envelope.TA
+	moved, err := q.defedb.Rcpts(ta)
+	if err != nil {
+		return nil, err
+	}
+	gone := append([]int(nil), r.Ended...)
+	for _, st := range moved {
+		gone = append(gone, st.Index)
+	}
+	t := newTransaction(r.Envelope, r.Size, q.stored(ta, r.Size), gone, now)
+	t.ended = r.Ended
+	t.left += len(moved)
+	t.inDEFEDB = len(moved) > 0
+	t.inline = r.Inline
+	t.spill.ta = t.inDEFEDB
+	if r.Inline {
+		// A file beside the record is a rest of a spill that was not completed.
+		return t, q.cdb.Remove(ta)
+	}
+	size, err := q.cdb.Stat(ta)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	t.hasFile, t.spill.file, t.lost = err == nil, err == nil, err != nil
+	t.size, t.body = size, q.stored(ta, size)
+	return t, nil
+}
+
+// isLost tells whether a transaction's content file is gone.
+func (q *Queue) isLost(t *transaction) bool {
+	_, err := q.cdb.Stat(t.env.TA)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// recoveredEvent: what a start found enters the active queue.
+type recoveredEvent struct {
+	ts      []*transaction
+	waiting int
+}
+
+func (e *recoveredEvent) apply(l *loop) {
+	l.counts.waiting += e.waiting
+	for _, t := range e.ts {
+		if t.lost {
+			l.q.log.Error("an envelope has no content: its recipients are bounced", "ss_ta", t.env.TA.String())
+			l.tas[t.env.TA] = t
+			l.entries += len(t.rcpts)
+			if t.left == 0 {
+				l.finish(t)
+				continue
+			}
+			l.giveUp(t, append([]*rcpt(nil), t.rcpts...))
+			continue
+		}
+		if len(t.rcpts) == 0 && t.left > 0 { // all have moved to the DEFEDB
+			l.forgetMoved(t)
+			continue
+		}
+		l.enter(t)
+	}
+}
+
+// forgetMoved completes a move to the DEFEDB that a crash interrupted.
+func (l *loop) forgetMoved(t *transaction) {
+	l.tas[t.env.TA] = t
+	t.ibdbLeft = 1
+	l.endIBDB(t, 0)
+	l.settle(t)
+}
+
+// litter removes content files that no envelope names: rests of transactions that
+// were never acknowledged. first is the first id of this run; later ones belong to
+// it. Files younger than the grace time are looked at again.
+func (q *Queue) litter(ctx context.Context, known map[smtp.ID]struct{}, first uint64) error {
+	start := time.Now()
+	for pause := time.Duration(0); ; pause = max(q.cfg.OrphanGrace/2, time.Second) {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		left, err := q.litterOnce(known, first, pause == 0)
+		if err != nil {
+			q.log.Error("cannot look for content without an envelope", "error", err)
+			return nil
+		}
+		if left == 0 || time.Since(start) > q.cfg.OrphanGrace*3 {
+			return nil
+		}
+	}
+}
+
+// litterOnce looks at all files once and returns how many are still too young.
+func (q *Queue) litterOnce(known map[smtp.ID]struct{}, first uint64, announce bool) (left int, err error) {
+	var orphans []cdb.File
+	err = q.cdb.List(func(f cdb.File) {
+		if _, ok := known[f.TA]; !ok && f.TA.Counter < first {
+			orphans = append(orphans, f)
+		}
+	}, func(path string) {
+		if announce {
+			q.log.Warn("a stranger in the content directory is left alone", "path", path)
+		}
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range orphans {
+		_, _, ok, err := q.defedb.TA(f.TA)
+		if err != nil {
+			return 0, err
+		}
+		switch {
+		case ok:
+		case time.Since(f.Changed) < q.cfg.OrphanGrace:
+			left++
+			if announce {
+				q.log.Warn("content without an envelope, will be removed after the grace time", "ss_ta", f.TA.String(), "size", f.Size)
+			}
+		default:
+			q.log.Warn("content without an envelope is removed", "ss_ta", f.TA.String(), "size", f.Size)
+			if err := q.cdb.Remove(f.TA); err != nil {
+				q.log.Error("cannot remove content without an envelope", "error", err)
+			}
+		}
+	}
+	return left, nil
+}

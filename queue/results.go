@@ -1,0 +1,313 @@
+package queue
+
+import (
+	"time"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/queue/defedb"
+)
+
+// deliveredEvent: a delivery attempt has ended.
+type deliveredEvent struct {
+	j   *job
+	hop msg.Hop
+	h   *host
+	a   msg.DeliverA
+	err error // the client did not answer
+}
+
+func (e *deliveredEvent) apply(l *loop) {
+	l.inflight--
+	j, d := e.j, e.j.d
+	hostFailed := l.judge(e)
+	next := hostFailed && !e.a.Unknown && l.hasNext(j, e.hop)
+	var again []*rcpt
+	var failed failures
+	for i, r := range j.rcpts {
+		reply := e.reply(i)
+		switch {
+		case reply.Positive():
+			d.entries--
+			l.counts.delivered++
+			l.q.metrics.delivered.Inc()
+			l.logEnd("delivered", r, reply)
+			l.end(r)
+		case reply.Permanent():
+			d.entries--
+			failed.add(r, reply, e.a.Stage.String())
+		case next:
+			j.last = reply
+			again = append(again, r)
+		default:
+			d.entries--
+			l.retryFailed(r, reply, e.notBefore(l, hostFailed), &failed)
+		}
+	}
+	if len(again) > 0 {
+		l.tryNext(j, again, e.hop)
+	}
+	l.bounce(j.t, failed)
+	l.wake(e.h)
+	l.tidy(d)
+}
+
+// reply is what became of recipient i.
+func (e *deliveredEvent) reply(i int) smtp.Reply {
+	if e.err != nil || i >= len(e.a.Rcpts) || e.a.Rcpts[i].IsZero() {
+		text := "the delivery agent gave no answer"
+		if e.err != nil {
+			text += ": " + e.err.Error()
+		}
+		return smtp.NewReply(451, "4.3.0", text)
+	}
+	return e.a.Rcpts[i]
+}
+
+// notBefore keeps recipients of a host that is closed until it is probed.
+func (e *deliveredEvent) notBefore(l *loop, hostFailed bool) time.Time {
+	if hostFailed && e.h.window.Closed(l.now) {
+		return e.h.window.Until()
+	}
+	return time.Time{}
+}
+
+// judge tells the host's window what the attempt says of the host.
+func (l *loop) judge(e *deliveredEvent) (failed bool) {
+	switch {
+	case e.err != nil:
+		e.h.window.Aborted()
+		return false
+	case !e.a.HostFailed:
+		e.h.window.Served()
+		e.h.reason = ""
+		return false
+	}
+	e.h.reason = e.reply(0).String()
+	if e.h.window.Failed(l.now, l.retryPolicy(), l.rnd.Float64()) {
+		l.q.log.Warn("host does not serve: no attempts for a while", "host", e.hop.String(),
+			"until", e.h.window.Until().UTC().Format(time.RFC3339), "reply", e.h.reason)
+	}
+	return true
+}
+
+// hasNext tells whether the route has a host that this job has not tried.
+func (l *loop) hasNext(j *job, hop msg.Hop) bool {
+	if len(j.tried)+1 >= l.q.cfg.SMTPC.HostsPerRcpt {
+		return false
+	}
+	for _, h := range j.d.hops {
+		if h != hop && !contains(j.tried, h) {
+			return true
+		}
+	}
+	return false
+}
+
+func contains(hops []msg.Hop, h msg.Hop) bool {
+	for _, t := range hops {
+		if t == h {
+			return true
+		}
+	}
+	return false
+}
+
+// tryNext puts recipients back for the next host of the route.
+func (l *loop) tryNext(j *job, rcpts []*rcpt, hop msg.Hop) {
+	j.rcpts, j.tried = rcpts, append(j.tried, hop)
+	for _, r := range rcpts {
+		r.phase = phaseWait
+	}
+	j.d.jobs.pushFront(j)
+	l.enqueue(j.d)
+}
+
+// retry defers a recipient after a failed attempt, but not to before notBefore.
+func (l *loop) retry(r *rcpt, reply smtp.Reply, notBefore time.Time) {
+	var failed failures
+	l.retryFailed(r, reply, notBefore, &failed)
+	l.bounce(r.t, failed)
+}
+
+// retryFailed is retry for one of several recipients: if it has been in the queue
+// for too long, it is added to failed.
+func (l *loop) retryFailed(r *rcpt, reply smtp.Reply, notBefore time.Time, failed *failures) {
+	if l.expired(r) {
+		failed.add(r, expiredReply(reply), "")
+		return
+	}
+	attempts := r.state.Attempts + 1
+	next := l.now.Add(l.retryPolicy().Delay(attempts, l.rnd.Float64()))
+	if next.Before(notBefore) {
+		next = notBefore
+	}
+	l.counts.deferred++
+	l.q.metrics.deferred.Inc()
+	l.logEnd("deferred", r, reply)
+	l.put(r, next, attempts, reply.String())
+}
+
+// postpone defers a recipient that was not tried.
+func (l *loop) postpone(r *rcpt, pause time.Duration, reason string) {
+	l.postponeUntil(r, l.now.Add(pause), reason)
+}
+
+func (l *loop) postponeUntil(r *rcpt, next time.Time, reason string) {
+	if l.expired(r) {
+		var failed failures
+		failed.add(r, expiredReply(smtp.NewReply(451, "4.4.7", reason)), "")
+		l.bounce(r.t, failed)
+		return
+	}
+	if !next.After(l.now) {
+		next = l.now.Add(time.Second)
+	}
+	l.put(r, next, r.state.Attempts, reason)
+}
+
+func (l *loop) expired(r *rcpt) bool {
+	return l.now.Sub(r.t.env.Arrival) >= l.q.cfg.ReturnDefault
+}
+
+// expiredReply turns the last temporary failure into a final one (RFC 3463: 4.4.7,
+// delivery time expired; as a permanent failure 5.4.7).
+func expiredReply(last smtp.Reply) smtp.Reply {
+	lines := append([]string{"maximum time in queue exceeded; the last reply was:"}, last.String())
+	return smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 4, 7}, Lines: lines}
+}
+
+// put has the deferrer write a recipient to the DEFEDB. It stays in the active
+// queue until that is durable.
+func (l *loop) put(r *rcpt, next time.Time, attempts int, reason string) {
+	st := r.state
+	st.TA, st.Index = r.t.env.TA, r.index
+	st.NextTry, st.Attempts, st.Reason = next, attempts, reason
+	if !r.start.IsZero() {
+		st.LastTry = l.now
+	}
+	if r.dest != nil {
+		st.Dest = r.dest.key
+	}
+	r.phase = phaseEnding
+	r.t.pending++
+	l.q.deferrer.ops.put(deferOp{
+		kind: deferPut, ta: st.TA, t: r.t, body: r.t.body, r: r, state: st, old: r.stored(),
+	})
+}
+
+// deferredEvent: the deferrer has worked through a batch.
+type deferredEvent struct {
+	put     []putResult
+	spilled []spillResult
+	ended   []*rcpt
+}
+
+type putResult struct {
+	r     *rcpt
+	state defedb.State
+	err   error
+}
+
+type spillResult struct {
+	t   *transaction
+	err error
+}
+
+// stuckPause is how long a recipient waits whose content could not be written.
+const stuckPause = 5 * time.Second
+
+func (e *deferredEvent) apply(l *loop) {
+	for i := range e.put {
+		l.deferred(&e.put[i])
+	}
+	for _, s := range e.spilled {
+		s.t.spilling = false
+		if s.err == nil {
+			l.spilled(s.t)
+		}
+		l.settle(s.t)
+	}
+	for _, r := range e.ended {
+		r.t.pending--
+		l.settle(r.t)
+	}
+}
+
+// deferred takes a recipient out of the active queue that is now in the DEFEDB.
+// If the disk had no room for it, it stays and is written again later.
+func (l *loop) deferred(p *putResult) {
+	r, t := p.r, p.r.t
+	t.pending--
+	if p.err != nil {
+		st := p.state
+		l.after(stuckPause, func() { l.put(r, st.NextTry, st.Attempts, st.Reason) })
+		return
+	}
+	old := r.home
+	r.state, r.home = p.state, homeDEFEDB
+	t.inDEFEDB = true
+	l.spilled(t)
+	l.counts.waiting++
+	if l.nextDue.After(p.state.NextTry) {
+		l.nextDue = p.state.NextTry
+	}
+	if !l.cursor.Before(p.state.NextTry) { // the clock went back
+		l.cursor = defedb.Cursor{}
+	}
+	l.leave(r)
+	if old == homeIBDB {
+		l.endIBDB(t, r.index)
+	}
+	l.settle(t)
+}
+
+// spilled notes that the content is in a file now.
+func (l *loop) spilled(t *transaction) {
+	if t.hasFile {
+		return
+	}
+	t.hasFile = true
+	t.body = l.q.stored(t.env.TA, t.size)
+	l.release(t)
+	if t.left == 0 && !t.inIBDB && !t.inDEFEDB { // it was delivered meanwhile
+		l.q.deferrer.ops.put(deferOp{kind: deferUnlink, ta: t.env.TA})
+		return
+	}
+	if t.inline && t.inIBDB {
+		t.inline = false
+		l.q.journal.ops.put(journalOp{kind: opSpilled, ta: t.env.TA})
+	}
+}
+
+// relieve turns content into files while the budget for memory is nearly used up.
+func (l *loop) relieve() {
+	const perTick = 256
+	if l.q.memory.Load() <= l.q.cfg.ContentMemory/4*3 {
+		return
+	}
+	n := 0
+	for _, t := range l.tas {
+		if t.memory == 0 || t.spilling || t.left == 0 || l.now.Sub(t.accepted) < time.Second || t.busy() {
+			continue
+		}
+		t.spilling = true
+		l.q.deferrer.ops.put(deferOp{kind: deferSpill, ta: t.env.TA, t: t, body: t.body})
+		if n++; n == perTick {
+			return
+		}
+	}
+}
+
+// busy tells whether a delivery or a write of the transaction is under way.
+func (t *transaction) busy() bool {
+	if t.pending > 0 {
+		return true
+	}
+	for _, r := range t.rcpts {
+		if r.phase == phaseInflight || r.phase == phaseEnding {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,114 @@
+package queue
+
+import (
+	"slices"
+	"time"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/queue/defedb"
+)
+
+// home is the database that answers for a recipient.
+type home uint8
+
+const (
+	homeIBDB home = iota
+	homeDEFEDB
+)
+
+// phase is where a recipient in the active queue stands.
+type phase uint8
+
+const (
+	phaseRoute    phase = iota // its route is asked for
+	phaseWait                  // it waits for a connection
+	phaseInflight              // a delivery attempt runs
+	phaseEnding                // it is being written to the DEFEDB, or a bounce is made
+)
+
+// rcpt is a recipient in the active queue. The loop owns it.
+type rcpt struct {
+	t     *transaction
+	index int
+	home  home
+	phase phase
+	// state is its record in the DEFEDB if it has one, and what the next one is
+	// made of. state.NextTry is the time under which it lies there.
+	state defedb.State
+	dest  *dest     // while phaseWait or phaseInflight
+	start time.Time // of the attempt that runs
+}
+
+func (r *rcpt) id() string      { return smtp.RcptID(r.t.env.TA, r.index) }
+func (r *rcpt) path() smtp.Path { return r.t.env.Rcpts[r.index].To }
+func (r *rcpt) attr() *msg.Rcpt { return &r.t.env.Rcpts[r.index] }
+func (r *rcpt) stored() time.Time {
+	if r.home == homeDEFEDB {
+		return r.state.NextTry
+	}
+	return time.Time{}
+}
+
+// transaction is a message of which recipients are in the active queue. The loop
+// owns it, except for spill.
+type transaction struct {
+	env  *msg.Envelope
+	size int64
+	body msg.Body
+
+	rcpts []*rcpt // in the active queue
+	left  int     // recipients that have not ended, wherever they are
+
+	inIBDB   bool
+	inline   bool  // its content is in the IBDB
+	ibdbLeft int   // recipients whose home is the IBDB
+	ended    []int // recipients with an end record in the IBDB
+	inDEFEDB bool
+	hasFile  bool
+	memory   int64 // bytes counted against the content budget
+	pending  int   // operations on the DEFEDB under way
+	spilling bool  // a deferSpill is under way
+	bounced  bool  // a bounce was made: further ones return only the header
+	lost     bool  // its content is gone
+	accepted time.Time
+
+	spill spillState // owned by the deferrer
+}
+
+// spillState is what the deferrer knows to be durable of a transaction.
+type spillState struct {
+	file bool // the content file
+	ta   bool // the record in the DEFEDB
+}
+
+// drop takes a recipient out of the active queue.
+func (t *transaction) drop(r *rcpt) {
+	if i := slices.Index(t.rcpts, r); i >= 0 {
+		last := len(t.rcpts) - 1
+		t.rcpts[i] = t.rcpts[last]
+		t.rcpts[last] = nil
+		t.rcpts = t.rcpts[:last]
+	}
+}
+
+// has tells whether the recipient is in the active queue.
+func (t *transaction) has(index int) bool {
+	return slices.ContainsFunc(t.rcpts, func(r *rcpt) bool { return r.index == index })
+}
+
+// newTransaction makes a transaction that is in the IBDB with all its recipients
+// in the active queue, but for those that have ended.
+func newTransaction(e *msg.Envelope, size int64, body msg.Body, ended []int, now time.Time) *transaction {
+	t := &transaction{env: e, size: size, body: body, inIBDB: true, ended: ended, accepted: now}
+	all := make([]rcpt, len(e.Rcpts))
+	t.rcpts = make([]*rcpt, 0, len(e.Rcpts))
+	for i := range all {
+		if !slices.Contains(ended, i) {
+			all[i] = rcpt{t: t, index: i, state: defedb.State{TA: e.TA, Index: i}}
+			t.rcpts = append(t.rcpts, &all[i])
+		}
+	}
+	t.left, t.ibdbLeft = len(t.rcpts), len(t.rcpts)
+	return t
+}
