@@ -28,6 +28,7 @@ import (
 type world struct {
 	t     *testing.T
 	disk  *pvfs.MemFS
+	fs    vfs.FS // nil: disk as it is
 	space func() (int64, int64)
 	cfg   Config
 	ports *msg.Ports
@@ -112,8 +113,12 @@ func failedHost(q msg.DeliverQ) msg.DeliverA {
 // start opens the queue on the disk as it is.
 func (w *world) start() *Queue {
 	w.t.Helper()
+	fs := w.fs
+	if fs == nil {
+		fs = vfs.FromPebble(w.disk, w.space)
+	}
 	q, err := New(w.cfg, Deps{
-		Ports: w.ports, Hostname: "mta.test", Dir: "spool", FS: vfs.FromPebble(w.disk, w.space),
+		Ports: w.ports, Hostname: "mta.test", Dir: "spool", FS: fs,
 		Log: slog.New(slog.NewTextHandler(w.log, nil)), Fatal: func(err error) { w.t.Error("fatal:", err) },
 	})
 	if err != nil {
@@ -199,6 +204,20 @@ func (w *world) mustSend(q *Queue, from, content string, to ...string) {
 	}
 }
 
+// all is what a recipient got.
+func (w *world) all(rcpt string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]string(nil), w.delivered[rcpt]...)
+}
+
+// served is the number of recipients that got something.
+func (w *world) served() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.delivered)
+}
+
 // got is how often a recipient got the content.
 func (w *world) got(rcpt, content string) (n int) {
 	w.mu.Lock()
@@ -246,7 +265,7 @@ func TestDeliver(t *testing.T) {
 		time.Sleep(time.Second)
 		for _, r := range []string{"a@d.test", "b@d.test", "c@e.test"} {
 			if w.got(r, "hello\r\n") != 1 {
-				t.Errorf("%s got %q", r, w.delivered[r])
+				t.Errorf("%s got %q", r, w.all(r))
 			}
 		}
 		if w.got("a@d.test", large) != 1 {
@@ -310,12 +329,12 @@ func TestBounceGoesToTheSender(t *testing.T) {
 		w.mustSend(q, "sender@x.test", "Subject: s\r\n\r\nbody\r\n", "a@bad.test", "ok@d.test", "b@bad.test")
 		w.mustSend(q, "", "Subject: s\r\n\r\nbody\r\n", "c@bad.test")
 		time.Sleep(time.Second)
-		got := strings.Join(w.delivered["sender@x.test"], "")
-		if strings.Count(got, "550 5.1.1 <") != 2 || len(w.delivered["sender@x.test"]) != 1 || !strings.Contains(got, "\r\nbody\r\n") {
+		got := strings.Join(w.all("sender@x.test"), "")
+		if strings.Count(got, "550 5.1.1 <") != 2 || len(w.all("sender@x.test")) != 1 || !strings.Contains(got, "\r\nbody\r\n") {
 			t.Errorf("bounces: %q", got)
 		}
-		if len(w.delivered["ok@d.test"]) != 1 || len(w.delivered) != 2 {
-			t.Errorf("delivered %q", w.delivered)
+		if len(w.all("ok@d.test")) != 1 || w.served() != 2 {
+			t.Errorf("delivered to %d", w.served())
 		}
 		w.checkEmpty()
 	})
@@ -332,11 +351,11 @@ func TestExpiryBounces(t *testing.T) {
 		q := w.start()
 		w.mustSend(q, "sender@x.test", "Subject: s\r\n\r\nbody\r\n", "a@down.test")
 		time.Sleep(w.cfg.ReturnDefault - time.Hour)
-		if len(w.delivered["sender@x.test"]) != 0 {
+		if len(w.all("sender@x.test")) != 0 {
 			t.Error("given up too early")
 		}
 		time.Sleep(4 * time.Hour)
-		if got := strings.Join(w.delivered["sender@x.test"], ""); !strings.Contains(got, "5.4.7") || !strings.Contains(got, "connection refused") {
+		if got := strings.Join(w.all("sender@x.test"), ""); !strings.Contains(got, "5.4.7") || !strings.Contains(got, "connection refused") {
 			t.Errorf("bounce %q", got)
 		}
 		w.checkEmpty()
@@ -392,7 +411,7 @@ func TestAHangingHostHoldsNobodyUp(t *testing.T) {
 			w.mustSend(q, "s@x.test", "m", fmt.Sprintf("r%d@good.test", i))
 		}
 		time.Sleep(time.Second)
-		if n := len(w.delivered); n != 200 {
+		if n := w.served(); n != 200 {
 			t.Errorf("%d of 200 good recipients were served", n)
 		}
 		if err := w.stop(); err != nil {
@@ -448,7 +467,7 @@ func TestFullDiskRefusesAndRecovers(t *testing.T) {
 		w.mustSend(q, "s@x.test", "three", "a@d.test")
 		time.Sleep(time.Second)
 		if w.got("a@d.test", "one")+w.got("a@d.test", "three") != 2 || w.got("a@d.test", "two") != 0 {
-			t.Errorf("delivered %q", w.delivered)
+			t.Errorf("delivered to %d", w.served())
 		}
 		w.checkEmpty()
 	})
@@ -475,7 +494,7 @@ func TestLostContentIsBounced(t *testing.T) {
 		down = false
 		w.start()
 		time.Sleep(2 * time.Hour)
-		if got := strings.Join(w.delivered["sender@x.test"], ""); !strings.Contains(got, "lost on disk") {
+		if got := strings.Join(w.all("sender@x.test"), ""); !strings.Contains(got, "lost on disk") {
 			t.Errorf("bounce %q", got)
 		}
 		w.checkEmpty()
