@@ -143,7 +143,25 @@ func clientFlags() []string {
 
 // Options is the option table of section smtpc, bound to c.
 func (c *Config) Options() *confparse.Table {
-	return &confparse.Table{Options: append(c.ownOptions(), c.readmeOptions()...)}
+	return &confparse.Table{Options: append(c.ownOptions(), c.readmeOptions()...), Check: c.check}
+}
+
+// check warns of what is asked for and not yet done, because mail would go out
+// otherwise than its sender thinks.
+func (c *Config) check(r *confparse.Report) {
+	for _, o := range []struct {
+		name string
+		set  bool
+	}{
+		{"smtps", c.SMTPS},
+		{"tls", c.TLSPresent},
+		{"proxy", c.ProxyPresent},
+		{"session_features", len(c.SessionFeatures) > 0},
+	} {
+		if o.set {
+			r.Warnf(o.name, "%s of smtpc is not yet in effect: mail goes out directly and without TLS", o.name)
+		}
+	}
 }
 
 // ownOptions are those that the README does not have.

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"meta1/confparse"
 )
@@ -91,15 +92,44 @@ func TestOptionsReach(t *testing.T) {
 	}
 }
 
-// TestDefaults: a Config made by hand has the defaults of the table.
-func TestDefaults(t *testing.T) {
-	var read Config
+// load reads the text of a section smtpc.
+func load(t *testing.T, text string) (cfg Config, warnings string) {
+	t.Helper()
 	root := &confparse.Table{Options: []confparse.Option{{
-		Name: "smtpc", Kind: confparse.KindSection, Readme: "3.11", Doc: "section under test", Sub: read.Options(),
+		Name: "smtpc", Kind: confparse.KindSection, Readme: "3.11", Doc: "section under test", Sub: cfg.Options(),
 	}}}
-	if _, err := confparse.Load(confparse.LoadOptions{FS: confparse.Files{"/empty.conf": ""}}, "/empty.conf", root); err != nil {
+	files := confparse.Files{"/test.conf": "smtpc { " + text + " }"}
+	res, err := confparse.Load(confparse.LoadOptions{FS: files}, "/test.conf", root)
+	if err != nil {
 		t.Fatal(err)
 	}
+	for _, w := range res.Warnings {
+		warnings += w.Message + "\n"
+	}
+	return cfg, warnings
+}
+
+// TestNotYet: what is asked for and not done is said.
+func TestNotYet(t *testing.T) {
+	for text, want := range map[string]string{
+		"flags = { smtps };":                                    "smtps of smtpc is not yet",
+		"tls { cert_file = x; }":                                "tls of smtpc is not yet",
+		"proxy { address = 127.0.0.1; }":                        "proxy of smtpc is not yet",
+		"session_features notls { flags = { dont_starttls }; }": "session_features of smtpc is not yet",
+	} {
+		if _, got := load(t, text); !strings.Contains(got, want) {
+			t.Errorf("%s: warnings %q", text, got)
+		}
+	}
+	cfg, warnings := load(t, "IO_timeout = 2m; flags = { timing, talk_to_myself }; threads_max = 7;")
+	if warnings != "" || cfg.IOTimeout != 2*time.Minute || !cfg.Timing || !cfg.TalkToMyself || cfg.ThreadsMax != 7 {
+		t.Errorf("%+v %s", cfg, warnings)
+	}
+}
+
+// TestDefaults: a Config made by hand has the defaults of the table.
+func TestDefaults(t *testing.T) {
+	read, _ := load(t, "")
 	made := Config{}.withDefaults()
 	if again := read.withDefaults(); !reflect.DeepEqual(again, read) {
 		t.Errorf("the table leaves something open: %+v", read)
