@@ -2,6 +2,7 @@ package mta
 
 import (
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -280,4 +281,17 @@ func Load(file string, o confparse.LoadOptions) (*Config, *confparse.Result, err
 	}
 	c.Queue.CDBBase = c.CDBBase
 	return c, result, nil
+}
+
+// ControlPath is the path of the control socket that a configuration names.
+func ControlPath(file string) (string, error) {
+	c, _, err := Load(file, confparse.LoadOptions{})
+	if err != nil {
+		return "", exit(ExConfig, err)
+	}
+	dir, err := filepath.Abs(c.WorkingDirectory)
+	if err != nil {
+		return "", exit(ExOSErr, err)
+	}
+	return c.controlPath(dir), nil
 }

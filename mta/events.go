@@ -50,8 +50,11 @@ func (m *mta) notice(e supervise.Event) {
 		m.closeService(e.Unit)
 	}
 	m.log.LogAttrs(ctx, level, "module "+string(e.State), attrs...)
-	if e.State == supervise.Up && !m.ready.Load() && m.allUp() {
+	switch {
+	case e.State == supervise.Up && !m.ready.Load() && m.allUp():
 		m.announceReady(ctx)
+	case e.State == supervise.Failed && m.required[e.Unit]:
+		m.beginStop()
 	}
 }
 
@@ -89,24 +92,27 @@ func (m *mta) announceStart() {
 func (m *mta) announceReady(ctx context.Context) {
 	m.ready.Store(true)
 	m.log.LogAttrs(ctx, levelNotice, "ready", slog.Duration("elapsed", time.Since(m.started)))
+	m.logs.flush()
 	notifySystemd("READY=1")
 	if m.setup.Ready != nil {
 		m.setup.Ready(control.Status{
 			Version: m.setup.Version, Hostname: m.hostname, PID: os.Getpid(), Started: m.started,
 			Spool: m.dir, Config: m.result.File, Listen: m.listening(),
-		})
+		}, m.conf)
 	}
 }
 
-// announceStop is called when the end begins. It closes the sockets of the servers:
-// their instances have copies, which they close themselves.
-func (m *mta) announceStop() {
-	m.stopping.Store(true)
+// beginStop begins the end. A second call does nothing.
+func (m *mta) beginStop() {
+	if m.stopping.Swap(true) {
+		return
+	}
 	notifySystemd("STOPPING=1")
 	m.log.LogAttrs(context.Background(), levelNotice, "stop")
 	for _, s := range m.conf.Servers {
-		listen.Close(m.sockets.owner[s])
+		listen.Close(m.sockets.owner[s]) // the instances have copies, which they close themselves
 	}
+	m.endUnits()
 }
 
 func (m *mta) announceEnd(err error) {
@@ -117,37 +123,41 @@ func (m *mta) announceEnd(err error) {
 	m.log.LogAttrs(context.Background(), levelNotice, "end", slog.Duration("elapsed", time.Since(m.started)))
 }
 
-// signals obeys signals until ctx ends: TERM and INT stop in order, the second INT
-// at once; HUP and USR1 read maps anew (README 4.8), USR1 also logs what the modules
-// tell of themselves (README 9.4); USR2 opens the log file again (README 4.9.1).
-func (m *mta) signals(ctx context.Context, stop func()) error {
-	stops := 0
+// signals obeys signals until life ends: TERM and INT, and ended, stop in order, the
+// second INT at once; HUP and USR1 read maps anew (README 4.8), USR1 also logs what the
+// modules tell of themselves (README 9.4); USR2 opens the log file again (README 4.9.1).
+func (m *mta) signals(life context.Context, ended <-chan struct{}) error {
 	for {
-		var s os.Signal
 		select {
-		case s = <-m.setup.Signals:
-		case <-ctx.Done():
+		case s := <-m.setup.Signals:
+			m.log.LogAttrs(life, levelNotice, "signal", slog.String("signal", s.String()))
+			m.signal(life, s)
+		case <-ended:
+			ended = nil
+			m.beginStop()
+		case <-life.Done():
 			return nil
 		}
-		m.log.LogAttrs(ctx, levelNotice, "signal", slog.String("signal", s.String()))
-		switch s {
-		case syscall.SIGTERM, syscall.SIGINT:
-			stops++
-			if stops > 1 && s == syscall.SIGINT {
-				m.log.LogAttrs(ctx, slog.LevelWarn, "end at once")
-				m.logs.flush()
-				m.setup.Exit(128 + int(syscall.SIGINT))
-			}
-			stop()
-		case syscall.SIGHUP:
-			m.Reload(ctx)
-		case syscall.SIGUSR1:
-			m.Reload(ctx)
-			m.logStatus(ctx)
-		case syscall.SIGUSR2:
-			if err := m.logs.reopen(); err != nil {
-				m.log.LogAttrs(ctx, slog.LevelError, "log file not opened again", slog.Any("error", err))
-			}
+	}
+}
+
+func (m *mta) signal(ctx context.Context, s os.Signal) {
+	switch s {
+	case syscall.SIGTERM, syscall.SIGINT:
+		if m.stopping.Load() && s == syscall.SIGINT {
+			m.log.LogAttrs(ctx, slog.LevelWarn, "end at once")
+			m.logs.flush()
+			m.setup.Exit(128 + int(syscall.SIGINT))
+		}
+		m.beginStop()
+	case syscall.SIGHUP:
+		m.Reload(ctx)
+	case syscall.SIGUSR1:
+		m.Reload(ctx)
+		m.logStatus(ctx)
+	case syscall.SIGUSR2:
+		if err := m.logs.reopen(); err != nil {
+			m.log.LogAttrs(ctx, slog.LevelError, "log file not opened again", slog.Any("error", err))
 		}
 	}
 }

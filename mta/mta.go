@@ -34,7 +34,7 @@ type Setup struct {
 	// longer write, and at the second INT, and does not return.
 	Exit func(status int)
 	// Ready is called once, when everything is up. It must not block. May be nil.
-	Ready func(control.Status)
+	Ready func(control.Status, *Config)
 }
 
 // mta is one running MTA.
@@ -64,6 +64,7 @@ type mta struct {
 	content  contentStore
 	ready    atomic.Bool
 	stopping atomic.Bool
+	endUnits func()     // begins the end of all units
 	reload   sync.Mutex // held during a reload; guards result
 	required map[string]bool
 
@@ -171,14 +172,11 @@ func (m *mta) becomeServer(programs []service.Program) error {
 func (m *mta) serve(ctx context.Context) error {
 	m.logs.start()
 	side := supervise.NewGroup(context.WithoutCancel(ctx))
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	side.Go(func(ctx context.Context) error { return m.signals(ctx, cancel) })
+	main := supervise.NewGroup(context.WithoutCancel(ctx))
+	m.endUnits = main.Stop
+	side.Go(func(life context.Context) error { return m.signals(life, ctx.Done()) })
 	m.serveHTTP(side)
-	stopped := context.AfterFunc(ctx, m.announceStop)
-	defer stopped()
 	m.announceStart()
-	main := supervise.NewGroup(ctx)
 	main.Go(m.tree.Run)
 	err := main.Wait()
 	m.announceEnd(err)

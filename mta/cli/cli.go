@@ -1,0 +1,154 @@
+// Package cli is the command line of meta1: a file for each command. It reads flags,
+// asks the packages that do the work, and prints; no command keeps state.
+//
+// Called as sendmail, mailq or newaliases, the binary is that command.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"meta1/confparse"
+	"meta1/mta"
+)
+
+// Env is what a command gets from the process.
+type Env struct {
+	Args    []string // with the name of the program in front
+	Stdin   *os.File
+	Stdout  io.Writer
+	Stderr  io.Writer
+	Version string
+	// Exit ends the process at once.
+	Exit func(status int)
+}
+
+// usageError is a wrong command line.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// statusError ends a command with an exit status; err, if not nil, is printed.
+type statusError struct {
+	status int
+	err    error
+}
+
+func (e *statusError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+func (e *statusError) Unwrap() error { return e.err }
+
+// Main runs the command that the arguments name and gives the exit status
+// (sysexits.h).
+func Main(e Env) int {
+	root := newRoot(&e)
+	root.SetArgs(arguments(e.Args))
+	root.SetIn(e.Stdin)
+	root.SetOut(e.Stdout)
+	root.SetErr(e.Stderr)
+	err := root.ExecuteContext(context.Background())
+	report(e, err)
+	return status(err)
+}
+
+// arguments adds the command that the name of the program stands for.
+func arguments(args []string) []string {
+	if len(args) == 0 {
+		return nil
+	}
+	switch name := filepath.Base(args[0]); name {
+	case "sendmail", "mailq":
+		return append([]string{name}, args[1:]...)
+	case "newaliases": // aliases are read from text, or made by createmap
+		return append([]string{"ctl", "reload"}, args[1:]...)
+	}
+	return args[1:]
+}
+
+func newRoot(e *Env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "meta1",
+		Short: "A mail transfer agent",
+		Long: `meta1 is a mail gateway and relay, the successor of MeTA1 in one program.
+
+meta1 serve runs it. The other commands look at a running one, or work on files.
+A command finds the running meta1 by its control socket: by the configuration
+that -f names, else by $META1_CONF, else by /etc/meta1/meta1.conf, else at
+./var/spool/control, where the quick start has it.`,
+		SilenceUsage: true, SilenceErrors: true,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddCommand(
+		serveCommand(e), monitorCommand(), mailqCommand(e), ctlCommand(e), healthcheckCommand(e), configCommand(e),
+		createmapCommand(e), ldaCommand(e), versionCommand(e), manCommand(e),
+	)
+	return root
+}
+
+// noArgs refuses arguments; exactArgs and maxArgs other numbers of them.
+func noArgs(c *cobra.Command, args []string) error { return usage(cobra.NoArgs(c, args)) }
+
+func exactArgs(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error { return usage(cobra.ExactArgs(n)(c, args)) }
+}
+
+func usage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &usageError{err}
+}
+
+// report prints an error.
+func report(e Env, err error) {
+	var use *usageError
+	var conf confparse.Errors
+	switch {
+	case err == nil || err.Error() == "":
+	case errors.As(err, &conf):
+		fmt.Fprintln(e.Stderr, conf.Error())
+	case errors.As(err, &use):
+		fmt.Fprintf(e.Stderr, "meta1: %v\nmeta1 --help lists the commands.\n", err)
+	default:
+		fmt.Fprintf(e.Stderr, "meta1: %v\n", err)
+	}
+}
+
+// status is the exit status for the error of a command.
+func status(err error) int {
+	var use *usageError
+	var s *statusError
+	var known *mta.Error
+	var conf confparse.Errors
+	switch {
+	case err == nil:
+		return mta.ExOK
+	case errors.As(err, &use):
+		return mta.ExUsage
+	case errors.As(err, &s):
+		return s.status
+	case errors.As(err, &known), errors.As(err, &conf):
+		return mta.ExitStatus(err)
+	default:
+		return 1
+	}
+}
+
+// configFlag adds the flag -f and its variable.
+func configFlag(c *cobra.Command, file *string, value string) {
+	c.Flags().StringVarP(file, "file", "f", value, "configuration file")
+	_ = c.MarkFlagFilename("file", "conf") // fails only for a flag that does not exist
+}

@@ -1,0 +1,215 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"meta1/confparse"
+	"meta1/mta"
+)
+
+func configCommand(e *Env) *cobra.Command {
+	c := &cobra.Command{
+		Use: "config", Short: "Check, show and explain configurations", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(checkCommand(e), showCommand(e), optionsCommand(e), fmtCommand(e), exampleCommand(e), manualCommand(e))
+	return c
+}
+
+// checked is the result of config check --json.
+type checked struct {
+	File     string                 `json:"file"`
+	OK       bool                   `json:"ok"`
+	Errors   []confparse.Diagnostic `json:"errors"`
+	Warnings []confparse.Diagnostic `json:"warnings"`
+	NoEffect []string               `json:"no_effect"`
+}
+
+func checkCommand(e *Env) *cobra.Command {
+	var file string
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "check", Short: "Check a configuration", Args: noArgs,
+		Long: `check reads a configuration and prints everything that is wrong with it, with file, line
+and column. The exit status is 0 if nothing is wrong, else 78. Warnings go to standard
+error as well: options that have no effect, for example.`,
+		RunE: func(*cobra.Command, []string) error {
+			_, result, err := mta.Load(file, confparse.LoadOptions{})
+			if asJSON {
+				return printChecked(e.Stdout, file, result, err)
+			}
+			for _, w := range result.Warnings {
+				fmt.Fprintln(e.Stderr, w.String())
+			}
+			if err == nil {
+				fmt.Fprintf(e.Stdout, "%s: ok\n", plain(file))
+			}
+			return err
+		},
+	}
+	configFlag(c, &file, orEnv("META1_CONF", mta.DefaultFile))
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func printChecked(out io.Writer, file string, result *confparse.Result, err error) error {
+	r := checked{File: file, OK: err == nil, Errors: []confparse.Diagnostic{}, Warnings: []confparse.Diagnostic{}, NoEffect: []string{}}
+	var all confparse.Errors
+	if errors.As(err, &all) {
+		r.Errors = all
+	}
+	r.Warnings = append(r.Warnings, result.Warnings...)
+	r.NoEffect = append(r.NoEffect, result.NoEffect...)
+	if err := printJSON(out, r); err != nil {
+		return err
+	}
+	if err != nil {
+		return &statusError{mta.ExConfig, nil}
+	}
+	return nil
+}
+
+func showCommand(e *Env) *cobra.Command {
+	var file string
+	var defaults, asJSON bool
+	c := &cobra.Command{
+		Use: "show", Short: "Show the effective configuration", Args: noArgs,
+		Long: `show prints the effective configuration so that it can be read again. Behind each value
+stands where it was set. With --defaults what no file sets is shown, too.`,
+		RunE: func(*cobra.Command, []string) error {
+			_, result, err := mta.Load(file, confparse.LoadOptions{})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(e.Stdout, result.Values(defaults))
+			}
+			_, err = io.WriteString(e.Stdout, result.Show(defaults))
+			return err
+		},
+	}
+	configFlag(c, &file, orEnv("META1_CONF", mta.DefaultFile))
+	c.Flags().BoolVar(&defaults, "defaults", false, "show defaults, too")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func optionsCommand(e *Env) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "options", Short: "List all options", Args: noArgs,
+		Long: `options lists every option, section and flag with its type, unit, default, limits, section of
+MeTA1's README, effect and documentation: as a table with tabs, or as JSON.`,
+		RunE: func(*cobra.Command, []string) error {
+			rows := confparse.Rows((&mta.Config{}).Options())
+			if asJSON {
+				return printJSON(e.Stdout, rows)
+			}
+			_, err := io.WriteString(e.Stdout, confparse.Text(rows))
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func fmtCommand(e *Env) *cobra.Command {
+	var write bool
+	c := &cobra.Command{
+		Use: "fmt [file ...]", Short: "Lay a configuration out in the usual way",
+		Long: `fmt prints configuration files in the canonical layout; comments stay. Without a file it
+reads standard input. With -w it rewrites the files in place.`,
+		RunE: func(_ *cobra.Command, files []string) error {
+			if len(files) == 0 {
+				return formatStdin(e)
+			}
+			for _, name := range files {
+				if err := formatFile(e.Stdout, name, write); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVarP(&write, "write", "w", false, "rewrite the files")
+	return c
+}
+
+func formatStdin(e *Env) error {
+	text, err := io.ReadAll(io.LimitReader(e.Stdin, confparse.MaxBytes+1))
+	if err != nil {
+		return &statusError{mta.ExIOErr, fmt.Errorf("reading standard input: %w", err)}
+	}
+	if text, err = confparse.Format("standard input", text); err != nil {
+		return err
+	}
+	_, err = e.Stdout.Write(text)
+	return err
+}
+
+func formatFile(out io.Writer, name string, write bool) error {
+	old, err := os.ReadFile(name)
+	if err != nil {
+		return &statusError{mta.ExIOErr, err}
+	}
+	text, err := confparse.Format(name, old)
+	switch {
+	case err != nil:
+		return err
+	case !write:
+		_, err = out.Write(text)
+	case string(text) != string(old):
+		err = replaceFile(name, text)
+	}
+	return err
+}
+
+// replaceFile puts a new file in the place of an old one, with its mode, so that a
+// reader sees one or the other.
+func replaceFile(name string, text []byte) error {
+	info, err := os.Stat(name)
+	if err != nil {
+		return &statusError{mta.ExIOErr, err}
+	}
+	temp := name + ".new"
+	if err := os.WriteFile(temp, text, info.Mode().Perm()); err != nil {
+		return &statusError{mta.ExCantCreate, err}
+	}
+	if err := os.Rename(temp, name); err != nil {
+		_ = os.Remove(temp)
+		return &statusError{mta.ExCantCreate, err}
+	}
+	return nil
+}
+
+func exampleCommand(e *Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "example", Short: "Print a configuration that explains all options", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := io.WriteString(e.Stdout, confparse.Example((&mta.Config{}).Options()))
+			return err
+		},
+	}
+}
+
+func manualCommand(e *Env) *cobra.Command {
+	var man bool
+	c := &cobra.Command{
+		Use: "manual", Short: "Print the manual of the configuration file", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			manual := confparse.Markdown
+			if man {
+				manual = confparse.Man
+			}
+			_, err := io.WriteString(e.Stdout, manual((&mta.Config{}).Options()))
+			return err
+		},
+	}
+	c.Flags().BoolVar(&man, "man", false, "print a man page")
+	return c
+}

@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"meta1/maps"
+	"meta1/mta"
+)
+
+func createmapCommand(e *Env) *cobra.Command {
+	var path, query string
+	var dump bool
+	var o maps.CreateOptions
+	c := &cobra.Command{
+		Use: "createmap -F FILE [source]", Short: "Make a map file from its text", Args: maxArgs(1),
+		Long: `createmap makes the map FILE from lines "key value" (README 3.9.3), or from the output of
+Berkeley DB's db_dump. It reads the source file, or standard input. If any line is wrong
+nothing is written; otherwise readers see the old map or the new one at any moment.
+
+With -d it prints the map FILE as text, with -q the value of one key.`,
+		RunE: func(_ *cobra.Command, args []string) error {
+			switch {
+			case path == "":
+				return &usageError{errors.New("createmap needs -F and the name of the map file")}
+			case dump:
+				return dumpMap(e.Stdout, path)
+			case query != "":
+				return queryMap(e.Stdout, path, query)
+			}
+			return createMap(e, path, args, o)
+		},
+	}
+	c.Flags().StringVarP(&path, "map", "F", "", "the map file")
+	c.Flags().StringVarP(&o.Type, "type", "t", "", "hash or cdb; by default cdb for a name that ends in .cdb, else hash")
+	c.Flags().BoolVarP(&o.CaseSensitive, "case-sensitive", "k", false, "keep upper case in keys")
+	c.Flags().BoolVar(&o.Verbatim, "verbatim", false, "keep a colon at the end of a key")
+	c.Flags().BoolVarP(&dump, "dump", "d", false, "print the map file as text")
+	c.Flags().StringVarP(&query, "query", "q", "", "print the value of this key; exit status 1 if there is none")
+	return c
+}
+
+func maxArgs(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error { return usage(cobra.MaximumNArgs(n)(c, args)) }
+}
+
+func createMap(e *Env, path string, args []string, o maps.CreateOptions) error {
+	in, source := io.Reader(e.Stdin), "standard input"
+	if len(args) == 1 {
+		f, err := os.Open(args[0])
+		if err != nil {
+			return &statusError{mta.ExIOErr, err}
+		}
+		defer f.Close()
+		in, source = f, args[0]
+	}
+	o.Source = source
+	made, err := maps.Create(path, in, o)
+	if err != nil {
+		return &statusError{mta.ExDataErr, err}
+	}
+	fmt.Fprintf(e.Stdout, "%s: %d entries, %d bytes\n", plain(path), made.Entries, made.Bytes)
+	return nil
+}
+
+func dumpMap(out io.Writer, path string) error {
+	b := bufio.NewWriter(out)
+	err := maps.Dump(path, b)
+	if flush := b.Flush(); err == nil {
+		err = flush
+	}
+	if err != nil {
+		return &statusError{mta.ExIOErr, err}
+	}
+	return nil
+}
+
+func queryMap(out io.Writer, path, key string) error {
+	value, found, err := maps.Query(path, key)
+	switch {
+	case err != nil:
+		return &statusError{mta.ExIOErr, err}
+	case !found:
+		return &statusError{1, nil}
+	}
+	_, err = fmt.Fprintln(out, value)
+	return err
+}

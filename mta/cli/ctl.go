@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"meta1/mta"
+	"meta1/mta/control"
+)
+
+func ctlCommand(e *Env) *cobra.Command {
+	c := &cobra.Command{
+		Use: "ctl", Short: "Ask and steer a running meta1", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(statusCommand(e), reloadCommand(e))
+	return c
+}
+
+func statusCommand(e *Env) *cobra.Command {
+	var file string
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "status", Short: "Show what the modules do", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return withClient(file, func(k *control.Client) error {
+				s, err := k.Status(c.Context())
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return printJSON(e.Stdout, s)
+				}
+				return printStatus(e.Stdout, &s, time.Now())
+			})
+		},
+	}
+	configFlag(c, &file, "")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func printStatus(out io.Writer, s *control.Status, now time.Time) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	line := func(name, value string) { fmt.Fprintf(w, "%s\t%s\n", name, plain(value)) }
+	line("meta1", s.Version)
+	line("hostname", s.Hostname)
+	line("process", fmt.Sprintf("%d, up %v", s.PID, now.Sub(s.Started).Round(time.Second)))
+	line("configuration", s.Config)
+	line("directory", s.Spool)
+	for _, l := range s.Listen {
+		line("listen", l.Address+" ("+l.Section+")")
+	}
+	for i := range s.Modules {
+		m := &s.Modules[i]
+		state := fmt.Sprintf("%s for %v", m.State, now.Sub(m.Since).Round(time.Second))
+		if m.Restarts > 0 {
+			state += fmt.Sprintf(", %d restarts", m.Restarts)
+		}
+		if m.Error != "" {
+			state += ", last ended with: " + m.Error
+		}
+		fmt.Fprintln(w, "\t")
+		line(m.Name, state)
+		for _, v := range m.Values {
+			line("  "+v.Name, v.Value)
+		}
+	}
+	return w.Flush()
+}
+
+func reloadCommand(e *Env) *cobra.Command {
+	var file string
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "reload", Short: "Read maps and log levels anew", Args: noArgs,
+		Long: `reload makes meta1 read the maps and the log levels of the configuration anew, as the
+signal HUP does. Other options that have changed in the configuration are named: they
+take effect at the next start. What cannot be read leaves the old state as it is, and
+the exit status is 78.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return withClient(file, func(k *control.Client) error {
+				r, err := k.Reload(c.Context())
+				if err != nil {
+					return err
+				}
+				return printReload(e.Stdout, r, asJSON)
+			})
+		},
+	}
+	configFlag(c, &file, "")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func printReload(out io.Writer, r control.ReloadReport, asJSON bool) error {
+	failed := error(nil)
+	if len(r.Errors) > 0 {
+		failed = &statusError{mta.ExConfig, errors.New(strings.Join(r.Errors, "\n"))}
+	}
+	if asJSON {
+		if err := printJSON(out, r); err != nil {
+			return err
+		}
+		if failed != nil {
+			failed = &statusError{mta.ExConfig, nil}
+		}
+		return failed
+	}
+	for _, s := range r.Reloaded {
+		fmt.Fprintf(out, "reloaded: %s\n", s)
+	}
+	for _, s := range r.NeedRestart {
+		fmt.Fprintf(out, "changed, needs a restart: %s\n", plain(s))
+	}
+	return failed
+}
+
+func healthcheckCommand(e *Env) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use: "healthcheck", Short: "Say whether meta1 works", Args: noArgs,
+		Long: `healthcheck ends with status 0 if all modules of a running meta1 are up and it takes mail.
+Otherwise it prints the reasons and ends with status 1, as a container's HEALTHCHECK
+wants it.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			err := withClient(file, func(k *control.Client) error {
+				h, err := k.Health(c.Context())
+				if err != nil {
+					return err
+				}
+				for _, w := range h.Warnings {
+					fmt.Fprintln(e.Stdout, "warning:", plain(w))
+				}
+				if !h.OK {
+					return errors.New(strings.Join(h.Reasons, "; "))
+				}
+				fmt.Fprintln(e.Stdout, "ok")
+				return nil
+			})
+			if err != nil {
+				return &statusError{1, err}
+			}
+			return nil
+		},
+	}
+	configFlag(c, &file, "")
+	return c
+}

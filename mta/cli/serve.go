@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"meta1/confparse"
+	"meta1/mta"
+	"meta1/mta/control"
+	"meta1/mta/service"
+)
+
+// monitorName is the hidden command of the monitor process.
+const monitorName = "monitor"
+
+func serveCommand(e *Env) *cobra.Command {
+	var file, hints string
+	var verbose int
+	c := &cobra.Command{
+		Use: "serve", Short: "Run the mail transfer agent", Args: noArgs,
+		Long: `serve runs meta1 in the foreground until it gets TERM or INT; a second INT ends it at once.
+HUP and USR1 read the maps and log levels anew, USR2 opens the log file again.
+
+Exit status: 0 after an orderly stop, 69 if a socket cannot be bound, 73 or 77 if the
+main queue directory cannot be made or written, 74 if a store cannot be used, 78 for a
+wrong configuration.`,
+		RunE: func(*cobra.Command, []string) error {
+			if verbose > 0 {
+				return showVersion(e, verbose)
+			}
+			return serve(e, file, hints)
+		},
+	}
+	configFlag(c, &file, orEnv("META1_CONF", mta.DefaultFile))
+	c.Flags().CountVarP(&verbose, "version", "V", "show the version and end; more of them show more, -VVVVV all options with their defaults, -VVVVVV all flags, too")
+	c.Flags().StringVar(&hints, "hints", "auto", "print what to try next: always, never, or auto for a terminal and for a relative working_directory")
+	return c
+}
+
+func orEnv(name, value string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return value
+}
+
+func serve(e *Env, file, hints string) error {
+	if hints != "auto" && hints != "always" && hints != "never" {
+		return &usageError{fmt.Errorf("--hints is auto, always or never, not %q", hints)}
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return &statusError{mta.ExOSErr, fmt.Errorf("finding our own binary: %w", err)}
+	}
+	unix.Umask(0o027) // what we make is nobody else's business
+	signal.Ignore(syscall.SIGPIPE)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	return mta.Run(context.Background(), mta.Setup{
+		File: file, Version: e.Version, Executable: exe, MonitorArgs: []string{monitorName},
+		Stderr: e.Stderr, Signals: signals, Exit: e.Exit,
+		Ready: func(s control.Status, c *mta.Config) {
+			if wantHints(hints, e.Stderr, c) {
+				_, _ = io.WriteString(e.Stderr, hintText(e.Args[0], s))
+			}
+		},
+	})
+}
+
+// wantHints says whether hints are printed.
+func wantHints(hints string, stderr io.Writer, c *mta.Config) bool {
+	switch hints {
+	case "always":
+		return true
+	case "never":
+		return false
+	}
+	return c.LogFormat == "text" && (isTerminal(stderr) || !strings.HasPrefix(c.WorkingDirectory, "/"))
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
+}
+
+// hintText says where meta1 listens and what to try next.
+func hintText(program string, s control.Status) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nmeta1 %s serves as %s and listens on\n", s.Version, s.Hostname)
+	metrics := ""
+	for _, l := range s.Listen {
+		address := l.Address
+		if l.Section == "metrics" {
+			metrics = "http://" + address + "/metrics"
+			address = metrics
+		}
+		fmt.Fprintf(&b, "  %-10s %s\n", l.Section, address)
+	}
+	option := ""
+	if path, err := controlPath(""); err != nil || !listensOn(s, path) {
+		option = " -f " + s.Config
+	}
+	fmt.Fprintf(&b, "\nTry in another terminal\n  printf 'Subject: hello\\n\\nIt works.\\n' | %s sendmail%s user@localhost\n  %s mailq%s\n  %s ctl status%s\n",
+		program, strings.Replace(option, " -f", " -C", 1), program, option, program, option)
+	if metrics != "" {
+		fmt.Fprintf(&b, "  curl %s\n", metrics)
+	}
+	b.WriteByte('\n')
+	return b.String()
+}
+
+func listensOn(s control.Status, path string) bool {
+	for _, l := range s.Listen {
+		if l.Address == path {
+			return true
+		}
+	}
+	return false
+}
+
+func monitorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: monitorName, Hidden: true, Args: noArgs, Short: "Start programs of services (used by serve)",
+		RunE: func(*cobra.Command, []string) error { return service.Monitor() },
+	}
+}
+
+func versionCommand(e *Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Show the version", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error { return showVersion(e, 1) },
+	}
+}
+
+// showVersion shows more with each level (README 3.1).
+func showVersion(e *Env, level int) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "meta1 %s\n", e.Version)
+	if level >= 2 {
+		fmt.Fprintf(&b, "%s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && level >= 3 {
+		for _, d := range info.Deps {
+			fmt.Fprintf(&b, "%s %s\n", d.Path, d.Version)
+		}
+	}
+	b.WriteString(confparse.Verbose((&mta.Config{}).Options(), level))
+	_, err := io.WriteString(e.Stdout, b.String())
+	return err
+}
