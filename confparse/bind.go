@@ -1,6 +1,7 @@
 package confparse
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -13,7 +14,12 @@ type binder struct {
 	res   *Result
 	root  *Table
 	rows  []Row // of root, made for the first misplaced name
+	size  int   // rows of all sections that were read
 }
+
+// maxRows bounds the table rows of all sections of one configuration, and with them
+// what it takes in memory. A server section has some 200.
+const maxRows = 50_000
 
 func (b *binder) bindRoot(body []*entry, at span) *Section {
 	root := &Section{Table: b.root, Present: true, at: at}
@@ -23,7 +29,13 @@ func (b *binder) bindRoot(body []*entry, at span) *Section {
 
 // bind reads the entries of a section, applies its defaults and checks it.
 func (b *binder) bind(s *Section, body []*entry) {
-	r := &reading{binder: b, sec: s, set: map[*Option]*Setting{}, subs: map[*Option][]*Section{}}
+	if b.size += len(s.Table.Options); b.size > maxRows {
+		b.diags.errorf(s.at, "", "", "configuration has too many sections")
+		b.diags.tooMany = true
+		return
+	}
+	r := &reading{binder: b, sec: s, set: map[*Option]*Setting{}, subs: map[*Option][]*Section{},
+		named: map[string]*Section{}}
 	for _, e := range body {
 		if b.diags.full() {
 			return
@@ -48,8 +60,9 @@ type reading struct {
 	sec    *Section
 	set    map[*Option]*Setting
 	subs   map[*Option][]*Section
-	others []*Section // services
-	flags  *entry     // the section's flags option
+	others []*Section          // services
+	named  map[string]*Section // by keyword and name; services in lower case
+	flags  *entry              // the section's flags option
 }
 
 func (r *reading) errorf(at span, expected, suggestion, format string, args ...any) {
@@ -126,7 +139,7 @@ func (r *reading) flagList(e *entry) {
 	case formOption:
 		values = splitValue(values[0])
 	case formExpr:
-		r.errorf(e.at, `"="`, "", `flags does not take "=="`)
+		r.errorf(e.at, `"="`, "", `flags: "==" is for boolean expressions only`)
 		return
 	}
 	for _, v := range values {
@@ -138,8 +151,8 @@ func (r *reading) flag(v value) {
 	names := r.sec.Table.names(KindFlag)
 	name, on, ok := findFlag(v.text, names)
 	if !ok {
-		r.errorf(v.at, "flags of "+strings.Join(names, ", ")+"; no_ before a flag clears it",
-			didYouMean(v.text, names), "%s is not a flag of %s", shown(v.text), r.where())
+		b := badFlag(v.text, names)
+		r.errorf(v.at, b.expected, b.suggestion, "%s of %s", b.msg, r.where())
 		return
 	}
 	o := r.sec.Table.find(KindFlag, name)
@@ -195,6 +208,9 @@ func (r *reading) section(e *entry) {
 // enter binds a section below the one that is read.
 func (r *reading) enter(s *Section, e *entry) {
 	s.parent, s.Present, s.at = r.sec, true, e.at
+	if key := s.Keyword + " " + s.Name; r.named[key] == nil {
+		r.named[key] = s
+	}
 	if s.Table == nil {
 		s.Table = &Table{}
 	}
@@ -227,13 +243,19 @@ func (r *reading) nameFits(o *Option, e *entry, name string) bool {
 		}
 		return true
 	}
-	for _, old := range r.subs[o] {
-		if o.New == nil || old.Name == name && name != "" && !o.Repeat {
-			r.errorf(at, "", "the first one is at "+old.Pos().String(), "section %s stands twice", old.Title())
-			return false
-		}
+	if o.New != nil && (name == "" || o.Repeat) {
+		return true
 	}
-	return true
+	return r.first(o.Name+" "+name, at)
+}
+
+// first says whether no section of that keyword and name was read before.
+func (r *reading) first(title string, at span) bool {
+	old, twice := r.named[title]
+	if twice {
+		r.errorf(at, "", "the first one is at "+old.Pos().String(), "section %s stands twice", old.Title())
+	}
+	return !twice
 }
 
 // service reads a section that no row declares.
@@ -243,15 +265,16 @@ func (r *reading) service(e *entry) {
 		r.unknown(e, KindSection)
 		return
 	}
-	s := &Section{Keyword: e.name, Service: true}
+	s := &Section{Keyword: strings.ToLower(e.name), Service: true}
 	if e.label != nil {
 		s.Name = e.label.text
 	}
-	for _, old := range r.others {
-		if strings.EqualFold(old.Keyword, s.Keyword) && old.Name == s.Name {
-			r.errorf(e.at, "", "the first one is at "+old.Pos().String(), "section %s stands twice", s.Title())
-			return
-		}
+	if strings.ContainsFunc(s.Name, isControl) {
+		r.errorf(e.label.at, "", "", "control character in the name of a section")
+		return
+	}
+	if !r.first(s.Keyword+" "+s.Name, e.at) {
+		return
 	}
 	if s.Table = t.Any(s.Keyword, s.Name); s.Table == nil {
 		r.unknown(e, KindSection)
@@ -277,6 +300,8 @@ func (r *reading) unknown(e *entry, k Kind) {
 		expected, suggestion = t.find(KindOption, e.name).Name+" = value;", "it is an option, not a section"
 	case t.find(KindFlag, e.name) != nil:
 		suggestion = "it is a flag: flags = { " + t.find(KindFlag, e.name).Name + " };"
+	case strings.EqualFold(e.name, "flags") && len(t.names(KindFlag)) > 0:
+		expected, suggestion = "flags = { flag, flag };", "it is an option, not a section"
 	case suggestion == "":
 		suggestion = r.elsewhere(e.name, k)
 	}
@@ -291,7 +316,7 @@ func (r *reading) elsewhere(name string, k Kind) string {
 	var in []string
 	for _, row := range r.rows {
 		if row.Kind == k && strings.EqualFold(row.Name, name) && len(in) < 4 {
-			in = append(in, row.Section)
+			in = append(in, strings.Replace(row.Section, "global", "the global section", 1))
 		}
 	}
 	if len(in) == 0 {
@@ -341,7 +366,10 @@ func (r *reading) fallback(o *Option) *Setting {
 		return nil
 	}
 	if o.Default == "" {
-		return o.current()
+		if v := o.current(); v != nil || o.kind() != KindFlag {
+			return v
+		}
+		return &Setting{Option: o, Value: false}
 	}
 	v, err := o.defaultValue(r.res.dir)
 	if err == nil {
@@ -381,14 +409,13 @@ func (o *Option) defaultValue(dir string) (any, error) {
 
 // parse reads one value from text in the syntax of the configuration file.
 func (o *Option) parse(text, dir string) (any, error) {
-	var d diags
-	nodes, broken, op := maxNodes, false, " = "
+	in, op := &input{nodes: maxNodes}, " = "
 	if o.Type == Expr {
 		op = " == "
 	}
-	body, _ := parse(&source{name: "value", text: "v" + op + text + ";"}, &d, &nodes, &broken)
-	if len(d.errs) > 0 {
-		return nil, fmt.Errorf("%s", d.errs[0].Message)
+	body, _ := parse(&source{name: "value", text: "v" + op + text + ";"}, in)
+	if len(in.errs) > 0 {
+		return nil, errors.New(in.errs[0].Message)
 	}
 	if len(body) != 1 {
 		return nil, fmt.Errorf("%s is not one value", shown(text))

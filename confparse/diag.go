@@ -138,14 +138,18 @@ func (s span) pos() Pos {
 	return Pos{File: s.src.name, Line: line, Col: s.src.column(start, s.off)}
 }
 
-// column counts characters from the last place asked for, if it can, so that a
-// very long line costs linear time only.
+// column counts characters from the last place asked for, so that the places of
+// one very long line cost linear time together.
 func (s *source) column(start, off int32) int {
 	l := &s.last
-	if l.col == 0 || l.start != start || off < l.off {
+	if l.col == 0 || l.start != start {
 		l.start, l.off, l.col = start, start, 1
 	}
-	l.col += int32(utf8.RuneCountInString(s.text[l.off:off]))
+	if off >= l.off {
+		l.col += int32(utf8.RuneCountInString(s.text[l.off:off]))
+	} else {
+		l.col -= int32(utf8.RuneCountInString(s.text[off:l.off]))
+	}
 	l.off = off
 	return int(l.col)
 }

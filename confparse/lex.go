@@ -35,21 +35,41 @@ type comment struct {
 	own bool
 	// blank: an empty line stands before it.
 	blank bool
+	off   int32
 }
 
-// lexer cuts a source into tokens. Comments before a token are kept in comments
+// input is what the files of one configuration have in common while they are read.
+type input struct {
+	diags
+	nodes    int  // what is left of maxNodes
+	comments bool // comments are kept
+	// broken: braces do not match, so that names may be in another section than they
+	// seem to be.
+	broken bool
+}
+
+// spend takes one node from the budget.
+func (in *input) spend(at span) bool {
+	in.nodes--
+	if in.nodes == -1 {
+		in.errorf(at, "", "", "configuration has more than %d entries and values", maxNodes)
+	}
+	return in.nodes >= 0
+}
+
+// lexer cuts a source into tokens. Comments before a token are kept in notes
 // until the parser takes them.
 type lexer struct {
-	src      *source
-	off      int
-	diags    *diags
-	comments []comment
-	newline  bool // a line break lies between the last token and the next one
-	blank    bool // so does an empty line
+	*input
+	src     *source
+	off     int
+	notes   []comment // comments before the next token
+	newline bool      // a line break lies between the last token and the next one
+	blank   bool      // so does an empty line
 }
 
-func newLexer(src *source, d *diags) *lexer {
-	l := &lexer{src: src, diags: d, newline: true}
+func newLexer(src *source, in *input) *lexer {
+	l := &lexer{input: in, src: src, newline: true}
 	if strings.HasPrefix(src.text, "\ufeff") {
 		l.off = len("\ufeff")
 	}
@@ -87,7 +107,7 @@ func (l *lexer) blockComment(rest string) {
 	end := strings.Index(rest[2:], "*/")
 	if end < 0 {
 		at := span{l.src, int32(l.off), int32(l.off + 2)}
-		l.diags.errorf(at, `"*/"`, "", "comment is not closed")
+		l.errorf(at, `"*/"`, "", "comment is not closed")
 		l.off = len(l.src.text)
 		return
 	}
@@ -95,10 +115,13 @@ func (l *lexer) blockComment(rest string) {
 }
 
 func (l *lexer) keep(text string) {
+	at := l.off
 	l.off += len(text)
-	l.comments = append(l.comments, comment{
-		text: strings.TrimRight(text, " \t\r"), own: l.newline, blank: l.blank,
-	})
+	if l.input.comments && l.spend(l.span(at)) {
+		l.notes = append(l.notes, comment{
+			text: strings.TrimRight(text, " \t\r"), own: l.newline, blank: l.blank, off: int32(at),
+		})
+	}
 	l.newline, l.blank = false, false
 }
 
@@ -155,14 +178,19 @@ func (l *lexer) word() token {
 	if l.off == from {
 		l.off++
 		at := l.span(from)
-		l.diags.errorf(at, "", "", "unexpected character %q", l.src.text[from:l.off])
+		l.errorf(at, "", "", "unexpected character %q", l.src.text[from:l.off])
 		return token{kind: tokBad, at: at}
 	}
-	return token{kind: tokWord, at: l.span(from), text: l.src.text[from:l.off]}
+	t := token{kind: tokWord, at: l.span(from), text: l.src.text[from:l.off]}
+	if t.text[0] == '\'' {
+		l.errorf(t.at, "double quotes", "", "strings are not written in single quotes")
+		t.kind = tokBad
+	}
+	return t
 }
 
 // strings reads a quoted string and those that follow it directly, which are
-// joined as in C. Comments between them stay in l.comments.
+// joined as in C. Comments between them stay in l.notes.
 func (l *lexer) strings() token {
 	from, end := l.off, l.off
 	var b strings.Builder
@@ -170,10 +198,10 @@ func (l *lexer) strings() token {
 	for {
 		ok = l.quoted(&b) && ok
 		end = l.off
-		newline, blank, kept := l.newline, l.blank, len(l.comments)
+		newline, blank, kept := l.newline, l.blank, len(l.notes)
 		l.skip()
 		if l.off >= len(l.src.text) || l.src.text[l.off] != '"' {
-			l.off, l.newline, l.blank, l.comments = end, newline, blank, l.comments[:kept]
+			l.off, l.newline, l.blank, l.notes = end, newline, blank, l.notes[:kept]
 			break
 		}
 	}
@@ -194,21 +222,21 @@ func (l *lexer) quoted(b *strings.Builder) bool {
 			l.off++
 			return ok
 		case '\n':
-			l.diags.errorf(l.span(from), `" before the end of the line`,
+			l.errorf(l.span(from), `" before the end of the line`,
 				`a long string is written as several: "one " "two"`, "string is not closed")
 			return false
 		case '\\':
 			ok = l.escape(b) && ok
 		default:
 			if c == 0 {
-				l.diags.errorf(span{l.src, int32(l.off), int32(l.off + 1)}, "", "", "NUL in a string")
+				l.errorf(span{l.src, int32(l.off), int32(l.off + 1)}, "", "", "NUL in a string")
 				ok = false
 			}
 			b.WriteByte(c)
 			l.off++
 		}
 	}
-	l.diags.errorf(l.span(from), `"`, "", "string is not closed")
+	l.errorf(l.span(from), `"`, "", "string is not closed")
 	return false
 }
 
@@ -236,8 +264,8 @@ func (l *lexer) escape(b *strings.Builder) bool {
 	}
 	l.off += 1 + n
 	if !ok || c == 0 {
-		l.diags.errorf(l.span(from), `one of \a \b \f \n \r \t \v \\ \" \' \? \x41 \101`, "",
-			"bad escape %s", shown(l.src.text[from:l.off]))
+		l.errorf(l.span(from), `one of \a \b \f \n \r \t \v \\ \" \' \? \x41 \101`, "",
+			"bad escape %s", clean(l.src.text[from:l.off]))
 		return false
 	}
 	b.WriteByte(c)

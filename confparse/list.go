@@ -1,5 +1,7 @@
 package confparse
 
+import "strings"
+
 // Row is one line of the list of all options (meta1 config options).
 type Row struct {
 	Section  string   `json:"section"` // "global", "qmgr", "qmgr/DEFEDB"; "service" for services
@@ -75,4 +77,40 @@ func (o *Option) row(section string) Row {
 		r.Type = "repeatable"
 	}
 	return r
+}
+
+// Text lists rows as lines of words with tabs between, with a line of names first:
+// the columns of options.tsv, then limits, reload and documentation.
+func Text(rows []Row) string {
+	var b strings.Builder
+	b.WriteString("section\tname\tkind\ttype\tunit\tdefault\treadme\teffect\tmin\tmax\treload\tdoc\n")
+	for _, r := range rows {
+		words := strings.Join(append([]string{r.Type}, r.Words...), " ")
+		reload := "no"
+		if r.Reload {
+			reload = "yes"
+		}
+		b.WriteString(strings.Join([]string{
+			r.Section, r.Name, string(r.Kind), words, r.Unit, r.Default, r.Readme,
+			string(r.Effect), r.Min, r.Max, reload, clean(r.Doc),
+		}, "\t") + "\n")
+	}
+	return b.String()
+}
+
+// Verbose is what meta1 serve -V ... -VVVVVV show of the configuration (README 3.1):
+// from level 5 all options with their defaults, from level 6 all flags, too.
+func Verbose(root *Table, level int) string {
+	var b strings.Builder
+	for _, r := range Rows(root) {
+		if level < 5 || r.Kind == KindFlag && level < 6 || r.Kind == KindSection {
+			continue
+		}
+		value := r.Default
+		if r.Kind == KindFlag {
+			value = "flag, " + orElse(value, "off")
+		}
+		b.WriteString(r.Section + "/" + r.Name + ": " + orElse(value, "(no default)") + "\n")
+	}
+	return b.String()
 }

@@ -71,7 +71,7 @@ type LoadOptions struct {
 // the error, which is an [Errors]; then nothing that was read may be used. The
 // Result is never nil: with an error it still has the warnings and the files.
 func Load(opts LoadOptions, file string, root *Table) (*Result, error) {
-	l := &loader{fs: opts.FS, nodes: maxNodes, order: map[string]int{}}
+	l := &loader{input: input{nodes: maxNodes}, fs: opts.FS, order: map[string]int{}}
 	if l.fs == nil {
 		l.fs = diskFS{}
 	}
@@ -80,9 +80,9 @@ func Load(opts LoadOptions, file string, root *Table) (*Result, error) {
 	if err != nil {
 		return res, Errors{{Severity: SeverityError, Message: fmt.Sprintf("finding %s: %v", shown(file), err)}}
 	}
-	body, err := l.read(file, path, span{})
+	body, err := l.read(file, path)
 	if err != nil {
-		l.diags.report(Diagnostic{Pos: Pos{File: file}, Severity: SeverityError,
+		l.report(Diagnostic{Pos: Pos{File: file}, Severity: SeverityError,
 			Message: "reading the configuration: " + reason(err)})
 	}
 	res.dir, res.File, res.Files = filepath.Dir(path), path, l.files
@@ -90,30 +90,27 @@ func Load(opts LoadOptions, file string, root *Table) (*Result, error) {
 		b := &binder{diags: &l.diags, res: res, root: root}
 		res.Root = b.bindRoot(body, span{src: l.main})
 	}
-	sortDiagnostics(l.diags.warnings, l.order)
-	res.Warnings = l.diags.warnings
-	return res, l.diags.err(l.order)
+	sortDiagnostics(l.warnings, l.order)
+	res.Warnings = l.warnings
+	return res, l.err(l.order)
 }
 
 // loader reads a file and those it includes.
 type loader struct {
-	fs     FS
-	diags  diags
-	nodes  int
-	bytes  int
-	broken bool
-	main   *source
-	files  []string       // opened, in order
-	order  map[string]int // shown name -> place in files
-	stack  []string       // paths being read
+	input
+	fs    FS
+	bytes int
+	main  *source
+	files []string       // opened, in order
+	order map[string]int // shown name -> place in files
+	stack []string       // paths being read
 }
 
 // errTooLarge says that the configuration is larger than MaxBytes.
 var errTooLarge = fmt.Errorf("configuration is larger than %d bytes", MaxBytes)
 
-// read parses the file at path and puts included entries in their place. at is the
-// include that asked for it.
-func (l *loader) read(name, path string, at span) ([]*entry, error) {
+// read parses the file at path and puts included entries in their place.
+func (l *loader) read(name, path string) ([]*entry, error) {
 	if len(l.files) >= maxFiles {
 		return nil, fmt.Errorf("more than %d files", maxFiles)
 	}
@@ -131,7 +128,7 @@ func (l *loader) read(name, path string, at span) ([]*entry, error) {
 	l.files = append(l.files, path)
 	l.stack = append(l.stack, path)
 	defer func() { l.stack = l.stack[:len(l.stack)-1] }()
-	body, _ := parse(src, &l.diags, &l.nodes, &l.broken)
+	body, _ := parse(src, &l.input)
 	return l.expand(src, body), nil
 }
 
@@ -174,7 +171,7 @@ func (l *loader) expand(src *source, body []*entry) []*entry {
 // includes it; a pattern may match nothing, a plain name must exist.
 func (l *loader) include(src *source, v value) []*entry {
 	if v.text == "" {
-		l.diags.errorf(v.at, "the name of a file", "", "include without a name")
+		l.errorf(v.at, "the name of a file", "", "include without a name")
 		return nil
 	}
 	path := absolute(filepath.Dir(src.path), v.text)
@@ -182,7 +179,7 @@ func (l *loader) include(src *source, v value) []*entry {
 	if strings.ContainsAny(v.text, "*?[") {
 		var err error
 		if paths, err = l.fs.Glob(path); err != nil {
-			l.diags.errorf(v.at, "", "", "pattern %s: %v", shown(v.text), err)
+			l.errorf(v.at, "", "", "pattern %s: %v", shown(v.text), err)
 			return nil
 		}
 		sort.Strings(paths)
@@ -197,18 +194,18 @@ func (l *loader) include(src *source, v value) []*entry {
 func (l *loader) includeOne(name, path string, v value) []*entry {
 	for i, open := range l.stack {
 		if open == path {
-			l.diags.errorf(v.at, "", "", "include cycle: %s",
+			l.errorf(v.at, "", "", "include cycle: %s",
 				clean(strings.Join(append(l.stack[i:len(l.stack):len(l.stack)], path), " includes ")))
 			return nil
 		}
 	}
 	if len(l.stack) >= maxInclude {
-		l.diags.errorf(v.at, "", "", "files include each other more than %d deep", maxInclude)
+		l.errorf(v.at, "", "", "files include each other more than %d deep", maxInclude)
 		return nil
 	}
-	body, err := l.read(name, path, v.at)
+	body, err := l.read(name, path)
 	if err != nil {
-		l.diags.errorf(v.at, "", "", "including %s: %s", shown(name), reason(err))
+		l.errorf(v.at, "", "", "including %s: %s", shown(name), reason(err))
 	}
 	return body
 }

@@ -7,8 +7,11 @@ import (
 const (
 	// maxDepth bounds nested sections; the option tables need five.
 	maxDepth = 32
-	// maxNodes bounds the entries and values of one configuration.
-	maxNodes = 200_000
+	// maxWords bounds the words of one value without quotes.
+	maxWords = 32
+	// maxNodes bounds the entries and values of one configuration, for Format also the
+	// comments.
+	maxNodes = 100_000
 )
 
 // value is one value as written: a word, joined strings, or the words of a time
@@ -38,6 +41,7 @@ const (
 	formExpr                // name == expression;
 	formSection             // name [label] { entries }
 	formInclude             // include "file";
+	formBad                 // a mistake was found, and the rest of it passed
 )
 
 // entry is one option, section or include directive.
@@ -56,23 +60,20 @@ type entry struct {
 // parser builds the tree of one file. It goes on after a mistake, so that all of
 // them are found.
 type parser struct {
-	lex    *lexer
-	tok    token
-	last   span // of the token before tok
-	diags  *diags
-	nodes  *int // what is left of maxNodes
-	broken *bool
+	*input
+	lex  *lexer
+	tok  token
+	last span // of the token before tok
 }
 
-// parse reads src. broken is set when braces do not match, so that names may be
-// in another section than they seem to be.
-func parse(src *source, d *diags, nodes *int, broken *bool) (body []*entry, tail []comment) {
-	p := &parser{lex: newLexer(src, d), diags: d, nodes: nodes, broken: broken}
+// parse reads src; tail are the comments at its end.
+func parse(src *source, in *input) (body []*entry, tail []comment) {
+	p := &parser{input: in, lex: newLexer(src, in)}
 	p.advance()
 	for {
 		body = append(body, p.entries(1)...)
 		if p.tok.kind == tokEOF {
-			return body, p.comments()
+			return body, p.pending()
 		}
 		p.unexpectedClose()
 	}
@@ -84,74 +85,76 @@ func (p *parser) advance() {
 }
 
 func (p *parser) unexpectedClose() {
-	p.diags.errorf(p.tok.at, "an option or a section", "",
+	p.errorf(p.tok.at, "an option or a section", "",
 		`"}" without a section that it could close`)
-	*p.broken = true
+	p.broken = true
 	p.advance()
 }
 
-// comments takes all comments before the current token.
-func (p *parser) comments() []comment {
-	c := p.lex.comments
-	p.lex.comments = nil
+// pending takes all comments before the current token.
+func (p *parser) pending() []comment {
+	c := p.lex.notes
+	p.lex.notes = nil
 	return c
+}
+
+// inner takes the comments before the last token: those within an entry.
+func (p *parser) inner() []comment {
+	c := p.lex.notes
+	n := 0
+	for n < len(c) && c[n].off < p.last.off {
+		n++
+	}
+	p.lex.notes = c[n:]
+	return c[:n:n]
 }
 
 // trailing takes the comments before the current token that stand on the line of
 // the token before.
 func (p *parser) trailing() []comment {
-	c := p.lex.comments
+	c := p.lex.notes
 	n := 0
 	for n < len(c) && !c[n].own {
 		n++
 	}
-	p.lex.comments = c[n:]
-	return c[:n]
-}
-
-// spend takes one node from the budget.
-func (p *parser) spend() bool {
-	*p.nodes--
-	if *p.nodes == -1 {
-		p.diags.errorf(p.tok.at, "", "", "configuration has more than %d entries and values", maxNodes)
-	}
-	return *p.nodes >= 0
+	p.lex.notes = c[n:]
+	return c[:n:n]
 }
 
 // entries reads entries up to the end of the section or file.
 func (p *parser) entries(depth int) []*entry {
 	var list []*entry
 	for p.tok.kind != tokEOF && p.tok.kind != tokClose {
-		if !p.spend() || p.diags.full() {
+		if !p.spend(p.tok.at) || p.full() {
 			p.giveUp()
 			break
 		}
 		blank := p.lex.blank
-		lead := p.comments()
-		if len(lead) > 0 {
-			blank = lead[0].blank
-		}
+		lead := p.pending()
 		e := p.entry(depth)
 		if e == nil {
 			p.recover()
 			continue
 		}
 		e.blank = blank
-		inner := p.trailing()
-		if len(lead)+len(inner) > 0 {
-			e.addNotes(lead, inner)
+		lead = append(lead, p.inner()...)
+		if trail := p.trailing(); len(lead)+len(trail) > 0 {
+			n := e.note()
+			n.lead, n.trail = lead, trail
 		}
-		list = append(list, e)
+		if e.form != formBad {
+			list = append(list, e)
+		}
 	}
 	return list
 }
 
-func (e *entry) addNotes(lead, trail []comment) {
+// note is the entry's notes, made when first asked for.
+func (e *entry) note() *notes {
 	if e.notes == nil {
 		e.notes = &notes{}
 	}
-	e.notes.lead = append(lead, e.notes.lead...)
-	e.notes.trail = append(e.notes.trail, trail...)
+	return e.notes
 }
 
 // giveUp drops the rest of the file.
@@ -205,9 +208,9 @@ func (p *parser) unexpected(expected, suggestion string) {
 	switch p.tok.kind {
 	case tokBad: // the lexer did
 	case tokEOF:
-		p.diags.errorf(p.tok.at, expected, suggestion, "unexpected end of file")
+		p.errorf(p.tok.at, expected, suggestion, "unexpected end of file")
 	default:
-		p.diags.errorf(p.tok.at, expected, suggestion, "unexpected %s", p.what())
+		p.errorf(p.tok.at, expected, suggestion, "unexpected %s", p.what())
 	}
 }
 
@@ -218,7 +221,7 @@ func (p *parser) what() string {
 	return shown(p.tok.text)
 }
 
-// entry reads one entry; nil if it found a mistake that leaves nothing to use.
+// entry reads one entry; nil if it found a mistake that is still to be passed.
 func (p *parser) entry(depth int) *entry {
 	if p.tok.kind != tokWord {
 		p.unexpected("the name of an option or a section", "")
@@ -235,6 +238,10 @@ func (p *parser) entry(depth int) *entry {
 		return p.section(e, depth)
 	case tokWord, tokString:
 		return p.labelled(e, depth)
+	}
+	if p.lex.newline || p.tok.kind == tokClose || p.tok.kind == tokEOF {
+		p.errorf(e.at, `"=" or "{" behind it`, "", "%s is neither an option nor a section", shown(e.name))
+		return nil
 	}
 	p.unexpected(`"=" or "{" behind `+shown(e.name), "")
 	return nil
@@ -255,7 +262,7 @@ func (p *parser) labelled(e *entry, depth int) *entry {
 		e.label = &label
 		return p.section(e, depth)
 	}
-	p.diags.errorf(label.at, `"=" or "{" behind `+shown(e.name), "", "unexpected %s", shown(label.text))
+	p.errorf(label.at, `"=" or "{" behind `+shown(e.name), "", "unexpected %s", shown(label.text))
 	return nil
 }
 
@@ -267,6 +274,10 @@ func (p *parser) option(e *entry) *entry {
 	}
 	v, ok := p.value()
 	if !ok {
+		return nil
+	}
+	if v.words && (p.tok.kind == tokAssign || p.tok.kind == tokEqual) {
+		p.errorf(p.last, "", "", `";" is missing before %s`, shown(p.lex.src.text[p.last.off:p.last.end]))
 		return nil
 	}
 	e.form, e.values = formOption, []value{v}
@@ -282,7 +293,11 @@ func (p *parser) value() (value, bool) {
 		return v, false
 	}
 	p.advance()
-	for !v.quoted && p.tok.kind == tokWord && !p.lex.newline {
+	for n := 1; !v.quoted && p.tok.kind == tokWord && !p.lex.newline; n++ {
+		if n == maxWords {
+			p.errorf(v.at, "", "", "value has more than %d words", maxWords)
+			return v, false
+		}
 		v.text, v.words = v.text+" "+p.tok.text, true
 		v.at.end = p.tok.at.end
 		p.advance()
@@ -300,7 +315,7 @@ func (p *parser) semicolon() {
 	if p.lex.newline || p.tok.kind == tokClose || p.tok.kind == tokEOF {
 		at := p.last
 		at.off = at.end
-		p.diags.errorf(at, `";"`, "", `";" is missing`)
+		p.errorf(at, `";"`, "", `";" is missing`)
 		return
 	}
 	p.unexpected(`";"`, "a value with special characters needs double quotes")
@@ -312,15 +327,16 @@ func (p *parser) list(e *entry) *entry {
 	e.form = formList
 	p.advance()
 	for p.tok.kind != tokClose {
-		if !p.spend() {
+		if !p.spend(p.tok.at) {
 			p.giveUp()
 			return nil
 		}
-		lead := p.comments()
+		lead := p.pending()
 		v, ok := p.value()
 		if !ok {
 			p.skipList()
-			return nil
+			e.form = formBad
+			return e
 		}
 		comma := p.tok.kind == tokComma
 		p.optional(tokComma)
@@ -331,11 +347,12 @@ func (p *parser) list(e *entry) *entry {
 		if !comma && p.tok.kind != tokClose {
 			p.unexpected(`"," or "}"`, "")
 			p.skipList()
-			return nil
+			e.form = formBad
+			return e
 		}
 	}
-	if tail := p.comments(); len(tail) > 0 {
-		e.notes = &notes{tail: tail}
+	if tail := p.pending(); len(tail) > 0 {
+		e.note().tail = tail
 	}
 	e.end = p.tok.at
 	p.advance()
@@ -343,10 +360,15 @@ func (p *parser) list(e *entry) *entry {
 	return e
 }
 
-// skipList passes the rest of a list in which a mistake was found.
+// skipList passes the rest of a list in which a mistake was found: up to its brace,
+// or to a semicolon that ends a line.
 func (p *parser) skipList() {
-	for p.tok.kind != tokEOF && p.tok.kind != tokClose && p.tok.kind != tokSemi {
+	for p.tok.kind != tokEOF && p.tok.kind != tokClose {
+		semi := p.tok.kind == tokSemi
 		p.advance()
+		if semi && p.lex.newline {
+			return
+		}
 	}
 	p.optional(tokClose)
 	p.optional(tokSemi)
@@ -356,14 +378,12 @@ func (p *parser) skipList() {
 func (p *parser) expression(e *entry) *entry {
 	p.tok = p.lex.raw() // p.tok was "==": nothing behind it is read yet
 	if p.tok.kind == tokBad {
-		p.advance()
 		return nil
 	}
 	e.form, e.values = formExpr, []value{{text: p.tok.text, at: p.tok.at}}
 	p.advance()
 	if p.tok.kind != tokSemi {
 		p.unexpected(`";" at the end of the expression`, "")
-		p.recover()
 		return nil
 	}
 	p.advance()
@@ -374,18 +394,18 @@ func (p *parser) expression(e *entry) *entry {
 func (p *parser) section(e *entry, depth int) *entry {
 	e.form = formSection
 	if depth > maxDepth {
-		p.diags.errorf(e.at, "", "", "sections are nested more than %d deep", maxDepth)
+		p.errorf(e.at, "", "", "sections are nested more than %d deep", maxDepth)
 		p.skipBlock()
-		return nil
+		e.form = formBad
+		return e
 	}
 	p.advance()
 	if open := p.trailing(); len(open) > 0 {
-		e.notes = &notes{open: open}
+		e.note().open = open
 	}
 	e.body = p.entries(depth + 1)
-	if tail := p.comments(); len(tail) > 0 {
-		e.addNotes(nil, nil)
-		e.notes.tail = tail
+	if tail := p.pending(); len(tail) > 0 {
+		e.note().tail = tail
 	}
 	e.end = p.tok.at
 	if p.tok.kind != tokClose {
@@ -407,6 +427,6 @@ func (p *parser) unclosed(e *entry) {
 			break
 		}
 	}
-	p.diags.errorf(e.at, "", hint, `section %s is not closed with "}"`, shown(e.name))
-	*p.broken = true
+	p.errorf(e.at, "", hint, `section %s is not closed with "}"`, shown(e.name))
+	p.broken = true
 }

@@ -93,6 +93,11 @@ func quote(s string) string {
 	if bare {
 		return s
 	}
+	return quoted(s)
+}
+
+// quoted writes s in double quotes.
+func quoted(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for s != "" {
@@ -109,4 +114,161 @@ func quote(s string) string {
 	}
 	b.WriteByte('"')
 	return b.String()
+}
+
+// commentColumn is where Show puts the origin of a value.
+const commentColumn = 44
+
+// Show writes the effective configuration so that it can be read again and gives
+// the same one. Behind each value stands its file and line. With defaults, what no
+// file sets is shown, too, as comments.
+func (r *Result) Show(defaults bool) string {
+	if r.Root == nil {
+		return ""
+	}
+	w := &shower{defaults: defaults}
+	w.inside(r.Root, "")
+	return w.b.String()
+}
+
+type shower struct {
+	b        strings.Builder
+	defaults bool
+}
+
+// line writes one line with its origin; what is not set becomes a comment.
+func (w *shower) line(indent, text string, v *Setting) {
+	origin := "default"
+	if v != nil {
+		origin = v.Origin().String()
+	}
+	if v == nil || !v.IsSet {
+		text = "#" + strings.ReplaceAll(text, "\n", "\n#")
+	}
+	fmt.Fprintf(&w.b, "%-*s  # %s\n", commentColumn, indent+text, origin)
+}
+
+func (w *shower) inside(s *Section, indent string) {
+	for _, v := range s.Settings {
+		if v.Option.kind() == KindOption && (v.IsSet || w.defaults) {
+			w.line(indent, v.Option.Name+v.Option.assign()+v.Text()+";", v)
+		}
+	}
+	w.flags(s, indent)
+	for _, c := range s.Subs {
+		w.section(c, indent)
+	}
+}
+
+// assign is the mark between the name of o and its value.
+func (o *Option) assign() string {
+	if o.Type == Expr {
+		return " == "
+	}
+	return " = "
+}
+
+func (w *shower) section(s *Section, indent string) {
+	if !s.Present {
+		if w.defaults {
+			w.absent(s, indent)
+		}
+		return
+	}
+	fmt.Fprintf(&w.b, "%-*s  # %s\n", commentColumn, indent+s.Title()+" {", s.Pos())
+	w.inside(s, indent+"  ")
+	w.b.WriteString(indent + "}\n")
+}
+
+// absent writes the defaults of a section that no file has.
+func (w *shower) absent(s *Section, indent string) {
+	in := &shower{defaults: true}
+	in.inside(s, "  ")
+	if in.b.Len() == 0 {
+		return
+	}
+	fmt.Fprintf(&w.b, "%s#%s {\n", indent, s.Title())
+	for line := range strings.Lines(in.b.String()) {
+		w.b.WriteString(indent + "#" + line)
+	}
+	w.b.WriteString(indent + "#}\n")
+}
+
+func (w *shower) flags(s *Section, indent string) {
+	var set, all []*Setting
+	for _, v := range s.Settings {
+		if v.Option.kind() == KindFlag {
+			all = append(all, v)
+			if v.IsSet {
+				set = append(set, v)
+			}
+		}
+	}
+	list, mark := all, ""
+	if !w.defaults {
+		list = set
+	}
+	if len(list) == 0 {
+		return
+	}
+	if len(set) == 0 {
+		mark = "#"
+	}
+	w.b.WriteString(indent + mark + "flags = {\n")
+	for _, v := range list {
+		w.line(indent+"  ", flagText(v)+",", v)
+	}
+	w.b.WriteString(indent + mark + "};\n")
+}
+
+func flagText(v *Setting) string {
+	if v.Value == false {
+		return "no_" + v.Option.Name
+	}
+	return v.Option.Name
+}
+
+// Shown is one value of the effective configuration, for machines.
+type Shown struct {
+	Section string `json:"section"` // path as in Result.Origin; "" for the global section
+	Name    string `json:"name"`
+	Kind    Kind   `json:"kind"`
+	// Value is a string, number, boolean or list of strings. Times are strings, sizes
+	// bytes.
+	Value any  `json:"value"`
+	Set   bool `json:"set"`
+	// Origin is "default" or file:line:col.
+	Origin string `json:"origin"`
+}
+
+// Values lists the effective configuration, in the order of Show; without defaults
+// only what a file sets.
+func (r *Result) Values(defaults bool) []Shown {
+	list := []Shown{}
+	r.Each(func(s *Section, v *Setting) {
+		if v.IsSet || defaults {
+			list = append(list, Shown{
+				Section: s.Path(), Name: v.Option.Name, Kind: v.Option.kind(),
+				Value: plain(v.Value), Set: v.IsSet, Origin: v.Origin().String(),
+			})
+		}
+	})
+	return list
+}
+
+// plain makes a value that encoding/json writes as Shown says.
+func plain(v any) any {
+	switch v := v.(type) {
+	case time.Duration:
+		return formatTime(v)
+	case netip.Addr:
+		return v.String()
+	case []netip.Addr:
+		words := make([]string, len(v))
+		for i, a := range v {
+			words[i] = a.String()
+		}
+		return words
+	}
+	return v
 }

@@ -11,6 +11,9 @@ func nearest(word string, names []string) string {
 	}
 	best, bestDistance := "", 1+max(1, min(3, len(word)/3))
 	for _, n := range names {
+		if max(len(word)-len(n), len(n)-len(word)) >= bestDistance {
+			continue
+		}
 		if d := distance(strings.ToLower(word), strings.ToLower(n)); d < bestDistance {
 			best, bestDistance = n, d
 		}
@@ -50,4 +53,16 @@ func didYouMean(word string, names []string) string {
 		return "did you mean " + n + "?"
 	}
 	return ""
+}
+
+// flagMeant is didYouMean for a flag, with the negation that stands before it.
+func flagMeant(word string, names []string) string {
+	for _, n := range negations {
+		if rest, ok := strings.CutPrefix(word, n); ok {
+			if meant := nearest(rest, names); meant != "" {
+				return "did you mean " + n + meant + "?"
+			}
+		}
+	}
+	return didYouMean(word, names)
 }

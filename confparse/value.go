@@ -69,15 +69,15 @@ func (o *Option) isList() bool {
 func (o *Option) convert(f form, values []value, dir string) (any, *badValue) {
 	if (o.Type == Expr) != (f == formExpr) {
 		if o.Type == Expr {
-			return nil, bad("== and an expression", "%s is written %s == expression;", o.Name, o.Name)
+			return nil, bad(`"==" and an expression`, "it is no boolean expression")
 		}
-		return nil, bad(`"="`, `%s does not take "=="`, o.Name)
+		return nil, bad(`"="`, `"==" is for boolean expressions only`)
 	}
 	if o.isList() {
 		return o.convertList(f, values)
 	}
 	if f == formList && len(values) != 1 {
-		return nil, bad(o.expects(), "%s takes one value, not a list", o.Name)
+		return nil, bad(o.expects(), "a list is not one value")
 	}
 	v, b := o.scalar(values[0], dir)
 	if b != nil {
@@ -120,7 +120,7 @@ func (o *Option) text(s, dir string) (any, *badValue) {
 		return o.address(s)
 	case MapName, Expr:
 		if s == "" {
-			return nil, bad(o.expects(), "%s is empty", o.Name)
+			return nil, bad(o.expects(), "the value is empty")
 		}
 	}
 	return s, nil
@@ -137,7 +137,10 @@ func (o *Option) address(s string) (any, *badValue) {
 		a = s[1 : len(s)-1]
 	}
 	at := strings.LastIndexByte(a, '@')
-	if s == "<>" || at > 0 && at < len(a)-1 && len(a) <= 254 && !strings.ContainsAny(a[at:], "<> \"") {
+	if s == "<>" {
+		return "", nil
+	}
+	if at > 0 && at < len(a)-1 && len(a) <= 254 && a[0] != '<' && !strings.ContainsAny(a[at:], "<> \"") {
 		return a, nil
 	}
 	return nil, bad(o.expects(), "%s is no mail address", shown(s))
@@ -170,7 +173,7 @@ func (o *Option) word(s string) (any, *badValue) {
 	if len(o.Words) == 0 && s != "" && !strings.ContainsFunc(s, isControl) {
 		return s, nil
 	}
-	b := bad(o.expects(), "%s is not a value of %s", shown(s), o.Name)
+	b := bad(o.expects(), "%s is not one of its values", shown(s))
 	b.suggestion = didYouMean(s, o.Words)
 	return nil, b
 }
@@ -324,9 +327,7 @@ func (o *Option) item(v value) (string, *badValue) {
 	if o.Type == Flags {
 		w, on, ok := findFlag(v.text, o.Words)
 		if !ok {
-			b := bad(o.expects(), "%s is not a flag of %s", shown(v.text), o.Name)
-			b.suggestion = didYouMean(v.text, o.Words)
-			return "", b
+			return "", badFlag(v.text, o.Words)
 		}
 		if !on {
 			w = "no_" + w
@@ -341,6 +342,15 @@ func (o *Option) item(v value) (string, *badValue) {
 		return w.(string), nil
 	}
 	return v.text, nil
+}
+
+// badFlag says that text is no flag of names.
+func badFlag(text string, names []string) *badValue {
+	b := bad("", "%s is not one of the flags", shown(text))
+	if b.suggestion = flagMeant(text, names); b.suggestion == "" || len(names) < 8 {
+		b.expected = "flags of " + strings.Join(names, ", ") + "; no_ before a flag clears it"
+	}
+	return b
 }
 
 // negations are what may stand before a flag to clear it (README 8.1.1).

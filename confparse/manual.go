@@ -1,0 +1,253 @@
+package confparse
+
+import (
+	"strings"
+)
+
+// page is the manual of a tree of tables, before it is Markdown or roff.
+type page struct {
+	chapters []chapter
+}
+
+type chapter struct {
+	title string
+	doc   string
+	items []item
+}
+
+// item is one option of a chapter.
+type item struct {
+	term  string
+	facts string
+	doc   string
+}
+
+const manualIntro = `A configuration consists of options and sections. An option has a name, an equals sign and a value with a semicolon behind it, or a list of values in braces. A section has a keyword, perhaps a name, and its options in braces. Keywords and names of options are not case sensitive; layout does not matter.
+
+A value with special characters is written in double quotes, with the escapes of C; adjacent strings are joined. Numbers are decimal, hexadecimal with 0x or octal with 0. Boolean values are on, true, 1, off, false, 0. Times may have the units w, d, h, m, s, ms, sizes the units B, KB, MB, GB, and sequences of them: 1h 5m 12s. A list may be empty and may end with a comma.
+
+Flags of a section are set by the option flags; one of not_, dont_, no_, -, ! and ~ before a flag clears it.
+
+Text from # to the end of the line is a comment, as is text between /* and */. include "file"; reads another file in its place; the name is relative to the file that includes it, and may be a pattern such as "conf.d/*.conf".
+
+Names of files are relative to the folder of the configuration file, directories and sockets to the main queue directory, unless an option says otherwise.`
+
+const manualExample = `hostname = "mx.example.org";
+smtps {
+  flags = { 8bitmime, access };
+  IO_timeout = 5m 30s;
+  listen_socket { type = inet; port = 25; }
+}`
+
+// newPage sorts the rows into chapters: the global section, what all module
+// sections have in common, then section by section.
+func newPage(root *Table) page {
+	rows := Rows(root)
+	shared := commonRows(rows)
+	docs := map[string]string{}
+	var order []string
+	items := map[string][]item{}
+	for _, r := range rows {
+		if r.Kind == KindSection {
+			docs[sectionPath(r)] = r.Doc
+		}
+		path := r.Section
+		if key := commonKey(r); shared[key] {
+			if path = "*" + rest(r.Section); r.Section != path && shared["\x00"+key] {
+				continue
+			}
+			shared["\x00"+key] = true
+		}
+		if items[path] == nil {
+			order = append(order, path)
+		}
+		items[path] = append(items[path], r.item())
+	}
+	p := page{}
+	for _, path := range order {
+		c := chapter{title: chapterTitle(path), doc: docs[path], items: items[path]}
+		if strings.HasPrefix(path, "*/") {
+			c.doc = ""
+		}
+		p.chapters = append(p.chapters, c)
+	}
+	return p
+}
+
+func sectionPath(r Row) string {
+	if r.Section == "global" {
+		return r.Name
+	}
+	return r.Section + "/" + r.Name
+}
+
+// rest is a path without its outermost section.
+func rest(path string) string {
+	_, after, found := strings.Cut(path, "/")
+	if !found {
+		return ""
+	}
+	return "/" + after
+}
+
+func commonKey(r Row) string {
+	return strings.Join([]string{rest(r.Section), r.Name, string(r.Kind), r.Type, r.Default, r.Doc}, "\x00")
+}
+
+// commonRows finds the rows that three outermost sections have alike.
+func commonRows(rows []Row) map[string]bool {
+	count, shared := map[string]int{}, map[string]bool{}
+	for _, r := range rows {
+		if r.Section != "global" {
+			if count[commonKey(r)]++; count[commonKey(r)] == 3 {
+				shared[commonKey(r)] = true
+			}
+		}
+	}
+	return shared
+}
+
+func chapterTitle(path string) string {
+	switch {
+	case path == "global":
+		return "Global options"
+	case path == "service":
+		return "Service sections"
+	case path == "*":
+		return "Options of every module section"
+	case strings.HasPrefix(path, "*/"):
+		return "Section " + path[2:] + " of every module section"
+	}
+	return "Section " + path
+}
+
+func (r Row) item() item {
+	it := item{term: r.Name, doc: r.Doc}
+	facts := []string{orElse(r.Type, string(r.Kind))}
+	if r.Kind == KindSection {
+		facts[0] = strings.TrimSuffix("section, "+r.Type, ", ")
+	}
+	if len(r.Words) > 0 {
+		facts[0] += " of " + strings.Join(r.Words, ", ")
+	}
+	add := func(cond bool, fact string) {
+		if cond {
+			facts = append(facts, fact)
+		}
+	}
+	add(r.Unit != "", "unit "+r.Unit)
+	add(r.Default != "", "default "+r.Default)
+	add(r.Min != "", "at least "+r.Min)
+	add(r.Max != "", "at most "+r.Max)
+	add(r.Required, "required")
+	add(r.Effect == Host, "no effect in one process")
+	add(r.Reload, "changed by a reload")
+	add(r.Readme != "own", "README "+r.Readme)
+	it.facts = strings.Join(facts, "; ")
+	return it
+}
+
+// Markdown makes the manual of a configuration file as a Markdown page.
+func Markdown(root *Table) string {
+	var b strings.Builder
+	b.WriteString("# meta1.conf(5)\n\nThe configuration file of meta1. This page is made from the option tables; " +
+		"README is the one of MeTA1.\n\n## Syntax\n\n" + mdEscape(manualIntro) + "\n\n```\n" + manualExample + "\n```\n")
+	for _, c := range newPage(root).chapters {
+		b.WriteString("\n## " + mdEscape(c.title) + "\n\n")
+		if c.doc != "" {
+			b.WriteString(mdEscape(c.doc) + "\n\n")
+		}
+		for _, it := range c.items {
+			b.WriteString("- **`" + it.term + "`** (" + mdEscape(it.facts) + ")  \n  " + mdEscape(it.doc) + "\n")
+		}
+	}
+	return b.String()
+}
+
+func mdEscape(s string) string {
+	return strings.NewReplacer("\\", "\\\\", "`", "\\`", "*", "\\*", "_", "\\_", "<", "&lt;", "[", "\\[").Replace(s)
+}
+
+// Man makes the same page in roff, with the macros of man(7).
+func Man(root *Table) string {
+	var b strings.Builder
+	b.WriteString(".TH META1.CONF 5\n.SH NAME\nmeta1.conf \\- configuration file of meta1\n.SH DESCRIPTION\n")
+	b.WriteString(strings.ReplaceAll(roffEscape(manualIntro), "\n\n", "\n.PP\n"))
+	b.WriteString("\n.PP\n.nf\n" + roffEscape(manualExample) + "\n.fi\n")
+	for _, c := range newPage(root).chapters {
+		b.WriteString(".SH " + roffEscape(strings.ToUpper(c.title[:1])+c.title[1:]) + "\n")
+		if c.doc != "" {
+			b.WriteString(roffEscape(c.doc) + "\n")
+		}
+		for _, it := range c.items {
+			b.WriteString(".TP\n\\fB" + roffEscape(it.term) + "\\fR (" + roffEscape(it.facts) + ")\n" +
+				roffEscape(it.doc) + "\n")
+		}
+	}
+	return b.String()
+}
+
+// roffEscape makes text safe for roff, also at the start of each line.
+func roffEscape(s string) string {
+	s = strings.NewReplacer("\\", "\\e", "-", "\\-", "\"", "\\(dq").Replace(s)
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		if strings.HasPrefix(l, ".") || strings.HasPrefix(l, "'") {
+			lines[i] = "\\&" + l
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Example makes a configuration file that sets nothing: every option with its
+// default and documentation, as comments.
+func Example(root *Table) string {
+	var b strings.Builder
+	b.WriteString("# Every option of meta1.conf with its default.\n")
+	exampleTable(&b, root, "", 0)
+	return b.String()
+}
+
+func exampleTable(b *strings.Builder, t *Table, indent string, depth int) {
+	if t == nil || depth > maxDepth {
+		return
+	}
+	var flags []string
+	for i := range t.Options {
+		o := &t.Options[i]
+		switch o.kind() {
+		case KindOption:
+			b.WriteString("\n" + wrapComment(indent, o.Doc) + indent + "#" + o.Name + o.assign() + orElse(o.Default, `""`) + ";\n")
+		case KindFlag:
+			flags = append(flags, wrapComment(indent+"  ", o.Doc)+indent+"  #"+o.Name+",\n")
+		case KindSection:
+			name := ""
+			if o.Named {
+				name = " name"
+			}
+			b.WriteString("\n" + wrapComment(indent, o.Doc) + indent + "#" + o.Name + name + " {\n")
+			exampleTable(b, o.sample(), indent+"  ", depth+1)
+			b.WriteString(indent + "#}\n")
+		}
+	}
+	if len(flags) > 0 {
+		b.WriteString("\n" + indent + "#flags = {\n" + strings.Join(flags, "") + indent + "#};\n")
+	}
+}
+
+// wrapComment writes text as comment lines of at most formatWidth characters.
+func wrapComment(indent, text string) string {
+	var b strings.Builder
+	line := indent + "#"
+	for _, w := range strings.Fields(text) {
+		if len(line)+1+len(w) > formatWidth && line != indent+"#" {
+			b.WriteString(line + "\n")
+			line = indent + "#"
+		}
+		line += " " + w
+	}
+	if line != indent+"#" {
+		b.WriteString(line + "\n")
+	}
+	return b.String()
+}
