@@ -59,6 +59,9 @@ func newWorld(t *testing.T) *world {
 		log: new(bytes.Buffer), delivered: map[string][]string{},
 	}
 	w.cfg.RetryMin, w.cfg.RetryMax = time.Minute, time.Hour
+	if err := vfs.MakeDir(vfs.FromPebble(w.disk, nil), "spool", 0o700); err != nil {
+		t.Fatal(err)
+	}
 	w.route = func(q msg.RouteQ) msg.RouteA { return routeTo(q.Rcpt.Domain) }
 	w.deliver = func(q msg.DeliverQ) msg.DeliverA { return w.take(q, smtp.NewReply(250, "2.0.0", "ok")) }
 	return w

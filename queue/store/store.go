@@ -68,11 +68,11 @@ var versionKey = []byte("\x00version")
 // Open opens or creates the store in dir. The error wraps ErrDamaged, ErrInUse or
 // ErrVersion where that is the reason, and names the directory.
 func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
-	if err := fsys.MkdirAll(dir, 0o700); err != nil {
+	if err := vfs.MakeDir(fsys, dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of %s: %w", o.Name, err)
 	}
 	if o.LogDir != "" {
-		if err := fsys.MkdirAll(o.LogDir, 0o700); err != nil {
+		if err := vfs.MakeDir(fsys, o.LogDir, 0o700); err != nil {
 			return nil, fmt.Errorf("making the log directory of %s: %w", o.Name, err)
 		}
 	}
