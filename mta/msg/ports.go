@@ -79,11 +79,14 @@ const (
 	StageRcpt
 	StageData
 	StageEom
+	// StageTLS follows a TLS handshake with a verified certificate, if
+	// check_access_map_for_relaying is set (README 3.10, item 24o).
+	StageTLS
 )
 
 // String is the stage's name in logs and in the trace.
 func (s Stage) String() string {
-	return [...]string{"connect", "ehlo", "mail", "rcpt", "data", "eom"}[s]
+	return [...]string{"connect", "ehlo", "mail", "rcpt", "data", "eom", "starttls"}[s]
 }
 
 // CheckQ asks SMAR for the verdict of one stage, with all that is known so far.
@@ -97,6 +100,49 @@ type CheckQ struct {
 	// Relaying is true if the session may relay to anywhere, because of an earlier
 	// verdict or of authentication.
 	Relaying bool
+	// Marks of all earlier verdicts of the session, joined.
+	Marks Marks
+	// CertIssuer and CertSubject are the names in the client's verified certificate, as
+	// they are (README 3.10, item 24o); at StageTLS.
+	CertIssuer, CertSubject string
+	// Rules are those of the server section; they are shared and never changed. Nil
+	// stands for CheckRules{Access: true}.
+	Rules *CheckRules
+}
+
+// Marks says how the access map marked a session (README 3.9.3, 3.12.2).
+type Marks uint8
+
+// The marks. MarkQuickOK comes with MarkOK, and MarkQuickRelay with MarkRelay.
+const (
+	MarkOK Marks = 1 << iota
+	MarkRelay
+	MarkQuickOK
+	MarkQuickRelay
+)
+
+// GreylistMode is the form of greylisting (README 3.9.4).
+type GreylistMode uint8
+
+// The forms.
+const (
+	GreylistOff    GreylistMode = iota
+	GreylistSimple              // by the client's address
+	GreylistFull                // by client, sender and recipient
+)
+
+// CheckRules are the options of a server section that steer SMAR's checks (README
+// 3.10, items 4 and 22).
+type CheckRules struct {
+	Access         bool // flag access: use the access map, look the client's name up
+	LMTPNoRelay    bool // flag lmtp_does_not_imply_relaying
+	SessionConf    bool // flag lookup_session_conf
+	RcptConf       bool // flag rcpt_conf
+	Greylist       GreylistMode
+	ProtectSender  bool // protected_recipients allow_by sender
+	ProtectClient  bool // protected_recipients allow_by client_ip
+	ProtectGeneric bool // protected_recipients match_type generic_lookup
+	ProtectDetail  bool // protected_recipients match_type implicitly_match_detail
 }
 
 // Action is what a verdict demands.
@@ -119,6 +165,14 @@ type Verdict struct {
 	// Quick: the modifier quick: stood before the right hand side (README 3.9.3).
 	Quick bool
 	Reply smtp.Reply
+	// Marks of this verdict.
+	Marks Marks
+	// Greylisted: the reply is that of greylisting, which may be sent at DATA instead
+	// (README 3.10, item 4f).
+	Greylisted bool
+	// SessionConf is the right hand side of smtps_session_conf: or smtps_se_conf:, at
+	// StageConnect; resolver/access.ParseConf reads it.
+	SessionConf string
 	// ClientName and ClientResolve are set at StageConnect if they were looked up.
 	ClientName    string
 	ClientResolve string
@@ -193,6 +247,11 @@ type RouteA struct {
 	// Dest names the destination for scheduling, logs and mailq: recipients with the
 	// same Dest go the same way ("mx:example.org", "lmtp:lmtpsock").
 	Dest string
+	// VERP: the alias is one of verp- (README 3.14); with Expand.
+	VERP bool
+	// RcptConf is the right hand side of smtpc_rcpt_conf:, or "" (README 3.11.1);
+	// resolver/access.ParseConf reads it.
+	RcptConf string
 	// Expires is when the route must be asked for again (README 7.2).
 	Expires time.Time
 	Trace   Trace
