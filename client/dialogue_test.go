@@ -167,7 +167,6 @@ type writes struct {
 	net.Conn
 	mu     sync.Mutex
 	sizes  []int // of each write
-	served int
 }
 
 func (w *writes) Read(p []byte) (int, error) {

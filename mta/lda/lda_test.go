@@ -178,9 +178,7 @@ func TestLargeMessages(t *testing.T) {
 				t.Fatalf("said %q", out)
 			}
 			kept := strings.ReplaceAll(strings.ReplaceAll(body, "\r\n", "\n"), "\n..", "\n.")
-			if strings.HasPrefix(kept, ".") {
-				kept = kept[1:]
-			}
+			kept = strings.TrimPrefix(kept, ".")
 			for _, user := range []string{"one", "two"} {
 				files, _ := filepath.Glob(filepath.Join(o.MailDir, user, "new", "*"))
 				if len(files) != 1 {

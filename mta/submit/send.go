@@ -1,0 +1,232 @@
+package submit
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"time"
+
+	"meta1/mta/smtp"
+)
+
+// replyMax bounds all that the server may say, in bytes.
+const replyMax = 16 << 20
+
+// dialogue is one SMTP session. The first error ends it.
+type dialogue struct {
+	nc      net.Conn
+	text    *textproto.Reader
+	timeout time.Duration
+	offers  map[string]bool // keywords of the reply to EHLO
+}
+
+// send hands the message to the server.
+func send(ctx context.Context, o Options, sender smtp.Path, rcpts []smtp.Path, content []byte) error {
+	network := "tcp"
+	if strings.Contains(o.Addr, "/") {
+		network = "unix"
+	}
+	dialCtx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	nc, err := o.Dial(dialCtx, network, o.Addr)
+	if err != nil {
+		return fail(ExTempFail, "connecting to %s: %w", o.Addr, err)
+	}
+	defer nc.Close() // what counts was answered before
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
+	d := &dialogue{nc: nc, timeout: o.Timeout, text: textproto.NewReader(bufio.NewReader(io.LimitReader(nc, replyMax)))}
+	if err := d.hello(o.Hostname); err != nil {
+		return err
+	}
+	if err := d.envelope(o, sender, rcpts, content); err != nil {
+		return err
+	}
+	if _, err := d.command("DATA", 3); err != nil {
+		return err
+	}
+	if err := d.write(stuff(content)); err != nil {
+		return err
+	}
+	if _, err := d.reply(2); err != nil {
+		return err
+	}
+	_ = d.write([]byte("QUIT\r\n")) // the message is safe, whatever becomes of this
+	return nil
+}
+
+// hello reads the greeting and says EHLO, or HELO to an old server.
+func (d *dialogue) hello(host string) error {
+	if _, err := d.reply(2); err != nil {
+		return err
+	}
+	r, err := d.command("EHLO "+host, 2)
+	if err != nil {
+		var reply smtp.Reply
+		if errors.As(err, &reply) && reply.Permanent() {
+			_, err = d.command("HELO "+host, 2)
+		}
+		return err
+	}
+	d.offers = map[string]bool{}
+	for _, line := range r.Lines[1:] {
+		word, _, _ := strings.Cut(line, " ")
+		d.offers[strings.ToUpper(word)] = true
+	}
+	return nil
+}
+
+// envelope sends MAIL and RCPT. One refused recipient is the end: all or nobody.
+func (d *dialogue) envelope(o Options, sender smtp.Path, rcpts []smtp.Path, content []byte) error {
+	mail := "MAIL FROM:" + sender.String()
+	if d.offers["SIZE"] {
+		mail += " SIZE=" + strconv.Itoa(len(content))
+	}
+	if d.offers["8BITMIME"] && has8bit(content) {
+		mail += " BODY=8BITMIME"
+	}
+	if utf8Needed(sender, rcpts) {
+		if !d.offers["SMTPUTF8"] {
+			return fail(ExUnavailable, "an address is not ASCII, and the server does not take that (SMTPUTF8)")
+		}
+		mail += " SMTPUTF8"
+	}
+	notify := ""
+	if d.offers["DSN"] {
+		mail += param(" RET=", o.Ret) + param(" ENVID=", o.EnvID)
+		notify = param(" NOTIFY=", o.Notify)
+	}
+	if _, err := d.command(mail, 2); err != nil {
+		return err
+	}
+	for _, to := range rcpts {
+		if _, err := d.command("RCPT TO:"+to.String()+notify, 2); err != nil {
+			return asRecipient(to, err)
+		}
+	}
+	return nil
+}
+
+func has8bit(b []byte) bool {
+	for _, c := range b {
+		if c >= 0x80 {
+			return true
+		}
+	}
+	return false
+}
+
+func param(name, value string) string {
+	if value == "" {
+		return ""
+	}
+	return name + value
+}
+
+func utf8Needed(sender smtp.Path, rcpts []smtp.Path) bool {
+	if !isASCII(sender.Addr()) {
+		return true
+	}
+	for _, p := range rcpts {
+		if !isASCII(p.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
+// asRecipient names the recipient in an error, and makes EX_NOUSER of an unknown one.
+func asRecipient(to smtp.Path, err error) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	exit := e.Exit
+	var r smtp.Reply
+	if errors.As(err, &r) && r.Permanent() && (r.Enhanced[1] == 1 || r.Enhanced.IsZero() && r.Code == 550) {
+		exit = ExNoUser
+	}
+	return fail(exit, "recipient %s: %w", to, e.Err)
+}
+
+// command sends a line and reads its reply, whose class must be want.
+func (d *dialogue) command(line string, want int) (smtp.Reply, error) {
+	if err := d.write([]byte(line + "\r\n")); err != nil {
+		return smtp.Reply{}, err
+	}
+	return d.reply(want)
+}
+
+func (d *dialogue) write(b []byte) error {
+	err := d.nc.SetWriteDeadline(time.Now().Add(d.timeout))
+	if err == nil {
+		_, err = d.nc.Write(b)
+	}
+	if err != nil {
+		return fail(ExTempFail, "writing to the server: %w", err)
+	}
+	return nil
+}
+
+// reply reads a reply. One of another class than want is an error that wraps it.
+func (d *dialogue) reply(want int) (smtp.Reply, error) {
+	if err := d.nc.SetReadDeadline(time.Now().Add(d.timeout)); err != nil {
+		return smtp.Reply{}, fail(ExTempFail, "reading from the server: %w", err)
+	}
+	code, text, err := d.text.ReadResponse(0)
+	var perr *textproto.Error
+	if err != nil && !errors.As(err, &perr) {
+		return smtp.Reply{}, fail(ExTempFail, "reading from the server: %w", err)
+	}
+	r := makeReply(code, text)
+	if code/100 == want {
+		return r, nil
+	}
+	switch {
+	case r.Code == 552 || r.Enhanced[1] == 6:
+		return r, fail(ExDataErr, "server refuses: %w", r)
+	case r.Permanent():
+		return r, fail(ExUnavailable, "server refuses: %w", r)
+	}
+	return r, fail(ExTempFail, "server refuses for now: %w", r)
+}
+
+// makeReply makes a Reply of what textproto read.
+func makeReply(code int, text string) smtp.Reply {
+	r := smtp.Reply{Code: code}
+	for line := range strings.SplitSeq(text, "\n") {
+		if e, rest, ok := smtp.ParseEnhancedCode(line); ok && int(e[0]) == code/100 {
+			r.Enhanced, line = e, rest
+		}
+		r.Lines = append(r.Lines, printable(line))
+	}
+	return r
+}
+
+// printable makes text of a server safe for a terminal.
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c >= 0x7f && c < 0xa0 {
+			return '?'
+		}
+		return c
+	}, s)
+}
+
+// stuff doubles dots at the start of lines and adds the final one (RFC 5321 section
+// 4.5.2). The content ends in CRLF.
+func stuff(content []byte) []byte {
+	b := make([]byte, 0, len(content)+len(content)/64+8)
+	for line := range bytes.Lines(content) {
+		if line[0] == '.' {
+			b = append(b, '.')
+		}
+		b = append(b, line...)
+	}
+	return append(b, ".\r\n"...)
+}
