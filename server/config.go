@@ -3,6 +3,9 @@ package server
 import (
 	"net/netip"
 	"time"
+
+	"meta1/confparse"
+	"meta1/mta/msg"
 )
 
 // Config holds the options of one smtps section (README 3.10, 8.5). The zero value
@@ -208,4 +211,25 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	return c
+}
+
+// checkRules are the options that SMAR needs to know of.
+func (c *Config) checkRules() msg.CheckRules {
+	r := msg.CheckRules{
+		Access: c.Flags.Access, LMTPNoRelay: c.Flags.LMTPDoesNotImplyRelaying,
+		SessionConf: c.Flags.LookupSessionConf, RcptConf: c.Flags.RcptConf,
+	}
+	switch {
+	case c.Flags.FullGreylisting:
+		r.Greylist = msg.GreylistFull
+	case c.Flags.Greylisting:
+		r.Greylist = msg.GreylistSimple
+	}
+	if c.ProtectedPresent {
+		r.ProtectSender = confparse.HasFlag(c.Protected.AllowBy, "sender", false)
+		r.ProtectClient = confparse.HasFlag(c.Protected.AllowBy, "client_ip", false)
+		r.ProtectGeneric = c.Protected.MatchType == "generic_lookup"
+		r.ProtectDetail = c.Protected.MatchType == "implicitly_match_detail"
+	}
+	return r
 }

@@ -96,6 +96,7 @@ func (c *session) checkSession(stage msg.Stage) smtp.Reply {
 	}
 	p := &c.policy
 	p.relaying = p.relaying || v.Relay
+	p.marks |= v.Marks
 	switch v.Action {
 	case msg.Reject:
 		if c.srv.cfg.Flags.DelayChecks && !v.Quick {
@@ -114,9 +115,11 @@ func (c *session) checkSession(stage msg.Stage) smtp.Reply {
 // check asks SMAR about a stage. An error has been logged. A rejection always has a
 // reply.
 func (c *session) check(q msg.CheckQ) (msg.Verdict, error) {
-	q.Session, q.Client, q.Relaying = c.id, c.client, c.policy.relaying
+	q.Session, q.Client, q.Rules = c.id, c.client, &c.srv.rules
+	q.Relaying, q.Marks = c.policy.relaying, c.policy.marks
 	if c.tx != nil {
 		q.TA, q.Mail = c.tx.env.TA, c.tx.env.Mail
+		q.Marks |= c.tx.marks
 	}
 	v, err := ask(&c.asks, c.srv.deps.Ports.Check, c.srv.cfg.WaitForSMAR, q)
 	if err != nil {

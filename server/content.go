@@ -83,12 +83,26 @@ func (c *content) keep(p []byte) {
 		return
 	}
 	if c.file == nil {
+		c.grow(len(p))
 		c.mem = append(c.mem, p...)
 		return
 	}
 	if _, err := c.buffer.Write(p); err != nil {
 		c.failStore(err)
 	}
+}
+
+// grow makes room for n bytes. It doubles the memory: append would grow large slices
+// by a quarter, and copy the content many times.
+func (c *content) grow(n int) {
+	need := len(c.mem) + n
+	if need <= cap(c.mem) {
+		return
+	}
+	size := int64(max(need, 2*cap(c.mem)))
+	mem := make([]byte, len(c.mem), max(int64(need), min(size, c.inlineMax)))
+	copy(mem, c.mem)
+	c.mem = mem
 }
 
 // spill moves the content from memory to a file.

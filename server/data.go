@@ -25,6 +25,11 @@ func (c *session) data(arg string) smtp.Reply {
 		return replyNoArg
 	case c.phase != phaseRcpt:
 		return replyNoRcpt
+	case !c.tx.greylist.IsZero():
+		r := c.tx.greylist
+		c.emit(slog.LevelInfo, "data", slog.Any("ss_ta", c.tx.env.TA), slog.String("reply", r.String()))
+		c.endTransaction()
+		return r
 	}
 	c.enter(phaseData)
 	return replyGoAhead

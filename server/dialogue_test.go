@@ -29,7 +29,7 @@ var update = flag.Bool("update", false, "rewrite testdata with what the server s
 //	P: address of the client
 //	I: InlineMax of transactions
 //	A: session|transaction CODE ENHANCED TEXT    QMGR refuses it
-//	V: STAGE KEY [quick] [relay] accept|discard|reject [CODE ENHANCED TEXT]
+//	V: STAGE KEY [quick] [relay] [greylist] accept|discard|reject [CODE ENHANCED TEXT]
 //	K: CODE ENHANCED TEXT                        QMGR refuses Commit
 //	D: PORT                                      nobody serves the port
 //	E: create|write|commit enospc|eio            the content store fails
@@ -171,7 +171,7 @@ func parseReply(s string) smtp.Reply {
 	return smtp.NewReply(n, enhanced, text)
 }
 
-// addVerdict adds a rule of the form STAGE KEY [quick] [relay] ACTION [REPLY].
+// addVerdict adds a rule of the form STAGE KEY [quick] [relay] [greylist] ACTION [REPLY].
 func (p *player) addVerdict(words []string) {
 	stage, key, words := words[0], words[1], words[2:]
 	v := msg.Verdict{}
@@ -181,6 +181,8 @@ func (p *player) addVerdict(words []string) {
 			v.Quick = true
 		case "relay":
 			v.Relay = true
+		case "greylist":
+			v.Greylisted = true
 		case "discard":
 			v.Action = msg.Discard
 		case "reject":

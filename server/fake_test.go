@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -45,7 +44,7 @@ func loadConfig(t testing.TB, options string) Config {
 type fakeMTA struct {
 	ports *msg.Ports
 	store *memStore
-	log   *bytes.Buffer // the server's log
+	log   *lockedBuffer // the server's log
 
 	mu        sync.Mutex // guards the rules and results below
 	inlineMax int64
@@ -59,7 +58,7 @@ type fakeMTA struct {
 
 func newFakeMTA() *fakeMTA {
 	return &fakeMTA{
-		ports: msg.NewPorts(), store: &memStore{files: map[smtp.ID]*memFile{}}, log: &bytes.Buffer{},
+		ports: msg.NewPorts(), store: &memStore{files: map[smtp.ID]*memFile{}}, log: &lockedBuffer{},
 		inlineMax: 1 << 20,
 		admit:     func(msg.AdmitQ) smtp.Reply { return smtp.Reply{} },
 		check:     func(msg.CheckQ) msg.Verdict { return msg.Verdict{} },
@@ -152,7 +151,7 @@ func (f *fakeMTA) content(q msg.CommitQ) ([]byte, error) {
 func (f *fakeMTA) deps(listeners ...net.Listener) Deps {
 	return Deps{
 		Ports: f.ports, Content: f.store, Listeners: listeners,
-		Log:      slog.New(slog.NewTextHandler(&lockedWriter{w: f.log}, &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: noTime})),
+		Log:      slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: noTime})),
 		Hostname: "mx.example.org", Version: "1.0",
 	}
 }
@@ -164,15 +163,22 @@ func noTime(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-type lockedWriter struct {
-	mu sync.Mutex // guards w
-	w  io.Writer
+// lockedBuffer is a buffer for several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
 }
 
-func (l *lockedWriter) Write(p []byte) (int, error) {
+func (l *lockedBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.w.Write(p)
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // memStore is a ContentStore in memory.

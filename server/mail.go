@@ -143,6 +143,7 @@ func (c *session) checkMail() smtp.Reply {
 	if err != nil {
 		return replyDown
 	}
+	tx.marks = v.Marks
 	switch v.Action {
 	case msg.Reject:
 		if c.srv.cfg.Flags.DelayChecks && !v.Quick {

@@ -157,11 +157,11 @@ func (p *Protected) table() *confparse.Table {
 	return &confparse.Table{Options: []confparse.Option{
 		{
 			Name: "allow_by", Type: confparse.Flags, Words: []string{"sender", "client_ip"}, Readme: "3.10", Into: &p.AllowBy,
-			Doc: "By what a sender may be allowed; at least one is needed." + later,
+			Doc: "By what a sender may be allowed; at least one is needed.",
 		},
 		{
 			Name: "match_type", Type: confparse.Enum, Words: []string{"exact", "generic_lookup", "implicitly_match_detail"}, Default: "exact",
-			Readme: "3.10", Into: &p.MatchType, Doc: "How the items are matched." + later,
+			Readme: "3.10", Into: &p.MatchType, Doc: "How the items are matched.",
 		},
 	}}
 }

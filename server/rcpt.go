@@ -105,6 +105,10 @@ func (c *session) checkRcpt(rcpt msg.Rcpt) (r smtp.Reply, discard bool) {
 	if err != nil {
 		return replyDown, false
 	}
+	if v.Action == msg.Reject && v.Greylisted && c.srv.cfg.Flags.DelayGreylistingError {
+		c.tx.greylist = v.Reply // the recipient is accepted for the sake of callbacks
+		return smtp.Reply{}, false
+	}
 	if v.Action == msg.Reject {
 		return v.Reply, false
 	}

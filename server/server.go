@@ -46,6 +46,7 @@ type Server struct {
 	metrics *metrics
 	err     error // of New: what the configuration or the metrics are wrong in
 
+	rules         msg.CheckRules
 	verbs         map[string]*verb
 	greeting      smtp.Reply
 	ehloReply     smtp.Reply
@@ -82,6 +83,7 @@ func New(cfg Config, deps Deps) *Server {
 	if s.metrics, err = newMetrics(deps.Metrics, deps.Name); err != nil {
 		s.err = errors.Join(s.err, fmt.Errorf("registering metrics: %w", err))
 	}
+	s.rules = s.cfg.checkRules()
 	s.ehloReply = s.extensions()
 	s.indexVerbs()
 	return s

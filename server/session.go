@@ -54,6 +54,7 @@ type session struct {
 type policy struct {
 	relaying bool       // may relay to anywhere
 	quick    bool       // quick:ok or quick:relay: no further checks but for relaying
+	marks    msg.Marks  // of the access map, at the stages before MAIL
 	discard  bool       // accept and drop all mail
 	refusal  smtp.Reply // to be sent at RCPT (delay_checks)
 }
@@ -68,7 +69,9 @@ type transaction struct {
 	env       *msg.Envelope
 	inlineMax int64
 	discard   bool
+	marks     msg.Marks  // of the access map, at MAIL
 	refusal   smtp.Reply // to be sent at RCPT (delay_checks)
+	greylist  smtp.Reply // to be sent at DATA (delay_greylisting_error_until_DATA)
 	accepted  int        // recipients, discarded ones included
 	attempts  int        // RCPT commands
 	bad       int

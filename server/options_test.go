@@ -1,0 +1,101 @@
+package server
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"meta1/confparse"
+)
+
+func TestOptionDefaults(t *testing.T) {
+	c := loadConfig(t, "")
+	if c.IOTimeout != 5*time.Minute || c.MessageSizeMax != 10240000 || c.Limits.Hops != 50 ||
+		c.Limits.RecipientsTransaction != 1000 || c.ThreadsMax != 1000 || c.Flags != (Flags{}) || !c.TLS.RequestCert {
+		t.Errorf("defaults are %+v", c)
+	}
+	if d := (Config{}).withDefaults(); d.IOTimeout != c.IOTimeout || d.ModuleTimeout != c.ModuleTimeout ||
+		d.WaitForSMAR != c.WaitForSMAR || d.StopTimeout != c.StopTimeout {
+		t.Errorf("a Config made by hand has other times: %+v", d)
+	}
+}
+
+func TestOptionValues(t *testing.T) {
+	c := loadConfig(t, `
+		id = 3; flags = { 8bitmime, access, xverp };
+		IO_timeout = 5m3s; message_size_max = 20MB; CDB_gid = 261;
+		auth { trusted_mechanisms = "PLAIN LOGIN"; flags = { noplaintext }; }
+		session_features notls { flags = { -starttls }; }
+		check mail { condition == mail =~ "x"; action = permfail; }
+		check mail { condition == mail =~ "y"; action = tempfail; }
+		DKIM_signing { sign { keyfile = k; domain = d; selector = s; } sign { keyfile = l; domain = d; selector = t; from = x; } }
+		protected_recipients { allow_by = { sender, client_ip }; }
+		tls { flags = { dont_request_cert, use_chain }; }
+	`)
+	switch {
+	case c.ID != 3, !c.Flags.EightBitMIME, !c.Flags.Access, !c.Flags.XVERP, c.Flags.DelayChecks,
+		c.IOTimeout != 303*time.Second, c.MessageSizeMax != 20<<20, c.Host.CDBGid != 261,
+		!c.AuthPresent, len(c.Auth.TrustedMechanisms) != 2, !c.Auth.NoPlaintext,
+		len(c.SessionFeatures) != 1, c.SessionFeatures[0].Name != "notls",
+		len(c.Checks) != 2, c.Checks[1].Action != "tempfail", c.Checks[0].Stage != "mail",
+		len(c.DKIM.Sign) != 2, c.DKIM.Sign[1].From != "x",
+		len(c.Protected.AllowBy) != 2, c.Protected.MatchType != "exact",
+		c.TLS.RequestCert, !c.TLS.UseChain:
+		t.Errorf("read as %+v", c)
+	}
+}
+
+func TestOptionMistakes(t *testing.T) {
+	for _, tt := range []struct{ options, want string }{
+		{"id = 256;", "id"},
+		{"recipients_per_transaction_max = 0;", "recipients_per_transaction_max"},
+		{"greeting = \"a\\nb\";", "greeting"},
+		{"protected_recipients { }", "allow_by"},
+		{"DKIM_signing { }", "sign"},
+		{"DKIM_signing { sign { } }", "keyfile"},
+		{"check later { condition == 1; action = abort; }", "later"},
+		{"check mail { action = abort; }", "condition"},
+		{"flags = { 9bitmime };", "9bitmime"},
+	} {
+		t.Run(tt.options, func(t *testing.T) {
+			var cfg Config
+			root := &confparse.Table{Options: []confparse.Option{{
+				Name: "smtps", Kind: confparse.KindSection, Sub: cfg.Options(), Readme: "3.10", Doc: "x",
+			}}}
+			files := confparse.Files{"/meta1.conf": "smtps { " + tt.options + " }"}
+			_, err := confparse.Load(confparse.LoadOptions{FS: files}, "/meta1.conf", root)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want one about %s", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestOptionRows checks that each row can be documented and stored.
+func TestOptionRows(t *testing.T) {
+	var cfg Config
+	var walk func(path string, table *confparse.Table)
+	walk = func(path string, table *confparse.Table) {
+		seen := map[string]bool{}
+		for _, o := range table.Options {
+			name := path + o.Name
+			key := strings.ToLower(string(o.Kind) + o.Name)
+			if seen[key] {
+				t.Errorf("%s stands twice", name)
+			}
+			seen[key] = true
+			if o.Doc == "" || o.Readme == "" {
+				t.Errorf("%s has no documentation", name)
+			}
+			switch {
+			case o.Sub != nil:
+				walk(name+"/", o.Sub)
+			case o.New != nil:
+				walk(name+"/", o.New("mail"))
+			case o.Into == nil:
+				t.Errorf("%s is stored nowhere", name)
+			}
+		}
+	}
+	walk("", cfg.Options())
+}
