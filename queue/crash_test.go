@@ -51,7 +51,7 @@ func (c *recorder) MaybeError(op errorfs.Op) error {
 	if c.n++; !c.on || c.n%c.stride != 0 {
 		return nil
 	}
-	s := snapshot{op: fmt.Sprintf("operation %d on %s", c.n, op.Path), acked: map[string]string{}, done: map[string]bool{}}
+	s := snapshot{op: fmt.Sprintf("operation %d kind %d on %s", c.n, op.Kind, op.Path), acked: map[string]string{}, done: map[string]bool{}}
 	for k, v := range c.acked {
 		s.acked[k] = v
 	}
@@ -82,9 +82,9 @@ func (c *recorder) finish(rcpt string) {
 // crashes it in front of its writes, and expects of each crash that every
 // recipient that was acknowledged and had not ended is served by a new start.
 func TestCrashAtAnyWrite(t *testing.T) {
-	stride := 37
+	stride := 1
 	if testing.Short() {
-		stride = 211
+		stride = 17
 	}
 	var all []snapshot
 	synctest.Test(t, func(t *testing.T) { all = record(t, stride) })
@@ -109,7 +109,7 @@ func record(t *testing.T, stride int) []snapshot {
 		disk: w.disk, stride: stride, rnd: rand.New(rand.NewPCG(1, 2)),
 		acked: map[string]string{}, done: map[string]bool{},
 	}
-	w.fs = vfs.FromPebble(errorfs.Wrap(w.disk, rec), nil)
+	w.fs = vfs.FromPebble(errorfs.Wrap(w.disk, rec), w.space)
 	var mu sync.Mutex
 	tries := map[string]int{}
 	w.deliver = func(q msg.DeliverQ) msg.DeliverA {
@@ -135,7 +135,7 @@ func record(t *testing.T, stride int) []snapshot {
 	rec.on = true
 	rec.mu.Unlock()
 	for i := range 12 {
-		content := fmt.Sprintf("message %d %s", i, strings.Repeat("x", i*i*i*200))
+		content := fmt.Sprintf("message %d %s", i, strings.Repeat("x", i*i*i*120))
 		to := []string{fmt.Sprintf("a%d@good.test", i), fmt.Sprintf("b%d@slow.test", i)}
 		w.mustSend(q, fmt.Sprintf("sender%d@here.test", i), content, append(to, fmt.Sprintf("c%d@bad.test", i))...)
 		for _, r := range to {
@@ -175,4 +175,7 @@ func replay(t *testing.T, s snapshot) {
 		}
 	}
 	w.checkEmpty()
+	if t.Failed() {
+		t.Logf("log of the start:\n%s", w.log)
+	}
 }

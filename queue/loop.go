@@ -254,7 +254,12 @@ func (l *loop) end(r *rcpt) {
 	t.left--
 	if r.home == homeDEFEDB {
 		t.pending++
-		l.q.deferrer.ops.put(deferOp{kind: deferEnd, ta: t.env.TA, r: r, state: defedb.State{Index: r.index}, old: r.state.NextTry})
+		ops := []deferOp{{kind: deferEnd, ta: t.env.TA, r: r, state: defedb.State{Index: r.index}, old: r.state.NextTry}}
+		if t.left == 0 && !t.inIBDB { // in the same commit
+			t.inDEFEDB = false
+			ops = append(ops, deferOp{kind: deferForget, ta: t.env.TA, unlink: t.hasFile})
+		}
+		l.q.deferrer.ops.put(ops...)
 		return
 	}
 	l.endIBDB(t, r.index)

@@ -58,6 +58,7 @@ func newWorld(t *testing.T) *world {
 		t: t, disk: pvfs.NewCrashableMem(), cfg: defaults(t), ports: msg.NewPorts(),
 		log: new(bytes.Buffer), delivered: map[string][]string{},
 	}
+	w.space = func() (int64, int64) { return 1 << 30, 64 << 20 } // a small disk has small reserves
 	w.cfg.RetryMin, w.cfg.RetryMax = time.Minute, time.Hour
 	if err := vfs.MakeDir(vfs.FromPebble(w.disk, nil), "spool", 0o700); err != nil {
 		t.Fatal(err)

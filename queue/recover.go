@@ -55,16 +55,18 @@ func (q *Queue) recoverOne(r ibdb.Recovered, now time.Time) (*transaction, error
 	t.inDEFEDB = len(moved) > 0
 	t.inline = r.Inline
 	t.spill.ta = t.inDEFEDB
-	if r.Inline {
-		// A file beside the record is a rest of a spill that was not completed.
+	if r.Inline && !t.inDEFEDB {
+		// A file beside the record may be a rest of a spill that was not completed.
 		return t, q.cdb.Remove(ta)
 	}
 	size, err := q.cdb.Stat(ta)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	t.hasFile, t.spill.file, t.lost = err == nil, err == nil, err != nil
-	t.size, t.body = size, q.stored(ta, size)
+	t.hasFile, t.spill.file, t.lost = err == nil, err == nil, err != nil && !r.Inline
+	if !r.Inline {
+		t.size, t.body = size, q.stored(ta, size)
+	}
 	return t, nil
 }
 
@@ -148,12 +150,12 @@ func (q *Queue) litterOnce(known map[smtp.ID]struct{}, first uint64, announce bo
 		return 0, err
 	}
 	for _, f := range orphans {
-		_, _, ok, err := q.defedb.TA(f.TA)
+		has, err := q.defedb.HasRcpts(f.TA)
 		if err != nil {
 			return 0, err
 		}
 		switch {
-		case ok:
+		case has:
 		case time.Since(f.Changed) < q.cfg.OrphanGrace:
 			left++
 			if announce {
@@ -161,9 +163,8 @@ func (q *Queue) litterOnce(known map[smtp.ID]struct{}, first uint64, announce bo
 			}
 		default:
 			q.log.Warn("content without an envelope is removed", "ss_ta", f.TA.String(), "size", f.Size)
-			if err := q.cdb.Remove(f.TA); err != nil {
-				q.log.Error("cannot remove content without an envelope", "error", err)
-			}
+			// A crash may have left a record of the transaction without a recipient.
+			q.deferrer.ops.put(deferOp{kind: deferForget, ta: f.TA, unlink: true})
 		}
 	}
 	return left, nil

@@ -173,6 +173,16 @@ func (db *DB) Rcpts(ta smtp.ID) ([]State, error) {
 	return all, err
 }
 
+// HasRcpts tells whether a transaction has a recipient.
+func (db *DB) HasRcpts(ta smtp.ID) (has bool, err error) {
+	lower := taKey(prefixRcpt, ta)
+	err = db.scan(lower, successor(lower), func(_, _ []byte) (bool, error) {
+		has = true
+		return false, nil
+	})
+	return has, err
+}
+
 // Cursor is a place in the order of the next times to try.
 type Cursor [1 + 8 + rcptLen]byte
 
@@ -241,16 +251,6 @@ func (db *DB) Count() (n int, err error) {
 		return true, nil
 	})
 	return n, err
-}
-
-// TAs calls f for each transaction's id, in order, until f returns false.
-func (db *DB) TAs(f func(smtp.ID) bool) error {
-	return db.scan([]byte{prefixTA}, []byte{prefixTA + 1}, func(k, _ []byte) (bool, error) {
-		if len(k) != 1+taLen {
-			return false, fmt.Errorf("%w: DEFEDB key %x is cut short", store.ErrDamaged, k)
-		}
-		return f(smtp.ID{Counter: binary.BigEndian.Uint64(k[1:]), Process: k[taLen]}), nil
-	})
 }
 
 func (db *DB) state(ta smtp.ID, index int) (st State, ok bool, err error) {
