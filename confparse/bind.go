@@ -10,11 +10,11 @@ import (
 
 // binder fills the fields of a tree of tables from a tree of entries.
 type binder struct {
-	diags *diags
-	res   *Result
-	root  *Table
-	rows  []Row // of root, made for the first misplaced name
-	size  int   // rows of all sections that were read
+	*diags
+	res  *Result
+	root *Table
+	rows []Row // of root, made for the first misplaced name
+	size int   // rows of all sections that were read
 }
 
 // maxRows bounds the table rows of all sections of one configuration, and with them
@@ -30,14 +30,16 @@ func (b *binder) bindRoot(body []*entry, at span) *Section {
 // bind reads the entries of a section, applies its defaults and checks it.
 func (b *binder) bind(s *Section, body []*entry) {
 	if b.size += len(s.Table.Options); b.size > maxRows {
-		b.diags.errorf(s.at, "", "", "configuration has too many sections")
-		b.diags.tooMany = true
+		b.errorf(s.at, "", "", "configuration has too many sections")
+		b.tooMany = true
 		return
 	}
-	r := &reading{binder: b, sec: s, set: map[*Option]*Setting{}, subs: map[*Option][]*Section{},
-		named: map[string]*Section{}}
+	r := &reading{
+		binder: b, sec: s, set: map[*Option]*Setting{}, subs: map[*Option][]*Section{},
+		named: map[string]*Section{},
+	}
 	for _, e := range body {
-		if b.diags.full() {
+		if b.tooMany {
 			return
 		}
 		r.entry(e)
@@ -61,13 +63,8 @@ type reading struct {
 	set    map[*Option]*Setting
 	subs   map[*Option][]*Section
 	others []*Section          // services
-	named  map[string]*Section // by keyword and name; services in lower case
+	named  map[string]*Section // by keyword in lower case, and name
 	flags  *entry              // the section's flags option
-}
-
-func (r *reading) errorf(at span, expected, suggestion, format string, args ...any) {
-	r.sec.errs++
-	r.diags.errorf(at, expected, suggestion, format, args...)
 }
 
 func (r *reading) entry(e *entry) {
@@ -123,7 +120,7 @@ func (r *reading) hostOption(o *Option, at span) {
 	}
 	if o.Effect == Host {
 		r.res.NoEffect = append(r.res.NoEffect, joinPath(r.sec.Path(), o.Name))
-		r.diags.report(newDiagnostic(SeverityWarning, at, o.Name+" has no effect in one process"))
+		r.report(newDiagnostic(SeverityWarning, at, o.Name+" has no effect in one process"))
 	}
 }
 
@@ -208,14 +205,13 @@ func (r *reading) section(e *entry) {
 // enter binds a section below the one that is read.
 func (r *reading) enter(s *Section, e *entry) {
 	s.parent, s.Present, s.at = r.sec, true, e.at
-	if key := s.Keyword + " " + s.Name; r.named[key] == nil {
+	if key := strings.ToLower(s.Keyword) + " " + s.Name; r.named[key] == nil {
 		r.named[key] = s
 	}
 	if s.Table == nil {
 		s.Table = &Table{}
 	}
 	r.bind(s, e.body)
-	r.sec.errs += s.errs
 }
 
 // nameFits checks a section's name and that it may stand once more.
@@ -246,12 +242,12 @@ func (r *reading) nameFits(o *Option, e *entry, name string) bool {
 	if o.New != nil && (name == "" || o.Repeat) {
 		return true
 	}
-	return r.first(o.Name+" "+name, at)
+	return r.first(o.Name, name, at)
 }
 
 // first says whether no section of that keyword and name was read before.
-func (r *reading) first(title string, at span) bool {
-	old, twice := r.named[title]
+func (r *reading) first(keyword, name string, at span) bool {
+	old, twice := r.named[strings.ToLower(keyword)+" "+name]
 	if twice {
 		r.errorf(at, "", "the first one is at "+old.Pos().String(), "section %s stands twice", old.Title())
 	}
@@ -265,7 +261,7 @@ func (r *reading) service(e *entry) {
 		r.unknown(e, KindSection)
 		return
 	}
-	s := &Section{Keyword: strings.ToLower(e.name), Service: true}
+	s := &Section{Keyword: e.name, Service: true}
 	if e.label != nil {
 		s.Name = e.label.text
 	}
@@ -273,7 +269,7 @@ func (r *reading) service(e *entry) {
 		r.errorf(e.label.at, "", "", "control character in the name of a section")
 		return
 	}
-	if !r.first(s.Keyword+" "+s.Name, e.at) {
+	if !r.first(s.Keyword, s.Name, e.at) {
 		return
 	}
 	if s.Table = t.Any(s.Keyword, s.Name); s.Table == nil {
@@ -385,13 +381,12 @@ func (r *reading) fallback(o *Option) *Setting {
 }
 
 func (r *reading) missing(o *Option) {
-	r.sec.errs++
 	d := r.sec.diagnose(SeverityError, "", fmt.Sprintf("%s lacks %s", r.where(), o.Name))
 	d.Expected = o.Name + " = " + o.expects()
 	if o.kind() == KindSection {
 		d.Expected = o.Name + " { ... }"
 	}
-	r.diags.report(d)
+	r.report(d)
 }
 
 // defaultValue parses Default, which is written as in the file but without the

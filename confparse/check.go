@@ -86,8 +86,8 @@ func (o *Option) checkField() error {
 		return errors.New("no field")
 	}
 	into := reflect.TypeOf(o.Into)
-	if into.Kind() != reflect.Pointer {
-		return errors.New("Into is no pointer")
+	if into.Kind() != reflect.Pointer || reflect.ValueOf(o.Into).IsNil() {
+		return errors.New("the field is no pointer")
 	}
 	probe := *o
 	probe.Into = reflect.New(into.Elem()).Interface()

@@ -2,6 +2,7 @@ package confparse
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"unicode/utf8"
@@ -105,7 +106,6 @@ func (e Errors) Error() string {
 type source struct {
 	name  string // as shown
 	path  string // as opened
-	order int    // in which it was read
 	text  string
 	lines []int32 // offset of each line's start; made when first asked for
 	last  struct{ start, off, col int32 }
@@ -191,24 +191,21 @@ func newDiagnostic(sev Severity, at span, message string) Diagnostic {
 type diags struct {
 	errs     Errors
 	warnings []Diagnostic
-	tooMany  bool
+	tooMany  bool // errors: going on is of no use
 }
 
-// report adds a diagnostic; beyond maxDiagnostics it only notes that there are more.
+// report adds a diagnostic. Beyond maxDiagnostics errors it only notes that there
+// are more; that many warnings are enough, too.
 func (l *diags) report(d Diagnostic) {
-	if len(l.errs)+len(l.warnings) >= maxDiagnostics {
-		l.tooMany = true
-		return
-	}
-	if d.Severity == SeverityWarning {
+	switch {
+	case d.Severity == SeverityWarning && len(l.warnings) < maxDiagnostics:
 		l.warnings = append(l.warnings, d)
-		return
+	case d.Severity == SeverityError && len(l.errs) < maxDiagnostics:
+		l.errs = append(l.errs, d)
+	case d.Severity == SeverityError:
+		l.tooMany = true
 	}
-	l.errs = append(l.errs, d)
 }
-
-// full says that reporting more is of no use.
-func (l *diags) full() bool { return l.tooMany }
 
 // errorf adds an error about the text at s; expected and suggestion may be empty.
 func (l *diags) errorf(at span, expected, suggestion, format string, args ...any) {
@@ -227,6 +224,7 @@ func (l *diags) err(order map[string]int) error {
 		return nil
 	}
 	sortDiagnostics(l.errs, order)
+	l.errs = slices.Compact(l.errs) // what stands behind a string is read twice
 	if l.tooMany {
 		l.errs = append(l.errs, Diagnostic{Severity: SeverityError, Message: "too many errors"})
 	}

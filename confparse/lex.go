@@ -192,13 +192,12 @@ func (l *lexer) word() token {
 // strings reads a quoted string and those that follow it directly, which are
 // joined as in C. Comments between them stay in l.notes.
 func (l *lexer) strings() token {
-	from, end := l.off, l.off
+	from := l.off
 	var b strings.Builder
 	ok := true
 	for {
 		ok = l.quoted(&b) && ok
-		end = l.off
-		newline, blank, kept := l.newline, l.blank, len(l.notes)
+		end, newline, blank, kept := l.off, l.newline, l.blank, len(l.notes)
 		l.skip()
 		if l.off >= len(l.src.text) || l.src.text[l.off] != '"' {
 			l.off, l.newline, l.blank, l.notes = end, newline, blank, l.notes[:kept]
@@ -252,8 +251,8 @@ func (l *lexer) escape(b *strings.Builder) bool {
 	switch i := strings.IndexByte(`abfnrtv\"'?`, rest[0]); {
 	case i >= 0:
 		c = "\a\b\f\n\r\t\v\\\"'?"[i]
-	case rest[0] == '\n': // a line goes on
-		l.off += 2
+	case rest[0] == '\n' || strings.HasPrefix(rest, "\r\n"): // a line goes on
+		l.off += 2 + strings.IndexByte(rest, '\n')
 		return true
 	case rest[0] == 'x':
 		n, c, ok = number(rest, 1, 3, 16)

@@ -82,8 +82,10 @@ func Load(opts LoadOptions, file string, root *Table) (*Result, error) {
 	}
 	body, err := l.read(file, path)
 	if err != nil {
-		l.report(Diagnostic{Pos: Pos{File: file}, Severity: SeverityError,
-			Message: "reading the configuration: " + reason(err)})
+		l.report(Diagnostic{
+			Pos: Pos{File: file}, Severity: SeverityError,
+			Message: "reading the configuration: " + reason(err),
+		})
 	}
 	res.dir, res.File, res.Files = filepath.Dir(path), path, l.files
 	if err == nil && !l.broken {

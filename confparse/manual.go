@@ -61,7 +61,7 @@ func newPage(root *Table) page {
 		if items[path] == nil {
 			order = append(order, path)
 		}
-		items[path] = append(items[path], r.item())
+		items[path] = append(items[path], r.item(path))
 	}
 	p := page{}
 	for _, path := range order {
@@ -114,14 +114,15 @@ func chapterTitle(path string) string {
 	case path == "service":
 		return "Service sections"
 	case path == "*":
-		return "Options of every module section"
+		return "Options of every module and service section"
 	case strings.HasPrefix(path, "*/"):
-		return "Section " + path[2:] + " of every module section"
+		return "Section " + path[2:] + " of every module and service section"
 	}
 	return "Section " + path
 }
 
-func (r Row) item() item {
+// item says of a row, in the chapter of path, what there is to know.
+func (r Row) item(path string) item {
 	it := item{term: r.Name, doc: r.Doc}
 	facts := []string{orElse(r.Type, string(r.Kind))}
 	if r.Kind == KindSection {
@@ -140,7 +141,13 @@ func (r Row) item() item {
 	add(r.Min != "", "at least "+r.Min)
 	add(r.Max != "", "at most "+r.Max)
 	add(r.Required, "required")
-	add(r.Effect == Host, "no effect in one process")
+	switch {
+	case r.Effect != Host || path == "service":
+	case path[0] == '*':
+		facts = append(facts, "effect in service sections only")
+	default:
+		facts = append(facts, "no effect in one process")
+	}
 	add(r.Reload, "changed by a reload")
 	add(r.Readme != "own", "README "+r.Readme)
 	it.facts = strings.Join(facts, "; ")
@@ -171,7 +178,7 @@ func mdEscape(s string) string {
 // Man makes the same page in roff, with the macros of man(7).
 func Man(root *Table) string {
 	var b strings.Builder
-	b.WriteString(".TH META1.CONF 5\n.SH NAME\nmeta1.conf \\- configuration file of meta1\n.SH DESCRIPTION\n")
+	b.WriteString(".TH META1.CONF 5 \"\" meta1\n.SH NAME\nmeta1.conf \\- configuration file of meta1\n.SH DESCRIPTION\n")
 	b.WriteString(strings.ReplaceAll(roffEscape(manualIntro), "\n\n", "\n.PP\n"))
 	b.WriteString("\n.PP\n.nf\n" + roffEscape(manualExample) + "\n.fi\n")
 	for _, c := range newPage(root).chapters {
@@ -217,13 +224,17 @@ func exampleTable(b *strings.Builder, t *Table, indent string, depth int) {
 		o := &t.Options[i]
 		switch o.kind() {
 		case KindOption:
-			b.WriteString("\n" + wrapComment(indent, o.Doc) + indent + "#" + o.Name + o.assign() + orElse(o.Default, `""`) + ";\n")
+			b.WriteString("\n" + wrapComment(indent, o.Doc) + indent + "#" + o.Name + o.assign() + o.Default + ";")
+			if o.Default == "" {
+				b.WriteString("  # " + o.expects())
+			}
+			b.WriteString("\n")
 		case KindFlag:
 			flags = append(flags, wrapComment(indent+"  ", o.Doc)+indent+"  #"+o.Name+",\n")
 		case KindSection:
 			name := ""
 			if o.Named {
-				name = " name"
+				name = " " + orElse(strings.Join(o.Words[:min(1, len(o.Words))], ""), "name")
 			}
 			b.WriteString("\n" + wrapComment(indent, o.Doc) + indent + "#" + o.Name + name + " {\n")
 			exampleTable(b, o.sample(), indent+"  ", depth+1)

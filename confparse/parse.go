@@ -52,7 +52,6 @@ type entry struct {
 	values []value // of an option or list; the one of an include
 	label  *value  // of a section
 	body   []*entry
-	end    span // the closing brace of a section or list
 	notes  *notes
 	blank  bool // an empty line stands before it
 }
@@ -125,7 +124,7 @@ func (p *parser) trailing() []comment {
 func (p *parser) entries(depth int) []*entry {
 	var list []*entry
 	for p.tok.kind != tokEOF && p.tok.kind != tokClose {
-		if !p.spend(p.tok.at) || p.full() {
+		if !p.spend(p.tok.at) || p.tooMany {
 			p.giveUp()
 			break
 		}
@@ -354,7 +353,6 @@ func (p *parser) list(e *entry) *entry {
 	if tail := p.pending(); len(tail) > 0 {
 		e.note().tail = tail
 	}
-	e.end = p.tok.at
 	p.advance()
 	p.optional(tokSemi)
 	return e
@@ -407,7 +405,6 @@ func (p *parser) section(e *entry, depth int) *entry {
 	if tail := p.pending(); len(tail) > 0 {
 		e.note().tail = tail
 	}
-	e.end = p.tok.at
 	if p.tok.kind != tokClose {
 		p.unclosed(e)
 		return e

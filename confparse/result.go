@@ -42,7 +42,6 @@ type Section struct {
 	row    *Option
 	parent *Section
 	at     span
-	errs   int // mistakes found in it, with those below it
 }
 
 // Setting is the value of one option or flag.
@@ -113,7 +112,8 @@ func (s *Section) sub(title string) *Section {
 			if n--; n == 0 {
 				return c
 			}
-		case !counted && (strings.EqualFold(c.Title(), title) || strings.EqualFold(c.Keyword, title)):
+		case !counted && (strings.EqualFold(c.Title(), title) || strings.EqualFold(c.Keyword, title) ||
+			strings.EqualFold(c.Keyword+" "+c.Name, title)):
 			return c
 		}
 	}
@@ -220,7 +220,6 @@ func (r *Report) Errorf(option, format string, args ...any) {
 	if _, v := r.sec.locate(option); option != "" && v != nil && v.failed {
 		return
 	}
-	r.sec.errs++
 	r.diags.report(r.sec.diagnose(SeverityError, option, fmt.Sprintf(format, args...)))
 }
 

@@ -116,8 +116,10 @@ type drawer struct {
 
 // space draws what may stand between two tokens.
 func (d *drawer) space() string {
-	return rapid.SampledFrom([]string{" ", "\n", "\t", " # comment {\n", " /* a } b */ ", "\n\n\n", "\r\n",
-		"\n# own line\n", "\n\n  /* two\n lines */\n"}).Draw(d.T, "space")
+	return rapid.SampledFrom([]string{
+		" ", "\n", "\t", " # comment {\n", " /* a } b */ ", "\n\n\n", "\r\n",
+		"\n# own line\n", "\n\n  /* two\n lines */\n",
+	}).Draw(d.T, "space")
 }
 
 func (d *drawer) put(tokens ...string) {

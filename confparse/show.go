@@ -138,14 +138,10 @@ type shower struct {
 
 // line writes one line with its origin; what is not set becomes a comment.
 func (w *shower) line(indent, text string, v *Setting) {
-	origin := "default"
-	if v != nil {
-		origin = v.Origin().String()
-	}
-	if v == nil || !v.IsSet {
+	if !v.IsSet {
 		text = "#" + strings.ReplaceAll(text, "\n", "\n#")
 	}
-	fmt.Fprintf(&w.b, "%-*s  # %s\n", commentColumn, indent+text, origin)
+	fmt.Fprintf(&w.b, "%-*s  # %s\n", commentColumn, indent+text, v.Origin())
 }
 
 func (w *shower) inside(s *Section, indent string) {

@@ -46,7 +46,14 @@ var specDefaults = map[string]bool{
 // specTable makes the whole tree of tables from options.tsv, with a field of the
 // right type for each row.
 func specTable(tb testing.TB) *Table {
+	tb.Helper()
 	s := &spec{rows: specRows(tb)}
+	return s.root()
+}
+
+type spec struct{ rows []specRow }
+
+func (s *spec) root() *Table {
 	root := s.table("global")
 	for _, module := range []string{"qmgr", "smar", "smtpc"} {
 		root.Options = append(root.Options, Option{
@@ -60,8 +67,6 @@ func specTable(tb testing.TB) *Table {
 	root.Any = func(string, string) *Table { return s.table("*") }
 	return root
 }
-
-type spec struct{ rows []specRow }
 
 func (s *spec) table(section string) *Table {
 	t := &Table{}
@@ -347,6 +352,7 @@ func TestValues(t *testing.T) {
 		{Option{Type: String}, `"\x"`, nil},
 		{Option{Type: String}, "\"one\\\nline\"", "oneline"},
 		{Option{Type: String}, "\"one\nline\"", nil},
+		{Option{Type: String}, "\"one\\\r\nline\"", "oneline"},
 		{Option{Type: String}, `smtps/smtpsfd`, "smtps/smtpsfd"},
 		{Option{Type: String}, `{ single }`, "single"},
 		{Option{Type: String}, `{ a, b }`, nil},
@@ -362,8 +368,11 @@ func TestValues(t *testing.T) {
 		{Option{Type: List}, `"CRAM-MD5 DIGEST-MD5"`, []string{"CRAM-MD5", "DIGEST-MD5"}},
 		{Option{Type: List, Words: []string{"PLAIN"}}, "plain", []string{"PLAIN"}},
 		{Option{Type: List, Words: []string{"PLAIN"}}, "plian", nil},
-		{Option{Type: Flags, Words: []string{"a", "no_b"}}, "{ A, not_a, dont_a, No_a, -a, !a, ~a, no_b, no_no_b }",
-			[]string{"a", "no_a", "no_a", "no_a", "no_a", "no_a", "no_a", "no_b", "no_no_b"}},
+		{
+			Option{Type: Flags, Words: []string{"a", "no_b"}},
+			"{ A, not_a, dont_a, No_a, -a, !a, ~a, no_b, no_no_b }",
+			[]string{"a", "no_a", "no_a", "no_a", "no_a", "no_a", "no_a", "no_b", "no_no_b"},
+		},
 		{Option{Type: Flags, Words: []string{"a"}}, "{ b }", nil},
 		{Option{Type: Flags}, "-any", []string{"no_any"}},
 		{Option{Type: IP}, "::1", netip.IPv6Loopback()},
