@@ -126,17 +126,21 @@ func (m *mta) dependencies(of *Common) []string {
 	return units
 }
 
-// readyPause is the time between two questions whether a module serves.
-const readyPause = 5 * time.Millisecond
+// The pause between two questions whether a module serves doubles from the first to
+// the last of these.
+const (
+	readyPauseMin = 100 * time.Microsecond
+	readyPauseMax = 20 * time.Millisecond
+)
 
 // awaitStatus waits until a module answers on its status port.
 func awaitStatus(ctx context.Context, port *msg.Port[msg.StatusQ, msg.StatusA]) error {
-	for {
+	for pause := readyPauseMin; ; pause = min(2*pause, readyPauseMax) {
 		if _, err := port.Ask(ctx, msg.StatusQ{}); !errors.Is(err, msg.ErrDown) {
 			return err
 		}
 		select {
-		case <-time.After(readyPause):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -60,9 +60,12 @@ func (e *Error) reason() string {
 	case errors.Is(e.Err, syscall.EADDRNOTAVAIL):
 		return "no interface of this host has the address"
 	}
+	var call *os.SyscallError
 	var op *net.OpError
 	var path *fs.PathError
 	switch {
+	case errors.As(e.Err, &call):
+		return call.Err.Error()
 	case errors.As(e.Err, &op):
 		return op.Err.Error()
 	case errors.As(e.Err, &path):

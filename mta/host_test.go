@@ -1,0 +1,160 @@
+package mta
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestQualify(t *testing.T) {
+	slow := func(ctx context.Context, _ string) (string, error) { <-ctx.Done(); return "", ctx.Err() }
+	says := func(name string) canonical {
+		return func(context.Context, string) (string, error) { return name, nil }
+	}
+	tests := map[string]struct {
+		name   string
+		lookup canonical
+		want   string
+	}{
+		"full":        {"mx.example.org", nil, "mx.example.org"},
+		"dot":         {"mx.example.org.", nil, "mx.example.org"},
+		"found":       {"mx", says("mx.example.org."), "mx.example.org"},
+		"same":        {"mx", says("mx."), "mx"},
+		"localhost":   {"mx", says("localhost.localdomain"), "mx"},
+		"wrong":       {"mx", says("a b.c"), "mx"},
+		"error":       {"mx", func(context.Context, string) (string, error) { return "", errors.New("no") }, "mx"},
+		"slow":        {"mx", slow, "mx"},
+		"empty":       {"", nil, "localhost"},
+		"not a name":  {"my host", nil, "localhost"},
+		"underscores": {"a_b", nil, "localhost"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+			defer cancel()
+			if got := qualify(ctx, tt.name, tt.lookup); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+	if name := ownHostname(t.Context()); name == "" || strings.HasSuffix(name, ".") {
+		t.Errorf("our own name is %q", name)
+	}
+}
+
+func TestSpool(t *testing.T) {
+	base := t.TempDir()
+	dir := filepath.Join(base, "a/b")
+	s, err := openSpool(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.take(nil); err != nil {
+		t.Fatal(err)
+	}
+	other, err := openSpool(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.take(nil); ExitStatus(err) != ExUnavailable || !strings.Contains(err.Error(), dir+" is in use") {
+		t.Errorf("a second lock: %v", err)
+	}
+	other.undo()
+	if _, err := os.Stat(filepath.Join(dir, "lock")); err != nil {
+		t.Errorf("the lock of the first is gone: %v", err)
+	}
+	s.undo()
+	if _, err := os.Stat(filepath.Join(base, "a")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("undo left the directory behind: %v", err)
+	}
+}
+
+func TestSpoolRefused(t *testing.T) {
+	base := t.TempDir()
+	file := filepath.Join(base, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{file, filepath.Join(file, "x")} {
+		if _, err := openSpool(dir, nil); ExitStatus(err) != ExCantCreate || !strings.Contains(err.Error(), dir+": not a directory") {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(base, "spool"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	stranger := &account{name: "stranger", uid: 4711, gid: 4711, groups: []int{4711}}
+	if _, err := openSpool(filepath.Join(base, "spool"), stranger); ExitStatus(err) != ExNoPerm || !strings.Contains(err.Error(), "cannot be written by user stranger: permission denied") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestPermitted(t *testing.T) {
+	a := &account{uid: 10, gid: 20, groups: []int{20, 30}}
+	tests := []struct {
+		uid, gid int
+		mode     fs.FileMode
+		want     bool
+	}{{10, 1, 0o700, true}, {10, 20, 0o077, false}, {1, 30, 0o070, true}, {1, 40, 0o770, false}, {1, 1, 0o007, true}}
+	for _, tt := range tests {
+		if got := a.permitted(tt.uid, tt.gid, tt.mode, 7); got != tt.want {
+			t.Errorf("%+v: %v", tt, got)
+		}
+	}
+}
+
+func TestServerAccount(t *testing.T) {
+	tests := map[string]struct {
+		c    Config
+		root bool
+		uid  int // -1: none
+		err  string
+	}{
+		"not root":    {Config{User: "nobody"}, false, -1, ""},
+		"allow_root":  {Config{AllowRoot: true}, true, -1, ""},
+		"user":        {Config{User: "nobody"}, true, 65534, ""},
+		"user number": {Config{User: "65534"}, true, 65534, ""},
+		"root":        {Config{User: "root"}, true, 0, "does not serve as root"},
+		"unknown":     {Config{User: "no-such-user"}, true, 0, `there is no user "no-such-user"`},
+		"group":       {Config{User: "nobody", Group: "no-such-group"}, true, 0, `there is no group "no-such-group"`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			a, err := tt.c.serverAccount(tt.root)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("error %v, want %s", err, tt.err)
+				}
+				return
+			}
+			if err != nil || (a == nil) != (tt.uid < 0) || a != nil && a.uid != tt.uid {
+				t.Errorf("account %+v, %v", a, err)
+			}
+		})
+	}
+}
+
+func TestNotifySystemd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	notifySystemd("READY=1")
+	b := make([]byte, 100)
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	n, err := c.Read(b)
+	if err != nil || string(b[:n]) != "READY=1" {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+	t.Setenv("NOTIFY_SOCKET", path+"x")
+	notifySystemd("READY=1") // nobody there: no harm
+}

@@ -1,0 +1,441 @@
+package mta
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/smtp"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"meta1/mta/control"
+	"meta1/mta/lda"
+	"meta1/mta/service"
+	"meta1/mta/supervise"
+)
+
+// TestMain also is the monitor, and the process that drops its privileges.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "MONITOR" {
+		if err := service.Monitor(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if len(os.Args) == 3 && os.Args[1] == "SERVE" {
+		os.Exit(serveProcess(os.Args[2]))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// logBuffer takes the log of a running MTA.
+type logBuffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// running is an MTA that runs in this process.
+type running struct {
+	t       *testing.T
+	dir     string // of its configuration; the spool is below it
+	status  control.Status
+	signals chan os.Signal
+	log     *logBuffer
+	group   *supervise.Group
+	control *control.Client
+}
+
+// write writes a file of the configuration.
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start starts an MTA and waits until it serves. mt is its mailertable.
+func start(t *testing.T, mt, extra string) *running { return startAs(t, "mx.test", mt, extra) }
+
+func startAs(t *testing.T, host, mt, extra string) *running {
+	t.Helper()
+	dir := shortDir(t)
+	write(t, dir+"/meta1.conf", strings.Replace(config(dir, extra), "mx.test", host, 1))
+	write(t, dir+"/mt", mt)
+	write(t, dir+"/access", "cltaddr:127. relay\n")
+	r := &running{t: t, dir: dir, signals: make(chan os.Signal, 4), log: &logBuffer{}, group: supervise.NewGroup(context.Background())}
+	ready := make(chan control.Status, 1)
+	r.group.Go(func(ctx context.Context) error {
+		return Run(ctx, Setup{
+			File: dir + "/meta1.conf", Version: "1.2", Executable: os.Args[0], Stderr: r.log, Signals: r.signals,
+			Exit:  func(status int) { panic(fmt.Sprintf("exit %d", status)) },
+			Ready: func(s control.Status, _ *Config) { ready <- s },
+		})
+	})
+	t.Cleanup(r.stop)
+	select {
+	case r.status = <-ready:
+	case <-r.group.Context().Done():
+		t.Fatalf("it ended: %v\n%s", r.group.Wait(), r.log)
+	case <-time.After(30 * time.Second):
+		t.Fatalf("it is not ready after 30 seconds\n%s", r.log)
+	}
+	r.control = control.NewClient(dir + "/spool/control")
+	t.Cleanup(r.control.Close)
+	return r
+}
+
+func config(dir, extra string) string {
+	return fmt.Sprintf(`hostname = mx.test; working_directory = "%s/spool"; allow_root = true;
+metrics { port = 0; pprof = true; }
+qmgr { retry_delay_min = 1s; retry_delay_max = 1s; }
+smar { mailertable { file = mt; } access_map { file = access; } }
+smtps { listen_socket { address = 127.0.0.1; port = 0; } flags = { access, 8bitmime }; }
+%s
+`, dir, extra)
+}
+
+// shortDir is a directory whose sockets have short paths.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "mta")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// stop stops it; a second call does nothing.
+func (r *running) stop() {
+	r.t.Helper()
+	r.group.Stop()
+	if err := r.group.Wait(); err != nil {
+		r.t.Errorf("it ended with: %v\n%s", err, r.log)
+	}
+}
+
+// address is where a section listens.
+func (r *running) address(section string) string {
+	r.t.Helper()
+	for _, l := range r.status.Listen {
+		if l.Section == section {
+			return l.Address
+		}
+	}
+	r.t.Fatalf("%s does not listen", section)
+	return ""
+}
+
+func (r *running) get(path string) (status int, body string) {
+	r.t.Helper()
+	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	a, err := c.Get("http://" + r.address("metrics") + path)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer a.Body.Close()
+	b, err := io.ReadAll(a.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return a.StatusCode, string(b)
+}
+
+// eventually waits until ok is true.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 1000 {
+		if ok() {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatalf("%s: not within 20 seconds", what)
+}
+
+// TestTwoMTAs lets one MTA send mail to another in the same process, which delivers it
+// to a delivery agent by LMTP: nothing may be global.
+func TestTwoMTAs(t *testing.T) {
+	box := shortDir(t)
+	l, err := net.Listen("unix", box+"/lmtp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := supervise.NewGroup(context.Background())
+	agent.Go(func(ctx context.Context) error {
+		return lda.Run(ctx, lda.Options{MailDir: box + "/mail", Create: true, Listener: l, Hostname: "box.test"})
+	})
+	t.Cleanup(func() {
+		agent.Stop()
+		if err := agent.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	b := startAs(t, "b.test", "b.test lmtp:\na.test 1^esmtp:[127.0.0.1]\n", `smtpc { LMTP_socket = "`+box+`/lmtp"; }`)
+	_, port, _ := net.SplitHostPort(b.address("smtps"))
+	a := startAs(t, "a.test", ". "+port+"^esmtp:[127.0.0.1]\n", "")
+
+	const n = 20
+	for i := range n {
+		text := fmt.Sprintf("Subject: %d\r\n\r\nhello\r\n", i)
+		if err := smtp.SendMail(a.address("smtps"), nil, "s@a.test", []string{"joe@b.test"}, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "arrival of all messages", func() bool {
+		names, _ := os.ReadDir(box + "/mail/joe/new")
+		return len(names) == n
+	})
+	eventually(t, "an empty queue", func() bool {
+		left := 0
+		for _, m := range []*running{a, b} {
+			if err := m.control.Queue(t.Context(), func(control.Entry) error { left++; return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return left == 0
+	})
+	a.stop()
+	b.stop()
+	for _, m := range []*running{a, b} {
+		if log := m.log.String(); !strings.Contains(log, "event=end, elapsed") || strings.Contains(log, "sev=ERR") {
+			t.Errorf("log\n%s", log)
+		}
+		if _, err := os.Stat(m.dir + "/spool/control"); err == nil {
+			t.Error("the control socket is left behind")
+		}
+	}
+}
+
+// TestStatus looks at a running MTA in all the ways that there are.
+func TestStatus(t *testing.T) {
+	r := start(t, "", "")
+	for path, want := range map[string]string{
+		"/healthz": "ok\n", "/readyz": "ok\n", "/metrics": "meta1_mta_module_up{module=\"qmgr\"} 1\n",
+		"/debug/pprof/": "goroutine",
+	} {
+		if status, body := r.get(path); status != 200 || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %.300s", path, status, body)
+		}
+	}
+	if status, _ := r.get("/nothing"); status != 404 {
+		t.Errorf("/nothing: %d", status)
+	}
+	s, err := r.control.Status(t.Context())
+	if err != nil || s.Version != "1.2" || s.Hostname != "mx.test" || s.PID != os.Getpid() || s.Spool != r.dir+"/spool" {
+		t.Errorf("status %+v, %v", s, err)
+	}
+	var units []string
+	for _, m := range s.Modules {
+		units = append(units, m.Name+" "+m.State)
+		if len(m.Values) == 0 {
+			t.Errorf("%s tells nothing of itself", m.Name)
+		}
+	}
+	if got, want := strings.Join(units, ", "), "smar up, smtpc up, qmgr up, smtps up"; got != want {
+		t.Errorf("modules %s, want %s", got, want)
+	}
+	if h, err := r.control.Health(t.Context()); err != nil || !h.OK {
+		t.Errorf("health %+v, %v", h, err)
+	}
+	eventually(t, "the log", func() bool { return strings.Contains(r.log.String(), "event=ready") })
+}
+
+// TestQueueListing queues mail for a host that refuses connections.
+func TestQueueListing(t *testing.T) {
+	r := start(t, ". 1^esmtp:[127.0.0.1]\n", "")
+	if err := smtp.SendMail(r.address("smtps"), nil, "s@a.test", []string{"a@b.test", "c@d.test"}, []byte("Subject: x\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	var all []control.Entry
+	eventually(t, "two deferred recipients", func() bool {
+		all = nil
+		if err := r.control.Queue(t.Context(), func(e control.Entry) error { all = append(all, e); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return len(all) == 2 && strings.Contains(all[0].Reason+all[1].Reason, "refused")
+	})
+	if e := all[1]; e.Sender != "s@a.test" || e.Rcpt != "c@d.test" || !strings.HasSuffix(e.RcptID, "-000001") || !strings.HasPrefix(e.RcptID, e.TA) {
+		t.Errorf("entry %+v", e)
+	}
+}
+
+func TestReload(t *testing.T) {
+	r := start(t, "a.test 1^esmtp:[127.0.0.1]\n", "")
+	report, err := r.control.Reload(t.Context())
+	if err != nil || len(report.Errors) > 0 || len(report.NeedRestart) > 0 || strings.Join(report.Reloaded, " ") != "log levels smar" {
+		t.Errorf("%+v, %v", report, err)
+	}
+	write(t, r.dir+"/meta1.conf", config(r.dir, "smtpc { log_level = 14; IO_timeout = 7m; }"))
+	report, err = r.control.Reload(t.Context())
+	if err != nil || strings.Join(report.NeedRestart, " ") != "smtpc/IO_timeout" {
+		t.Errorf("%+v, %v", report, err)
+	}
+	write(t, r.dir+"/mt", "a.test nonsense:x:y:z\n")
+	write(t, r.dir+"/meta1.conf", "hostnme = x;")
+	report, err = r.control.Reload(t.Context())
+	if err != nil || len(report.Errors) < 2 || !strings.Contains(report.Errors[0], "meta1.conf:1:1") {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if h, err := r.control.Health(t.Context()); err != nil || !h.OK {
+		t.Errorf("health after a failed reload: %+v, %v", h, err)
+	}
+	r.signals <- syscall.SIGUSR1
+	eventually(t, "statistics in the log", func() bool { return strings.Count(r.log.String(), "event=statistics") >= 4 })
+}
+
+func TestSignals(t *testing.T) {
+	r := start(t, "", "log_file = log;")
+	log := r.dir + "/spool/log"
+	if err := os.Rename(log, log+".0"); err != nil {
+		t.Fatal(err)
+	}
+	r.signals <- syscall.SIGUSR2
+	eventually(t, "a new log file", func() bool { _, err := os.Stat(log); return err == nil })
+	r.signals <- syscall.SIGTERM
+	if err := r.group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(log)
+	if err != nil || !strings.Contains(string(text), "event=signal, signal=terminated\n") || !strings.HasSuffix(string(text), "\n") {
+		t.Errorf("log %s, %v", text, err)
+	}
+	if s := r.log.String(); s != "" {
+		t.Errorf("on standard error: %s", s)
+	}
+}
+
+// TestService keeps a delivery agent as a service.
+func TestService(t *testing.T) {
+	r := start(t, "", `lda { start_action = accept; path = "/bin/cat"; listen_socket { type = unix; path = sock; } }
+		broken { start_action = wait; path = "/bin/false"; failure_max = 1; }`)
+	c, err := net.Dial("unix", r.dir+"/spool/sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	b := make([]byte, 5)
+	if _, err := c.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
+		t.Errorf("got %q, %v", b, err)
+	}
+	eventually(t, "the broken service is given up", func() bool {
+		h, err := r.control.Health(t.Context())
+		return err == nil && h.OK && len(h.Warnings) == 1 && strings.Contains(h.Warnings[0], "broken")
+	})
+}
+
+// TestFails checks that a start that fails says why and leaves nothing behind.
+func TestFails(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	tests := map[string]struct {
+		prepare func(dir string)
+		extra   string
+		status  int
+		want    string
+	}{
+		"configuration": {nil, "smtps x { }", ExConfig, "section smtps x lacks listen_socket"},
+		"port in use": {
+			nil, "smtps x { id = 1; listen_socket { port = " + port + "; address = 127.0.0.1; } }", ExUnavailable,
+			"smtps x: cannot listen on 127.0.0.1:" + port + " (listen_socket at DIR/meta1.conf:6:42): address already in use",
+		},
+		"socket path": {
+			nil, "x { path = x; start_action = accept; listen_socket { type = unix; path = \"no/x\"; } }", ExUnavailable,
+			"x: cannot listen on DIR/spool/no/x (listen_socket at DIR/meta1.conf:6:74): no such file or directory",
+		},
+		"spool is a file": {func(dir string) { write(t, dir+"/spool", "") }, "", ExCantCreate, "DIR/spool: not a directory"},
+		"mailertable":     {func(dir string) { write(t, dir+"/mt", "a.test nonsense:x:y:z\n") }, "", ExConfig, "DIR/mt:1"},
+		"no mailertable":  {func(dir string) { _ = os.Remove(dir + "/mt") }, "", ExConfig, "DIR/mt"},
+		"socket owner": {
+			nil, "x { path = x; start_action = accept; listen_socket { type = unix; path = x; user = \"no-such-user\"; } }", ExConfig,
+			`listen_socket of section x: there is no user "no-such-user"`,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			dir := shortDir(t)
+			write(t, dir+"/meta1.conf", config(dir, tt.extra))
+			write(t, dir+"/mt", "")
+			write(t, dir+"/access", "")
+			if tt.prepare != nil {
+				tt.prepare(dir)
+			}
+			before, _ := os.ReadDir(dir)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			var log logBuffer
+			err := Run(ctx, Setup{File: dir + "/meta1.conf", Version: "1", Executable: os.Args[0], Stderr: &log})
+			want := strings.ReplaceAll(tt.want, "DIR", dir)
+			if ExitStatus(err) != tt.status || !strings.Contains(err.Error(), want) {
+				t.Errorf("status %d, %v\nwant %d, %s", ExitStatus(err), err, tt.status, want)
+			}
+			after, _ := os.ReadDir(dir)
+			if len(after) != len(before) {
+				t.Errorf("left behind: %v", after)
+			}
+		})
+	}
+}
+
+// TestInUse checks that a second MTA does not touch the spool of a first.
+func TestInUse(t *testing.T) {
+	r := start(t, "", "")
+	write(t, r.dir+"/second.conf", strings.Replace(config(r.dir, ""), "qmgr {", "qmgr { control_socket = other;", 1))
+	var log logBuffer
+	err := Run(t.Context(), Setup{File: r.dir + "/second.conf", Stderr: &log})
+	if ExitStatus(err) != ExUnavailable || !strings.Contains(err.Error(), fmt.Sprintf("in use: another meta1 runs in it (process %d)", os.Getpid())) {
+		t.Errorf("error %v", err)
+	}
+	if h, err := r.control.Health(t.Context()); err != nil || !h.OK {
+		t.Errorf("the first: %+v, %v", h, err)
+	}
+}
+
+// serveProcess serves in a process of its own, for tests that change its account.
+func serveProcess(file string) int {
+	signals := make(chan os.Signal)
+	err := Run(context.Background(), Setup{
+		File: file, Version: "1", Executable: os.Args[0], MonitorArgs: []string{"MONITOR"}, Stderr: os.Stderr, Signals: signals,
+		Exit: os.Exit,
+		Ready: func(control.Status, *Config) {
+			who, _ := os.ReadFile("/proc/self/status")
+			fmt.Printf("%s", who)
+			os.Stdout.Close()
+		},
+	})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return ExitStatus(err)
+}
