@@ -52,9 +52,17 @@ func (c *session) endSession(ctx context.Context) {
 func (c *session) refuse(reason string, r smtp.Reply, attrs ...slog.Attr) {
 	c.srv.metrics.refused.WithLabelValues(reason).Inc()
 	c.emit(slog.LevelInfo, "session refused", append(attrs,
-		slog.Any("client_ip", c.client.IP), slog.String("reply", r.String()))...)
+		c.clientIP(), slog.String("reply", r.String()))...)
 	c.respond(c.srv.verb(verbOther), r)
 	c.enter(phaseClosed)
+}
+
+// clientIP names the client in the log.
+func (c *session) clientIP() slog.Attr {
+	if !c.client.IP.IsValid() {
+		return slog.String("client_ip", "local")
+	}
+	return slog.Any("client_ip", c.client.IP)
 }
 
 // greet makes the checks of the connection and collects the greeting.
@@ -66,14 +74,14 @@ func (c *session) greet() {
 			return
 		}
 	}
-	attrs := []slog.Attr{slog.Any("client_ip", c.client.IP)}
+	attrs := []slog.Attr{c.clientIP()}
 	if c.client.Name != "" {
 		attrs = append(attrs, slog.String("client_name", c.client.Name))
 	}
 	c.emit(slog.LevelInfo, "session", attrs...)
 	if !f.AllowDataBeforeGreeting && c.wire.speaksFirst(c.srv.cfg.GreetPause) {
 		c.srv.metrics.earlyTalker.Inc()
-		c.emit(slog.LevelInfo, "data before greeting", slog.Any("client_ip", c.client.IP))
+		c.emit(slog.LevelInfo, "data before greeting", c.clientIP())
 		c.respond(c.srv.verb(verbOther), replyEarly)
 		c.enter(phaseClosed)
 		return

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"syscall"
 
@@ -154,7 +155,7 @@ func (c *content) abort() {
 // reply is zero unless it failed.
 func (c *content) finish() (inline []byte, r smtp.Reply) {
 	if c.file == nil {
-		return c.mem, c.failed
+		return c.trimmed(), c.failed
 	}
 	err := c.buffer.Flush()
 	if err == nil {
@@ -167,6 +168,15 @@ func (c *content) finish() (inline []byte, r smtp.Reply) {
 		c.failStore(err)
 	}
 	return nil, c.failed
+}
+
+// trimmed is the content in memory. QMGR may keep it for long, and counts its length:
+// memory that a wrong SIZE= has taken is given back.
+func (c *content) trimmed() []byte {
+	if cap(c.mem) > 2*len(c.mem) && cap(c.mem) > presizeMin {
+		return bytes.Clone(c.mem)
+	}
+	return c.mem
 }
 
 // total is the size of the content, our Received: included.

@@ -141,8 +141,11 @@ func TestLongLine(t *testing.T) {
 		in     string
 		refuse bool
 	}{
-		{"12345\r\n.\r\n", false}, {"123456\r\n.\r\n", true}, {"a\r\n12345\r\n12345\r\n.\r\n", false},
-		{"123456", true}, {".12345\r\n.\r\n", false},
+		{"12345\r\n.\r\n", false},
+		{"123456\r\n.\r\n", true},
+		{"a\r\n12345\r\n12345\r\n.\r\n", false},
+		{"123456", true},
+		{".12345\r\n.\r\n", false},
 	} {
 		for size := 1; size <= len(tt.in); size++ {
 			body := &content{inlineMax: 1 << 20}

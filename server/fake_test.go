@@ -308,6 +308,7 @@ type addrConn struct {
 func (c *addrConn) RemoteAddr() net.Addr {
 	return &net.TCPAddr{IP: net.ParseIP(c.peer), Port: 4711}
 }
+
 func (c *addrConn) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP("192.0.2.25"), Port: 25} }
 
 // client collects what a server sends, so that the server never waits for it.

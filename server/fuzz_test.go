@@ -47,8 +47,7 @@ var replyLine = regexp.MustCompile(`^[245][0-9][0-9][ -]|^354 `)
 
 // FuzzSession plays any input to a session, in pieces of any size. It must end, not
 // fail, send nothing but replies of printable ASCII, and leave nothing behind. What it
-// accepts must be free of bare CR and LF. How the input is cut must not matter for
-// what is accepted, if the input breaks no rule of pipelining.
+// accepts must be free of bare CR and LF.
 func FuzzSession(f *testing.F) {
 	for _, s := range dialogueInputs(f) {
 		f.Add([]byte(s), uint16(1000), uint16(0), uint16(7))

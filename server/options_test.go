@@ -1,6 +1,7 @@
 package server
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -98,4 +99,49 @@ func TestOptionRows(t *testing.T) {
 		}
 	}
 	walk("", cfg.Options())
+}
+
+// TestOptionList compares the table with testdata/options.tsv, the rows of the list
+// of all of MeTA1's options that belong to smtps: each must be here with its kind,
+// default and effect.
+func TestOptionList(t *testing.T) {
+	text, err := os.ReadFile("testdata/options.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cfg Config
+	rows := map[string]confparse.Option{}
+	var walk func(section string, table *confparse.Table)
+	walk = func(section string, table *confparse.Table) {
+		for _, o := range table.Options {
+			if o.Kind == "" {
+				o.Kind = confparse.KindOption
+			}
+			rows[section+" "+o.Name+" "+string(o.Kind)] = o
+			switch {
+			case o.Sub != nil:
+				walk(section+"/"+o.Name, o.Sub)
+			case o.New != nil:
+				walk(section+"/"+o.Name, o.New("mail"))
+			}
+		}
+	}
+	walk("smtps", cfg.Options())
+	for line := range strings.Lines(string(text)) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		o, ok := rows[f[0]+" "+f[1]+" "+f[2]]
+		if !ok {
+			t.Errorf("%s/%s is missing", f[0], f[1])
+			continue
+		}
+		if want := map[string]bool{"": true, "on": o.Default == "true", o.Default: true}; !want[f[5]] {
+			t.Errorf("%s/%s has default %q, not %q", f[0], f[1], o.Default, f[5])
+		}
+		if (f[7] == "host") != (o.Effect == confparse.Host) {
+			t.Errorf("%s/%s has effect %q, not %q", f[0], f[1], o.Effect, f[7])
+		}
+		if !strings.Contains(o.Readme, f[6]) {
+			t.Errorf("%s/%s is in README %s, not %s", f[0], f[1], f[6], o.Readme)
+		}
+	}
 }

@@ -149,7 +149,7 @@ func (s *Server) start(conn net.Conn, g *supervise.Group) {
 	if r := s.add(c); !r.IsZero() {
 		s.metrics.refused.WithLabelValues(refusedThreads).Inc()
 		s.log.LogAttrs(g.Context(), slog.LevelInfo, "session refused",
-			slog.Any("client_ip", c.client.IP), slog.String("reply", r.String()))
+			c.clientIP(), slog.String("reply", r.String()))
 		_ = conn.SetWriteDeadline(time.Now().Add(lastWords))
 		_, _ = conn.Write(r.AppendWire(nil)) // a courtesy; the connection ends anyway
 		_ = conn.Close()
@@ -168,7 +168,7 @@ func (s *Server) start(conn net.Conn, g *supervise.Group) {
 // calls have closed the connection and removed what it had stored.
 func (s *Server) panicked(c *session, err error) {
 	s.metrics.panics.Inc()
-	attrs := []slog.Attr{slog.Any("error", err), slog.Any("client_ip", c.client.IP)}
+	attrs := []slog.Attr{slog.Any("error", err), c.clientIP()}
 	if p := (*supervise.PanicError)(nil); errors.As(err, &p) {
 		attrs = append(attrs, slog.String("stack", string(p.Stack)))
 	}

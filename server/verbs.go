@@ -86,7 +86,7 @@ func verbTable(f Flags) []verb {
 // verbNameMax is the length of the longest name in the table.
 const verbNameMax = 8
 
-// verbIndex finds rows by name.
+// indexVerbs makes the table, in which rows are found by name.
 func (s *Server) indexVerbs() {
 	s.verbs = map[string]*verb{}
 	rows := verbTable(s.cfg.Flags)
