@@ -39,7 +39,7 @@ type conn struct {
 	steps steps // t_connect and t_ehlo, for the first transaction
 
 	// The pool's: its lock guards them.
-	ctx        context.Context // of the request that is being served, nil if idle
+	reqCtx     context.Context // of the request that is being served, nil if idle
 	prev, next *conn
 	idleSince  time.Time
 }

@@ -75,7 +75,9 @@ func (d *delivery) run() {
 	c, q := d.c, &d.r.Q
 	start := time.Now()
 	d.a.Rcpts = make([]smtp.Reply, len(q.Rcpts))
-	if d.connect(true) {
+	if d.r.Ctx.Err() != nil {
+		d.notConnected(stoppedEarly(q.Hop)) // nobody waits any more: a delivery would be repeated
+	} else if d.connect(true) {
 		d.transact()
 	}
 	now := time.Now()
@@ -108,14 +110,27 @@ func (d *delivery) connect(reuse bool) bool {
 	d.conn = got.conn
 	d.a.Reused = got.conn != nil && got.reused
 	if got.failed != nil {
-		d.a.Stage, d.a.HostFailed, d.a.Session = got.failed.stage, got.failed.hostFailed, got.failed.session
-		for i := range d.a.Rcpts {
-			d.a.Rcpts[i] = got.failed.reply
-		}
+		d.notConnected(got.failed)
 		return false
 	}
 	d.a.Session = d.conn.id
 	return true
+}
+
+// notConnected answers for all recipients why there is no connection.
+func (d *delivery) notConnected(f *dialFailure) {
+	d.a.Stage, d.a.HostFailed, d.a.Session = f.stage, f.hostFailed, f.session
+	for i := range d.a.Rcpts {
+		d.a.Rcpts[i] = f.reply
+	}
+}
+
+// stoppedEarly says that the request ended before there was a connection.
+func stoppedEarly(hop msg.Hop) *dialFailure {
+	return &dialFailure{
+		stage: msg.DeliverConnect,
+		reply: smtp.NewReply(451, "4.3.2", "delivery was stopped: connect to "+hop.String()),
+	}
 }
 
 // wait waits for a connection or for the end of the request.
@@ -129,10 +144,7 @@ func (d *delivery) wait(w *waiter) connected {
 	if late, served := d.c.pool.giveUp(d.r.Q.Hop, w); served {
 		return late // the transaction will find out that the request has ended
 	}
-	return connected{failed: &dialFailure{
-		stage: msg.DeliverConnect,
-		reply: smtp.NewReply(451, "4.3.2", "delivery was stopped: connect to "+d.r.Q.Hop.String()),
-	}}
+	return connected{failed: stoppedEarly(d.r.Q.Hop)}
 }
 
 // transact runs the transaction, a second time on a fresh connection if the first
@@ -155,7 +167,7 @@ func (d *delivery) transact() {
 func (d *delivery) try() (stale bool) {
 	c, cn := d.c, d.conn
 	t := transaction{
-		conn: cn, q: &d.r.Q, a: &d.a, limits: &c.limits,
+		conn: cn, ctx: d.r.Ctx, q: &d.r.Q, a: &d.a, limits: &c.limits,
 		withQuit: !c.cfg.SeparateFinalDotAndQuit && !c.mayReuse(cn, 1),
 	}
 	d.a.Transaction, d.a.DSN = c.newID(d.thread), cn.ext.dsn

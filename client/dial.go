@@ -181,7 +181,7 @@ func doing(stage msg.DeliverStage) string {
 // connectError is the reply for a connection that could not be made (RFC 3463, 4.4.1).
 func connectError(hop msg.Hop, err error, stopped bool) smtp.Reply {
 	if stopped {
-		return smtp.NewReply(451, "4.3.2", "delivery was stopped: connect to "+hop.String())
+		return stoppedEarly(hop).reply
 	}
 	text := ""
 	var errno syscall.Errno

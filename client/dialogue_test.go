@@ -165,8 +165,8 @@ func makeRcpt(words []string) msg.Rcpt {
 // gives one write to one read, or to several.
 type writes struct {
 	net.Conn
-	mu     sync.Mutex
-	sizes  []int // of each write
+	mu    sync.Mutex
+	sizes []int // of each write
 }
 
 func (w *writes) Read(p []byte) (int, error) {

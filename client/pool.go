@@ -81,7 +81,7 @@ func (p *pool) take(ctx context.Context, hop msg.Hop, reuse bool) (c *conn, w *w
 
 // engageLocked marks a connection as working for ctx.
 func (p *pool) engageLocked(c *conn, ctx context.Context) {
-	c.ctx = ctx
+	c.reqCtx = ctx
 	p.busy.push(c)
 }
 
@@ -101,7 +101,7 @@ func (p *pool) forget(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.busy.remove(c)
-	c.ctx = nil
+	c.reqCtx = nil
 	p.tidyLocked(c.hop)
 }
 
@@ -138,12 +138,12 @@ func (p *pool) put(c *conn, now time.Time) (surplus *conn) {
 
 func (p *pool) putLocked(h *hopConns, c *conn, reused bool, now time.Time) (surplus *conn) {
 	if w := h.pop(); w != nil {
-		c.ctx = w.ctx
+		c.reqCtx = w.ctx
 		w.ready <- connected{conn: c, reused: reused}
 		return nil
 	}
 	p.busy.remove(c)
-	c.ctx = nil
+	c.reqCtx = nil
 	if p.stopped {
 		return c
 	}
@@ -203,7 +203,7 @@ func (p *pool) sweep(now time.Time) (expired []*conn) {
 		expired = append(expired, c)
 	}
 	for c := p.busy.first; c != nil; c = c.next {
-		if c.ctx.Err() != nil {
+		if c.reqCtx.Err() != nil {
 			c.abort()
 		}
 	}

@@ -203,6 +203,49 @@ func TestRequestEnds(t *testing.T) {
 	}
 }
 
+// TestRequestEndedBefore: what nobody waits for any more is not delivered: neither a
+// request that waited for a worker, nor one whose envelope took too long.
+func TestRequestEndedBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		contents := 0
+		n := newNetwork(func(nc net.Conn) {
+			slow := &slowReplies{Conn: nc, wait: 3 * time.Second}
+			receive(slow, func([]byte) { contents++ })
+		})
+		r := start(t, Config{ThreadsMax: 1}, Deps{}, n)
+		g := supervise.NewGroup(context.Background())
+		for _, begin := range []time.Duration{0, time.Second, 2 * time.Second} {
+			g.Go(func(context.Context) error {
+				time.Sleep(begin)
+				ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second-2*begin)
+				defer cancel()
+				if _, err := r.ask(ctx, question()); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("ask: %v", err)
+				}
+				return nil
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if n.dialed() != 1 || contents != 0 {
+			t.Errorf("%d connections, %d messages", n.dialed(), contents)
+		}
+	})
+}
+
+// slowReplies waits before each write.
+type slowReplies struct {
+	net.Conn
+	wait time.Duration
+}
+
+func (s *slowReplies) Write(p []byte) (int, error) {
+	time.Sleep(s.wait)
+	return s.Conn.Write(p)
+}
+
 // TestStopGrace: a running delivery may finish after the end was asked for, but not
 // for ever.
 func TestStopGrace(t *testing.T) {

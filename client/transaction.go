@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"io"
 
 	"meta1/mta/msg"
@@ -11,6 +12,7 @@ import (
 // in the answer is zero is open: not refused yet.
 type transaction struct {
 	*conn
+	ctx    context.Context // of the request
 	q      *msg.DeliverQ
 	a      *msg.DeliverA
 	limits *timeouts
@@ -91,6 +93,11 @@ func (t *transaction) dialogue() error {
 	switch {
 	case t.closing:
 		return nil
+	case t.go354 && t.open > 0 && t.ctx.Err() != nil:
+		// Nobody waits for the answer any more. The peer waits for content, which is the
+		// last moment at which the transaction can be given up for sure.
+		t.abort()
+		return t.ctx.Err()
 	case t.go354 && t.open > 0:
 		return t.message()
 	case t.go354:
