@@ -111,7 +111,7 @@ func (j *journal) commit(reqs []*commitRequest, ops []journalOp) error {
 	size := int64(b.Len())
 	start := time.Now()
 	if err := j.q.ibdb.Commit(b); err != nil {
-		refuse(taken, smtp.NewReply(451, "4.3.0", "cannot store the message"))
+		failAll(taken, smtp.NewReply(451, "4.3.0", "cannot store the message"))
 		return err
 	}
 	j.q.metrics.commit(len(accepted), time.Since(start))
@@ -131,7 +131,7 @@ func (j *journal) fill(b *ibdb.Batch, reqs []*commitRequest, ops []journalOp) (t
 	now := time.Now()
 	for _, r := range reqs {
 		if j.q.space.refuses(int64(len(r.Q.Inline))) {
-			r.Answer(msg.CommitA{Reply: j.q.space.refusal()})
+			j.refuse(r)
 			continue
 		}
 		if err := b.Accept(r.Q.Envelope, r.Q.Inline); err != nil {
@@ -182,7 +182,17 @@ func (j *journal) publish(accepted []*transaction, ops []journalOp) {
 	}
 }
 
-func refuse(reqs []*commitRequest, reply smtp.Reply) {
+// refuse turns a transaction away for which there is no room. Its content file, if
+// it has one, is nobody's.
+func (j *journal) refuse(r *commitRequest) {
+	if r.Q.Inline == nil {
+		j.q.deferrer.ops.put(deferOp{kind: deferUnlink, ta: r.Q.Envelope.TA})
+	}
+	r.Answer(msg.CommitA{Reply: j.q.space.refusal()})
+}
+
+// failAll answers requests that could not be committed.
+func failAll(reqs []*commitRequest, reply smtp.Reply) {
 	for _, r := range reqs {
 		r.Answer(msg.CommitA{Reply: reply})
 	}
