@@ -45,14 +45,15 @@ func (b *ballast) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range ballastSegments {
+		if _, _, err := b.fs.Stat(b.name(i)); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		err := b.fs.Remove(b.name(i))
 		if err == nil {
 			b.log.Error("disk full: gave up a part of the reserve", "file", b.name(i), "bytes", b.segment)
 			return
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			b.log.Error("disk full: cannot give up a part of the reserve", "file", b.name(i), "error", err)
-		}
+		b.log.Error("disk full: cannot give up a part of the reserve", "file", b.name(i), "error", err)
 	}
 	b.log.Error("disk full: the reserve is used up", "directory", b.dir)
 }
