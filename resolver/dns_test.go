@@ -169,7 +169,7 @@ func TestSenderRoutable(t *testing.T) {
 		"u@missing.test": "553 5.1.8", "u@ipmx.test": "553 5.1.8", "u@x.fail": "451 4.1.8",
 	} {
 		for range 2 {
-			v := check(t, p, msg.CheckQ{Stage: msg.StageMail, Mail: msg.Mail{From: path(addr)}})
+			v := askCheck(t, p, msg.CheckQ{Stage: msg.StageMail, Mail: msg.Mail{From: path(addr)}})
 			if !strings.HasPrefix(v.Reply.String(), want) {
 				t.Errorf("%s: %v, want %s; %+v", addr, v.Reply, want, v.Trace)
 			}

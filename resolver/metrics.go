@@ -12,7 +12,7 @@ import (
 // addition.
 type metrics struct {
 	routeStatic, routeCached, routeDNS prometheus.Counter
-	checks                             [msg.StageEom + 1][msg.Discard + 1]prometheus.Counter
+	checks                             [msg.StageTLS + 1][msg.Discard + 1]prometheus.Counter
 
 	all []prometheus.Collector
 }

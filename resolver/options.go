@@ -1,6 +1,10 @@
 package resolver
 
-import "meta1/confparse"
+import (
+	"time"
+
+	"meta1/confparse"
+)
 
 // Options is the option table of the section smar, bound to c.
 func (c *Config) Options() *confparse.Table {
@@ -108,6 +112,8 @@ func hostInt(name string, into *int, doc string) confparse.Option {
 const (
 	defaultFile     = "mt"
 	defaultIPSelect = "IPv4_Preferred"
+
+	defaultSocketTime = 10 * time.Second
 )
 
 func (c *Config) newMap(name string) *confparse.Table {

@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meta1/maps"
@@ -18,8 +20,8 @@ import (
 	"meta1/mta/smtp"
 	"meta1/mta/supervise"
 	"meta1/resolver/dns"
+	"meta1/resolver/greylist"
 	"meta1/resolver/mailertable"
-	"meta1/resolver/mx"
 )
 
 // Limits of the module.
@@ -49,6 +51,10 @@ type Deps struct {
 	ConnectOnlyTo netip.Addr
 	// Dial opens connections to name servers and socket maps; nil: the network.
 	Dial dns.Dial
+	// SpoolDir is the main queue directory; greylisting keeps its store in it.
+	SpoolDir string
+	// FS is the file system of that store; nil: the disk.
+	FS vfs.FS
 	// ResolvConf is read for name servers; "" means /etc/resolv.conf.
 	ResolvConf string
 }
@@ -59,19 +65,25 @@ type Resolver struct {
 	deps    Deps
 	log     *slog.Logger
 	dns     *dns.Client
-	finder  *mx.Finder
+	finder  *dns.Finder
 	routes  routeCache
 	only    *target // the route of connect_only_to, or nil
 	set     atomic.Pointer[set]
-	slow    atomic.Int64 // questions that wait for DNS or a socket map
+	grey    *greylist.Store // nil: none; opened and closed by Run
+	slow    atomic.Int64    // questions that wait for DNS or a socket map
 	metrics *metrics
+
+	reloading sync.Mutex // held by Reload
 }
 
 // set is all that is read from maps, of one moment.
 type set struct {
 	mailertable *table
-	access      *accessMap // nil: none
-	home        string     // domain of addresses without one
+	maps        map[string]maps.Map // by name, or "file " and path; nil: cannot be used
+	access      *accessMap          // nil: none
+	aliases     *aliasMap           // nil: none
+	users       *userMap            // nil: none
+	home        string              // domain of addresses without one
 }
 
 // New reads the maps and makes a Resolver. It starts no goroutine. An error lists
@@ -95,15 +107,16 @@ func New(cfg Config, deps Deps) (*Resolver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("smar: %w", err)
 	}
-	r.finder = mx.NewFinder(mx.Config{
-		Hostname: deps.Hostname, MXMax: cfg.MXMax, AddrMax: cfg.AddrMax, Select: sel,
+	r.finder = dns.NewFinder(dns.FinderConfig{
+		Hostname: deps.Hostname, MXMax: cfg.MXMax, AddrMax: cfg.AddrMax, Family: dns.Family(sel),
 	}, r.dns)
 	if r.deps.ConnectOnlyTo.IsValid() {
 		r.only = r.onlyTarget()
 	}
 	r.metrics = newMetrics(r)
-	s, err := r.load()
+	s, err := r.load(nil)
 	if err != nil {
+		s.closeMaps()
 		return nil, err
 	}
 	r.set.Store(s)
@@ -163,23 +176,12 @@ func (r *Resolver) nameServers() ([]netip.AddrPort, error) {
 	return servers, nil
 }
 
-// load reads all maps.
-func (r *Resolver) load() (*set, error) {
-	s := &set{}
-	var err error
-	if s.mailertable, err = r.loadMailertable(); err != nil {
-		return nil, err
-	}
-	if s.access, err = r.loadAccess(); err != nil {
-		return nil, err
-	}
-	s.home = r.home(s.mailertable)
-	return s, nil
-}
-
 // home is the domain of recipients without one: our host name, or localhost if only
 // that is local.
 func (r *Resolver) home(t *table) string {
+	if t == nil {
+		return r.deps.Hostname
+	}
 	for _, name := range []string{r.deps.Hostname, "localhost"} {
 		if rule := t.rules[name]; rule != nil && rule.local {
 			return name
@@ -188,16 +190,19 @@ func (r *Resolver) home(t *table) string {
 	return r.deps.Hostname
 }
 
-// Reload reads all maps anew. If one cannot be read the old ones stay in use, and
-// the error says why. It may be called from any goroutine.
+// Reload reads all maps anew. Those that cannot be read stay as they are, and the
+// error says which and why; the others are replaced, all at once. It may be called
+// from any goroutine.
 func (r *Resolver) Reload(ctx context.Context) error {
-	s, err := r.load()
-	if err != nil {
-		r.log.LogAttrs(ctx, slog.LevelError, "maps not reloaded, the old ones stay", slog.String("stat", err.Error()))
-		return err
-	}
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	s, err := r.load(r.set.Load())
 	r.set.Store(s)
 	r.routes.clear()
+	if err != nil {
+		r.log.LogAttrs(ctx, slog.LevelError, "some maps not reloaded, the old ones stay", slog.String("stat", err.Error()))
+		return fmt.Errorf("smar: %w", err)
+	}
 	r.log.LogAttrs(ctx, slog.LevelInfo, "maps reloaded", slog.Int("mailertable", s.mailertable.len()))
 	return nil
 }
@@ -213,6 +218,13 @@ func (r *Resolver) path(name string) string {
 // Run serves the ports until ctx ends.
 func (r *Resolver) Run(ctx context.Context) error {
 	defer r.dns.Close()
+	defer func() { r.set.Load().closeMaps() }()
+	if err := r.openGreylist(); err != nil {
+		return err
+	}
+	if r.grey != nil {
+		defer r.closeGreylist()
+	}
 	if err := r.metrics.register(r.deps.Metrics); err != nil {
 		return err
 	}
@@ -293,6 +305,8 @@ func stack(err error) slog.Attr {
 	}
 	return slog.Attr{}
 }
+
+func addrPort(a netip.Addr, port int) string { return netip.AddrPortFrom(a, uint16(port)).String() }
 
 func systemFailure(reason string) smtp.Reply {
 	return smtp.NewReply(451, "4.3.0", "resolver: "+reason)

@@ -13,7 +13,7 @@ import (
 	"meta1/maps"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/resolver/mx"
+	"meta1/resolver/dns"
 )
 
 const (
@@ -76,7 +76,7 @@ func (r *Resolver) byDomain(domain string) *target {
 		t.trace = msg.Trace{{Check: "literal", Key: domain, Effect: t.dest}}
 		return t
 	}
-	t := &target{search: mx.Target{Name: domain, Port: r.deps.RemotePort}}
+	t := &target{search: dns.Target{Name: domain, Port: r.deps.RemotePort}}
 	t.dest = t.search.Dest(r.deps.RemotePort)
 	return t
 }
@@ -85,7 +85,7 @@ func (r *Resolver) byDomain(domain string) *target {
 // gave before and that still hold.
 func (r *Resolver) routeFast(q *msg.RouteQ) (msg.RouteA, bool) {
 	s := r.set.Load()
-	if s.mailertable.blocking() {
+	if s.mailertable.blocking() || s.aliases != nil && (s.aliases.m.Blocking() || r.hasAlias(s, q)) {
 		return msg.RouteA{}, false
 	}
 	t, err := r.decide(context.Background(), s, r.split(s, q.Rcpt))
@@ -107,6 +107,9 @@ func (r *Resolver) routeFast(q *msg.RouteQ) (msg.RouteA, bool) {
 // routeSlow asks DNS or a socket map.
 func (r *Resolver) routeSlow(ctx context.Context, q *msg.RouteQ) msg.RouteA {
 	s := r.set.Load()
+	if a, done := r.expand(ctx, s, q); done {
+		return a
+	}
 	t, err := r.decide(ctx, s, r.split(s, q.Rcpt))
 	if err != nil {
 		return r.tableFailed(err)

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 
 	"meta1/maps"
 	"meta1/mta/msg"
+	"meta1/resolver/dns"
 	"meta1/resolver/mailertable"
-	"meta1/resolver/mx"
 )
 
 // table is the mailertable: either rules read from a flat file, made ready for use,
@@ -32,7 +31,7 @@ type target struct {
 
 	hops   []msg.Hop // shared, never changed; nil if DNS has to be asked
 	dest   string
-	search mx.Target
+	search dns.Target
 }
 
 func (m *MailertableConfig) steps() maps.Steps {
@@ -54,27 +53,6 @@ func (m *MailertableConfig) steps() maps.Steps {
 		}
 	}
 	return steps
-}
-
-// loadMailertable reads the mailertable (README 3.9.2 item 9).
-func (r *Resolver) loadMailertable() (*table, error) {
-	t := &table{steps: r.cfg.Mailertable.steps()}
-	if name := r.cfg.Mailertable.Name; name != "" {
-		m, err := r.openMap(name)
-		if err != nil {
-			return nil, fmt.Errorf("mailertable: %w", err)
-		}
-		t.lookup, t.name = m, name
-		return t, nil
-	}
-	path := r.path(r.cfg.Mailertable.File)
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("mailertable: %w; the file must exist, even if it is empty", err)
-	}
-	defer f.Close()
-	t.rules = map[string]*target{}
-	return t, maps.ReadSource(f, path, func(e maps.Entry) error { return r.addRule(t, path, e) })
 }
 
 func (r *Resolver) addRule(t *table, path string, e maps.Entry) error {
@@ -107,7 +85,7 @@ func (r *Resolver) newTarget(rule mailertable.Rule, source, key, value string) *
 	case len(rule.Addrs) > 0:
 		t.hops, t.dest = addrHops(rule.Protocol, rule.Addrs, port)
 	default:
-		t.search = mx.Target{Name: rule.Host, Port: port, NoMX: rule.NoMX, Select: rule.Select, Given: rule.Host != ""}
+		t.search = dns.Target{Name: rule.Host, Port: port, NoMX: rule.NoMX, Family: dns.Family(rule.Select), Given: rule.Host != ""}
 		if t.local {
 			t.dest = "lmtp:" + rule.Host + ":" + strconv.Itoa(int(port))
 		} else if rule.Host != "" {

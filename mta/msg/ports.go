@@ -170,9 +170,9 @@ type Verdict struct {
 	// Greylisted: the reply is that of greylisting, which may be sent at DATA instead
 	// (README 3.10, item 4f).
 	Greylisted bool
-	// SessionConf is the right hand side of smtps_session_conf: or smtps_se_conf:, at
-	// StageConnect; resolver/access.ParseConf reads it.
-	SessionConf string
+	// SessionConf is the entry of smtps_session_conf: or smtps_se_conf: (README
+	// 3.10.1), nil for none; at StageConnect.
+	SessionConf *Conf
 	// ClientName and ClientResolve are set at StageConnect if they were looked up.
 	ClientName    string
 	ClientResolve string
@@ -249,9 +249,9 @@ type RouteA struct {
 	Dest string
 	// VERP: the alias is one of verp- (README 3.14); with Expand.
 	VERP bool
-	// RcptConf is the right hand side of smtpc_rcpt_conf:, or "" (README 3.11.1);
-	// resolver/access.ParseConf reads it.
-	RcptConf string
+	// RcptConf is the entry of smtpc_rcpt_conf: (README 3.11.1), nil for none; with
+	// Hops.
+	RcptConf *Conf
 	// Expires is when the route must be asked for again (README 7.2).
 	Expires time.Time
 	Trace   Trace

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"meta1/mta/msg"
 )
 
 func TestParse(t *testing.T) {
@@ -60,7 +62,7 @@ func TestEncodeDN(t *testing.T) {
 // README 3.8.1, 3.10.1, 3.13 and 3.10 items 4i and 25; the host names that its
 // conversion to text lost are restored.
 func TestParseConf(t *testing.T) {
-	for text, want := range map[string]Conf{
+	for text, want := range map[string]msg.Conf{
 		"":                       {},
 		"session_feature=notls;": {SessionFeature: "notls"},
 		"connection_limits=low;": {ConnectionLimits: "low"},
@@ -69,11 +71,11 @@ func TestParseConf(t *testing.T) {
 		"flags = { A, b }":       {Flags: []string{"a", "b"}},
 		"Source=a; Flags={};":    {Source: "a"},
 		`tls_requirements { cert_issuer="/C=US/ST=Berkeley/L=Endmail+20Org/O=MTA/CN=Claus+20Assmann+20CA+20RSA+202007/"; }`: {
-			TLS: &TLSRequirements{CertIssuer: "/C=US/ST=Berkeley/L=Endmail+20Org/O=MTA/CN=Claus+20Assmann+20CA+20RSA+202007/"}},
+			TLS: &msg.TLSRequirements{CertIssuer: "/C=US/ST=Berkeley/L=Endmail+20Org/O=MTA/CN=Claus+20Assmann+20CA+20RSA+202007/"}},
 		"tls_requirements { flags={verified}; hostnames={mx.example.org, .example.net}}": {
-			TLS: &TLSRequirements{Verified: true, Hostnames: []string{"mx.example.org", ".example.net"}}},
+			TLS: &msg.TLSRequirements{Verified: true, Hostnames: []string{"mx.example.org", ".example.net"}}},
 		`session_feature=x; tls_requirements { cert_fps={"aa:bb" "cc"}; cert_subject=s; cipher_bits_min=128; common_name="a \"b\""; flags=encrypted; root_ca_subjects=r; violation={tempfail, delay}; };`: {
-			SessionFeature: "x", TLS: &TLSRequirements{
+			SessionFeature: "x", TLS: &msg.TLSRequirements{
 				CertFingerprints: []string{"aa:bb", "cc"}, CertSubject: "s", CipherBitsMin: 128, CommonName: `a "b"`,
 				Encrypted: true, RootCASubjects: []string{"r"}, Violation: "tempfail", Delay: true}},
 	} {

@@ -3,6 +3,8 @@ package access
 import (
 	"fmt"
 	"strings"
+
+	"meta1/mta/msg"
 )
 
 // maxConf bounds a structured right hand side, in bytes.
@@ -11,52 +13,17 @@ const maxConf = 16 << 10
 // maxValues bounds the values of all its options.
 const maxValues = 256
 
-// Conf is a structured right hand side: options and sections in the language of the
-// configuration file, in one line (README 3.10.1, 3.11.1, 3.8.1). What an option
-// means is up to who asked for it.
-type Conf struct {
-	SessionFeature   string   // session_feature=notls;
-	ConnectionLimits string   // connection_limits=low;
-	Source           string   // source = net10;
-	Flags            []string // flags = greylisting; in lower case
-	TLS              *TLSRequirements
-}
-
-// TLSRequirements is a section tls_requirements (README 3.13). Values are not checked
-// against each other.
-type TLSRequirements struct {
-	CertFingerprints []string // cert_fps
-	CertIssuer       string   // cert_issuer
-	CertSubject      string   // cert_subject
-	CipherBitsMin    int      // cipher_bits_min
-	CommonName       string   // common_name
-	Verified         bool     // flags verified
-	Encrypted        bool     // flags encrypted
-	Hostnames        []string // hostnames
-	RootCASubjects   []string // root_ca_subjects
-	Violation        string   // violation: permfail, tempfail, abort, or "" for the default
-	Delay            bool     // violation flag delay (README 3.11.1)
-}
-
-// HasFlag reports whether flags contains the word, which must be in lower case.
-func (c *Conf) HasFlag(word string) bool {
-	for _, f := range c.Flags {
-		if f == word {
-			return true
-		}
-	}
-	return false
-}
-
-// ParseConf reads a structured right hand side.
-func ParseConf(text string) (Conf, error) {
+// ParseConf reads a structured right hand side: options and sections in the language
+// of the configuration file, in one line (README 3.10.1, 3.11.1, 3.8.1). Whether
+// values fit to each other is not checked.
+func ParseConf(text string) (msg.Conf, error) {
 	if len(text) > maxConf {
-		return Conf{}, fmt.Errorf("right hand side is longer than %d bytes", maxConf)
+		return msg.Conf{}, fmt.Errorf("right hand side is longer than %d bytes", maxConf)
 	}
 	p := confParser{lexer: lexer{text: text}}
 	for p.peek() != "" {
 		if err := p.option(); err != nil {
-			return Conf{}, err
+			return msg.Conf{}, err
 		}
 	}
 	return p.conf, nil
@@ -64,7 +31,7 @@ func ParseConf(text string) (Conf, error) {
 
 type confParser struct {
 	lexer
-	conf   Conf
+	conf   msg.Conf
 	values int
 }
 
@@ -155,13 +122,13 @@ func (p *confParser) tls() error {
 	if p.conf.TLS != nil {
 		return fmt.Errorf("tls_requirements stands twice")
 	}
-	p.conf.TLS = &TLSRequirements{}
+	p.conf.TLS = &msg.TLSRequirements{}
 	p.next() // the brace
 	for !p.accept("}") {
 		name := strings.ToLower(p.next())
 		values, err := p.rhs(name)
 		if err == nil {
-			err = p.conf.TLS.set(name, values)
+			err = setTLS(p.conf.TLS, name, values)
 		}
 		if err != nil {
 			return fmt.Errorf("tls_requirements: %w", err)
@@ -171,7 +138,7 @@ func (p *confParser) tls() error {
 	return nil
 }
 
-func (t *TLSRequirements) set(name string, values []string) error {
+func setTLS(t *msg.TLSRequirements, name string, values []string) error {
 	switch name {
 	case "cert_fps":
 		t.CertFingerprints = values
@@ -186,18 +153,18 @@ func (t *TLSRequirements) set(name string, values []string) error {
 	case "common_name":
 		return one(name, values, &t.CommonName)
 	case "cipher_bits_min":
-		return t.setBits(values)
+		return setBits(t, values)
 	case "flags":
-		return t.setFlags(values)
+		return setFlags(t, values)
 	case "violation":
-		return t.setViolation(values)
+		return setViolation(t, values)
 	default:
 		return fmt.Errorf("unknown option %q", name)
 	}
 	return nil
 }
 
-func (t *TLSRequirements) setBits(values []string) error {
+func setBits(t *msg.TLSRequirements, values []string) error {
 	var word string
 	if err := one("cipher_bits_min", values, &word); err != nil {
 		return err
@@ -211,7 +178,7 @@ func (t *TLSRequirements) setBits(values []string) error {
 	return nil
 }
 
-func (t *TLSRequirements) setFlags(values []string) error {
+func setFlags(t *msg.TLSRequirements, values []string) error {
 	for _, v := range values {
 		switch strings.ToLower(v) {
 		case "verified":
@@ -225,7 +192,7 @@ func (t *TLSRequirements) setFlags(values []string) error {
 	return nil
 }
 
-func (t *TLSRequirements) setViolation(values []string) error {
+func setViolation(t *msg.TLSRequirements, values []string) error {
 	for _, v := range values {
 		switch v = strings.ToLower(v); v {
 		case "delay":

@@ -13,6 +13,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -78,6 +79,9 @@ type Answer struct {
 	Secure  bool      // validated by the name server (AD bit), and Config.DNSSEC is set
 	Expires time.Time
 	Err     string // reason of a Temporary answer
+	// Refused: the last server said that it will not answer such a question (RCODE
+	// REFUSED or NOTIMP) rather than that it cannot now; with Temporary.
+	Refused bool
 }
 
 // Client asks name servers. It is safe for use by many goroutines.
@@ -182,6 +186,19 @@ func (c *Client) Lookup(ctx context.Context, name string, qtype uint16) *Answer 
 	return mine.answer
 }
 
+// Cached is Lookup from the cache alone; nil if it has no answer.
+func (c *Client) Cached(name string, qtype uint16) *Answer {
+	k := key{mdns.CanonicalName(name), qtype}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.cache.get(k, time.Now())
+	if a != nil {
+		c.stats.Lookups++
+		c.stats.Hits++
+	}
+	return a
+}
+
 // lead makes the lookup that others may have joined. It does not end with the
 // caller's context, because the others still wait; its own time limit bounds it.
 func (c *Client) lead(k key, mine *call) {
@@ -221,7 +238,9 @@ func (c *Client) resolve(ctx context.Context, k key) *Answer {
 	for total.links <= maxCNAME {
 		reply, err := c.query(ctx, total.name, k.qtype)
 		if err != nil {
-			return failure(total.name, err.Error())
+			a := failure(total.name, err.Error())
+			a.Refused = errors.Is(err, errRefused)
+			return a
 		}
 		before := total.name
 		if done := total.read(reply, k.qtype); done {

@@ -25,14 +25,7 @@ type handler func(network string, q *mdns.Msg) []*mdns.Msg
 
 func serve(t *testing.T, handle handler) *fakeServer {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", pc.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, l := listen(t)
 	s := &fakeServer{addr: netip.MustParseAddrPort(pc.LocalAddr().String())}
 	answer := func(network string, n *atomic.Int64) mdns.HandlerFunc {
 		return func(w mdns.ResponseWriter, q *mdns.Msg) {
@@ -62,6 +55,24 @@ func serve(t *testing.T, handle handler) *fakeServer {
 		ended.Wait()
 	})
 	return s
+}
+
+// listen finds a port that is free for UDP and for TCP.
+func listen(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 50 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pc, err := net.ListenPacket("udp", l.Addr().String())
+		if err == nil {
+			return pc, l
+		}
+		l.Close()
+	}
+	t.Fatal("no port is free for UDP and TCP")
+	return nil, nil
 }
 
 func newClient(t *testing.T, change func(*Config), servers ...*fakeServer) *Client {

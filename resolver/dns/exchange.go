@@ -35,6 +35,9 @@ type server struct {
 // like an attempt to forge an answer (RFC 5452 section 9).
 var errMismatch = errors.New("too many replies that do not fit")
 
+// errRefused: a server does not want to answer.
+var errRefused = errors.New("refused")
+
 // query asks the servers in turn until one gives a reply with RCODE 0 or NXDOMAIN.
 func (c *Client) query(ctx context.Context, name string, qtype uint16) (*mdns.Msg, error) {
 	servers := c.order(time.Now())
@@ -92,6 +95,8 @@ func (c *Client) ask(ctx context.Context, s *server, name string, qtype uint16) 
 	case err != nil:
 		s.down.Store(time.Now().Add(downTime).UnixNano())
 		return nil, err
+	case reply.Rcode == mdns.RcodeRefused || reply.Rcode == mdns.RcodeNotImplemented:
+		return nil, fmt.Errorf("%w: %s", errRefused, rcodeName(reply.Rcode))
 	case reply.Rcode != mdns.RcodeSuccess && reply.Rcode != mdns.RcodeNameError:
 		return nil, errors.New("answered " + rcodeName(reply.Rcode))
 	case isReferral(reply):

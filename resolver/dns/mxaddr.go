@@ -1,4 +1,4 @@
-package mx
+package dns
 
 import (
 	"context"
@@ -11,13 +11,11 @@ import (
 
 	"meta1/mta/smtp"
 	"meta1/mta/supervise"
-	"meta1/resolver/dns"
-	"meta1/resolver/mailertable"
 )
 
 // found is what the address lookups of one host gave.
 type found struct {
-	a, aaaa *dns.Answer // nil if not asked
+	a, aaaa *Answer // nil if not asked
 }
 
 // addresses looks the addresses of all hosts up at once and keeps the hosts that
@@ -29,10 +27,10 @@ func (s *search) addresses(ctx context.Context, hosts []Host) smtp.Reply {
 		if len(h.Addrs) > 0 {
 			continue
 		}
-		if s.family() != mailertable.IPv6Only {
+		if s.family() != IPv6Only {
 			g.Go(func(ctx context.Context) error { answers[i].a = s.dns.Lookup(ctx, h.Name, mdns.TypeA); return nil })
 		}
-		if s.family() != mailertable.IPv4Only {
+		if s.family() != IPv4Only {
 			g.Go(func(ctx context.Context) error {
 				answers[i].aaaa = s.dns.Lookup(ctx, h.Name, mdns.TypeAAAA)
 				return nil
@@ -47,14 +45,14 @@ func (s *search) addresses(ctx context.Context, hosts []Host) smtp.Reply {
 }
 
 // family is the selection in effect.
-func (s *search) family() mailertable.Select {
+func (s *search) family() Family {
 	switch {
-	case s.target.Select != mailertable.Unset:
-		return s.target.Select
-	case s.cfg.Select != mailertable.Unset:
-		return s.cfg.Select
+	case s.target.Family != AnyFamily:
+		return s.target.Family
+	case s.cfg.Family != AnyFamily:
+		return s.cfg.Family
 	}
-	return mailertable.IPv4Preferred
+	return IPv4Preferred
 }
 
 // keep takes the hosts with addresses into the route. Lookups that failed for now
@@ -65,8 +63,8 @@ func (s *search) keep(hosts []Host, answers []found) smtp.Reply {
 		if len(h.Addrs) == 0 {
 			h.Addrs = s.pick(s.addrs(h, answers[i].a), s.addrs(h, answers[i].aaaa))
 		}
-		temporary = temporary || answers[i].any(dns.Temporary)
-		exists = exists || answers[i].any(dns.NoData)
+		temporary = temporary || answers[i].any(Temporary)
+		exists = exists || answers[i].any(NoData)
 		if len(h.Addrs) > 0 {
 			s.route.Hosts = append(s.route.Hosts, h)
 		}
@@ -87,29 +85,21 @@ func (s *search) keep(hosts []Host, answers []found) smtp.Reply {
 	return smtp.NewReply(550, "5.4.4", "mail hosts have no address")
 }
 
-func (f found) any(status dns.Status) bool {
+func (f found) any(status Status) bool {
 	return f.a != nil && f.a.Status == status || f.aaaa != nil && f.aaaa.Status == status
 }
 
 // addrs gives the addresses of one answer and writes the step.
-func (s *search) addrs(h Host, a *dns.Answer) []netip.Addr {
+func (s *search) addrs(h Host, a *Answer) []netip.Addr {
 	if a == nil {
 		return nil
 	}
-	if a.Status != dns.Temporary {
+	if a.Status != Temporary {
 		s.note(a)
 	}
-	var addrs []netip.Addr
-	for _, rr := range a.RRs {
-		switch r := rr.(type) {
-		case *mdns.A:
-			addrs = appendAddr(addrs, r.A)
-		case *mdns.AAAA:
-			addrs = appendAddr(addrs, r.AAAA)
-		}
-	}
+	addrs := a.Addrs()
 	effect := ""
-	if a.Status != dns.Success {
+	if a.Status != Success {
 		effect = a.Status.String()
 		if a.Err != "" {
 			effect += ": " + a.Err
@@ -120,14 +110,6 @@ func (s *search) addrs(h Host, a *dns.Answer) []netip.Addr {
 		addrs = addrs[:s.cfg.AddrMax]
 	}
 	return addrs
-}
-
-func appendAddr(addrs []netip.Addr, raw []byte) []netip.Addr {
-	a, ok := netip.AddrFromSlice(raw)
-	if !ok || a.Unmap().IsUnspecified() {
-		return addrs
-	}
-	return append(addrs, a.Unmap())
 }
 
 func joinAddrs(addrs []netip.Addr) string {
@@ -141,11 +123,11 @@ func joinAddrs(addrs []netip.Addr) string {
 // pick orders the families of one host as IPv_Select says.
 func (s *search) pick(v4, v6 []netip.Addr) []netip.Addr {
 	switch s.family() {
-	case mailertable.IPv4Only:
+	case IPv4Only:
 		return v4
-	case mailertable.IPv6Only:
+	case IPv6Only:
 		return v6
-	case mailertable.IPv6Preferred:
+	case IPv6Preferred:
 		return slices.Concat(v6, v4)
 	}
 	return slices.Concat(v4, v6)

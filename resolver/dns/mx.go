@@ -1,7 +1,4 @@
-// Package mx finds the hosts that take mail for a domain (RFC 5321 section 5.1):
-// MX records in order of preference, their addresses, and what stands against them:
-// null MX (RFC 7505), ourselves in the list, MX records that name an IP address.
-package mx
+package dns
 
 import (
 	"context"
@@ -18,39 +15,56 @@ import (
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/resolver/dns"
-	"meta1/resolver/mailertable"
 )
 
 // Bounds of the time for which a route may be used.
 const (
-	minTTL     = 30 * time.Second
-	maxTTL     = 24 * time.Hour
-	partialTTL = time.Minute     // some host could not be looked up for now
-	retryTTL   = 3 * time.Second // nothing could be looked up for now
+	minRouteTTL = 30 * time.Second
+	partialTTL  = time.Minute     // some host could not be looked up for now
+	retryTTL    = 3 * time.Second // nothing could be looked up for now
 )
 
-// DNS looks records up; *dns.Client does.
-type DNS interface {
-	Lookup(ctx context.Context, name string, qtype uint16) *dns.Answer
+// Family says which addresses of a host are used or preferred (README 3.9.3, ipsel).
+type Family uint8
+
+// The families, in the order of mailertable.Select.
+const (
+	AnyFamily Family = iota // as FinderConfig.Family says, or IPv4Preferred
+	IPv4Only
+	IPv4Preferred
+	IPv6Only
+	IPv6Preferred
+)
+
+// String is the word of the configuration, "" for AnyFamily.
+func (f Family) String() string {
+	return [...]string{"", "IPv4_Only", "IPv4_Preferred", "IPv6_Only", "IPv6_Preferred"}[f]
 }
 
-// Config is what the search depends on besides DNS.
-type Config struct {
-	Hostname string             // our own name: MX records that name it are a loop
-	MXMax    int                // hosts used of a domain; the best preferences win
-	AddrMax  int                // addresses used of one host
-	Select   mailertable.Select // for targets that do not say
+// Looker looks records up; *Client does.
+type Looker interface {
+	Lookup(ctx context.Context, name string, qtype uint16) *Answer
 }
 
-// Finder searches. It is safe for use by many goroutines.
+// FinderConfig is what the search for mail hosts depends on besides DNS.
+type FinderConfig struct {
+	Hostname string // our own name: MX records that name it are a loop
+	MXMax    int    // hosts used of a domain; the best preferences win
+	AddrMax  int    // addresses used of one host
+	Family   Family // for targets that do not say
+}
+
+// Finder finds the hosts that take mail for a domain (RFC 5321 section 5.1): MX
+// records in order of preference, their addresses, and what stands against them:
+// null MX (RFC 7505), ourselves in the list, MX records that name an IP address. It
+// is safe for use by many goroutines.
 type Finder struct {
-	cfg Config
-	dns DNS
+	cfg FinderConfig
+	dns Looker
 }
 
 // NewFinder makes a Finder.
-func NewFinder(cfg Config, d DNS) *Finder {
+func NewFinder(cfg FinderConfig, d Looker) *Finder {
 	cfg.Hostname = mdns.CanonicalName(cfg.Hostname)
 	return &Finder{cfg: cfg, dns: d}
 }
@@ -60,7 +74,7 @@ type Target struct {
 	Name   string // domain or host name
 	Port   uint16
 	NoMX   bool // use the addresses of Name alone
-	Select mailertable.Select
+	Family Family
 	// Given: the name stands in the configuration, not in a recipient's address.
 	Given bool
 }
@@ -75,8 +89,8 @@ func (t Target) Dest(port uint16) string {
 	if t.Port != port || t.NoMX {
 		d += ":" + strconv.Itoa(int(t.Port))
 	}
-	if t.Select != mailertable.Unset {
-		d += "/" + t.Select.String()
+	if t.Family != AnyFamily {
+		d += "/" + t.Family.String()
 	}
 	return d
 }
@@ -140,7 +154,7 @@ func (f *Finder) Find(ctx context.Context, t Target) *Route {
 	if reply.Temporary() {
 		s.route.Expires = time.Now().Add(retryTTL)
 	}
-	if floor := time.Now().Add(minTTL); s.route.Expires.Before(floor) && !reply.Temporary() {
+	if floor := time.Now().Add(minRouteTTL); s.route.Expires.Before(floor) && !reply.Temporary() {
 		s.route.Expires = floor
 	}
 	return &s.route
@@ -199,13 +213,13 @@ func (s *search) mx(ctx context.Context) ([]Host, smtp.Reply) {
 	a := s.dns.Lookup(ctx, s.name, mdns.TypeMX)
 	s.note(a)
 	switch a.Status {
-	case dns.NXDomain:
+	case NXDomain:
 		s.step("mx", s.target.Name, "", "no such domain")
 		return nil, smtp.NewReply(550, "5.1.2", "domain does not exist")
-	case dns.Temporary:
+	case Temporary:
 		s.step("mx", s.target.Name, "", a.Err)
 		return nil, smtp.NewReply(451, "4.4.3", "name server failure, try again")
-	case dns.NoData:
+	case NoData:
 		// RFC 5321 section 5.1: the domain is then its own mail host.
 		s.step("mx", s.target.Name, "", "no MX record: the domain itself")
 		return s.withoutMyself([]Host{{Name: strings.TrimSuffix(a.Name, ".")}})
@@ -214,7 +228,7 @@ func (s *search) mx(ctx context.Context) ([]Host, smtp.Reply) {
 }
 
 // usable picks the records that may be used, in order of preference.
-func (s *search) usable(a *dns.Answer) ([]Host, smtp.Reply) {
+func (s *search) usable(a *Answer) ([]Host, smtp.Reply) {
 	var hosts []Host
 	var refused []string
 	null := false
@@ -287,7 +301,7 @@ func (s *search) withoutMyself(hosts []Host) ([]Host, smtp.Reply) {
 }
 
 // note keeps the shortest time to live and whether all answers were secure.
-func (s *search) note(a *dns.Answer) {
+func (s *search) note(a *Answer) {
 	if a.Expires.Before(s.route.Expires) {
 		s.route.Expires = a.Expires
 	}

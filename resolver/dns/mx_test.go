@@ -1,4 +1,4 @@
-package mx
+package dns
 
 import (
 	"context"
@@ -12,8 +12,6 @@ import (
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/resolver/dns"
-	"meta1/resolver/mailertable"
 )
 
 // zone is a fake DNS: records in zone file form; "name! TYPE" fails for now.
@@ -41,19 +39,19 @@ func newZone(t *testing.T, lines ...string) *zone {
 	return z
 }
 
-func (z *zone) Lookup(_ context.Context, name string, qtype uint16) *dns.Answer {
+func (z *zone) Lookup(_ context.Context, name string, qtype uint16) *Answer {
 	name = mdns.CanonicalName(name)
-	a := &dns.Answer{Status: dns.NXDomain, Name: name, Secure: true, Expires: time.Now().Add(time.Hour)}
+	a := &Answer{Status: NXDomain, Name: name, Secure: true, Expires: time.Now().Add(time.Hour)}
 	if z.broken[name+" "+mdns.TypeToString[qtype]] {
-		a.Status, a.Err = dns.Temporary, "broken"
+		a.Status, a.Err = Temporary, "broken"
 		return a
 	}
 	if z.names[name] {
-		a.Status = dns.NoData
+		a.Status = NoData
 	}
 	for _, rr := range z.records {
 		if h := rr.Header(); h.Name == name && h.Rrtype == qtype {
-			a.Status = dns.Success
+			a.Status = Success
 			a.RRs = append(a.RRs, rr)
 			a.Expires = time.Now().Add(time.Duration(h.Ttl) * time.Second)
 		}
@@ -71,7 +69,7 @@ func hops(r *Route) string {
 
 func find(t *testing.T, z *zone, target Target) *Route {
 	t.Helper()
-	f := NewFinder(Config{Hostname: "Me.example", MXMax: 5, AddrMax: 3}, z)
+	f := NewFinder(FinderConfig{Hostname: "Me.example", MXMax: 5, AddrMax: 3}, z)
 	target.Port = 25
 	r := f.Find(t.Context(), target)
 	if r.Reply.IsZero() == (len(r.Hosts) == 0) {
@@ -92,9 +90,9 @@ func TestFind(t *testing.T) {
 	}{
 		"preference order": {"d. 60 IN MX 20 b.|d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1|b. 60 IN A 10.0.0.2", Target{Name: "d"}, "a[10.0.0.1]:25 b[10.0.0.2]:25", ""},
 		"both families":    {"d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1|a. 60 IN AAAA 2001:db8::1", Target{Name: "d"}, "a[10.0.0.1]:25 a[2001:db8::1]:25", ""},
-		"ipv6 preferred":   {"d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1|a. 60 IN AAAA 2001:db8::1", Target{Name: "d", Select: mailertable.IPv6Preferred}, "a[2001:db8::1]:25 a[10.0.0.1]:25", ""},
-		"ipv4 only":        {"d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1|broken a. AAAA", Target{Name: "d", Select: mailertable.IPv4Only}, "a[10.0.0.1]:25", ""},
-		"ipv6 only":        {"d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1", Target{Name: "d", Select: mailertable.IPv6Only}, "", "550 5.4.4"},
+		"ipv6 preferred":   {"d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1|a. 60 IN AAAA 2001:db8::1", Target{Name: "d", Family: IPv6Preferred}, "a[2001:db8::1]:25 a[10.0.0.1]:25", ""},
+		"ipv4 only":        {"d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1|broken a. AAAA", Target{Name: "d", Family: IPv4Only}, "a[10.0.0.1]:25", ""},
+		"ipv6 only":        {"d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1", Target{Name: "d", Family: IPv6Only}, "", "550 5.4.4"},
 		"implicit mx":      {"d. 60 IN A 10.0.0.1", Target{Name: "d"}, "d[10.0.0.1]:25", ""},
 		"no such domain":   {"x. 60 IN A 10.0.0.1", Target{Name: "d"}, "", "550 5.1.2"},
 		"nothing at all":   {"d. 60 IN TXT x", Target{Name: "d"}, "", "550 5.4.4"},
@@ -154,7 +152,7 @@ func TestExpires(t *testing.T) {
 	}{
 		{"d. 7200 IN MX 10 a.|a. 300 IN A 10.0.0.1", 300 * time.Second},
 		{"d. 200 IN MX 10 a.|a. 300 IN A 10.0.0.1", 200 * time.Second},
-		{"d. 0 IN MX 10 a.|a. 300 IN A 10.0.0.1", minTTL},
+		{"d. 0 IN MX 10 a.|a. 300 IN A 10.0.0.1", minRouteTTL},
 		{"d. 7200 IN MX 10 a.|d. 7200 IN MX 10 b.|a. 300 IN A 10.0.0.1|broken b. A", partialTTL},
 		{"broken d. MX", retryTTL},
 		{"d. 7200 IN MX 10 a.|broken a. A", retryTTL},
@@ -195,7 +193,7 @@ func TestDest(t *testing.T) {
 		{Target{Name: "d.example", Port: 25}, "mx:d.example"},
 		{Target{Name: "d.example", Port: 2525}, "mx:d.example:2525"},
 		{Target{Name: "d.example", Port: 25, NoMX: true}, "esmtp:d.example:25"},
-		{Target{Name: "d.example", Port: 25, Select: mailertable.IPv4Only}, "mx:d.example/IPv4_Only"},
+		{Target{Name: "d.example", Port: 25, Family: IPv4Only}, "mx:d.example/IPv4_Only"},
 	} {
 		if got := c.t.Dest(25); got != c.want {
 			t.Errorf("%+v: %s, want %s", c.t, got, c.want)
