@@ -189,6 +189,7 @@ func (r *reading) section(e *entry) {
 	if !r.nameFits(o, e, name) {
 		return
 	}
+	name, _ = findWord(name, o.Words)
 	r.hostOption(o, e.at)
 	s := &Section{Keyword: o.Name, Name: name, Table: o.Sub}
 	if o.New != nil {
@@ -382,7 +383,7 @@ func (r *reading) fallback(o *Option) *Setting {
 
 func (r *reading) missing(o *Option) {
 	d := r.sec.diagnose(SeverityError, "", fmt.Sprintf("%s lacks %s", r.where(), o.Name))
-	d.Expected = o.Name + " = " + o.expects()
+	d.Expected = o.Name + o.assign() + o.expects()
 	if o.kind() == KindSection {
 		d.Expected = o.Name + " { ... }"
 	}

@@ -117,6 +117,15 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestOrderOfChecks(t *testing.T) {
+	stages := []string{}
+	checks := &Table{Options: []Option{{
+		Name: "check", Kind: KindSection, Named: true, Words: []string{"mail", "rcpt"},
+		New: func(name string) *Table { stages = append(stages, name); return &Table{} },
+	}}}
+	mustLoad(t, checks, "check MAIL { } check mail { } check Rcpt { }")
+	if !slices.Equal(stages, []string{"mail", "mail", "rcpt"}) {
+		t.Errorf("stages: %q", stages)
+	}
 	c := &small{}
 	mustLoad(t, c.table(), "element a { value = 1; } qmgr { tls { } } element b { value = 2; } lda x { path = /bin/lda; }")
 	want := []string{

@@ -74,9 +74,8 @@ type Option struct {
 	// Into points to the field that takes the value. Its Go type must fit Type.
 	Into any
 	// Sub is the table of a KindSection that stands at most once. It is read also
-	// when the section is absent, for its defaults. Present, if not nil, is set when
-	// the section is there.
-	// An absent section's Required, Check and Done are not looked at.
+	// when the section is absent, for its defaults; Required, Check and Done do not
+	// count then. Present, if not nil, is set when the section is there.
 	Sub     *Table
 	Present *bool
 	// New makes the table of one more instance of a repeatable section. name is ""
