@@ -55,3 +55,11 @@ func (q *list[T]) last() (v T) {
 	}
 	return v
 }
+
+// remove takes out the item at index i of items.
+func (q *list[T]) remove(i int) {
+	copy(q.items[i:], q.items[i+1:])
+	var zero T
+	q.items[len(q.items)-1] = zero
+	q.items = q.items[:len(q.items)-1]
+}

@@ -52,26 +52,16 @@ func never(now time.Time) time.Time { return now.Add(24 * 365 * time.Hour) }
 
 // readDue fills ev with up to room recipients.
 func (q *Queue) readDue(ev *loadedEvent, room int) error {
-	byTA := map[smtp.ID]*loadedTA{}
-	n := 0
+	var states []defedb.State
 	err := q.defedb.Due(ev.now, &ev.cursor, func(st defedb.State) bool {
-		g := byTA[st.TA]
-		if g == nil {
-			g = &loadedTA{ta: st.TA}
-			byTA[st.TA] = g
-			ev.groups = append(ev.groups, g)
-		}
-		g.states = append(g.states, st)
-		n++
-		return n < room
+		states = append(states, st)
+		return len(states) < room
 	})
 	if err != nil {
 		return err
 	}
-	for _, g := range ev.groups {
-		if err := q.readTA(g); err != nil {
-			return err
-		}
+	if ev.groups, err = q.byTA(states); err != nil {
+		return err
 	}
 	next, ok, err := q.defedb.NextDue(&ev.cursor)
 	if err != nil {
@@ -81,6 +71,24 @@ func (q *Queue) readDue(ev *loadedEvent, room int) error {
 		ev.next = never(ev.now)
 	}
 	return nil
+}
+
+// byTA puts recipients of one transaction together and reads their envelopes.
+func (q *Queue) byTA(states []defedb.State) (groups []*loadedTA, err error) {
+	known := map[smtp.ID]*loadedTA{}
+	for _, st := range states {
+		g := known[st.TA]
+		if g == nil {
+			g = &loadedTA{ta: st.TA}
+			known[st.TA] = g
+			groups = append(groups, g)
+			if err := q.readTA(g); err != nil {
+				return nil, err
+			}
+		}
+		g.states = append(g.states, st)
+	}
+	return groups, nil
 }
 
 func (q *Queue) readTA(g *loadedTA) error {
@@ -107,6 +115,11 @@ func (e *loadedEvent) apply(l *loop) {
 			l.resume(g)
 		}
 	}
+	l.settleQuiet()
+}
+
+// settleQuiet forgets transactions that had to stay while recipients were loaded.
+func (l *loop) settleQuiet() {
 	quiet := l.quiet
 	l.quiet = nil
 	for _, t := range quiet {
@@ -116,13 +129,26 @@ func (e *loadedEvent) apply(l *loop) {
 	}
 }
 
-// resume takes due recipients of one transaction into the active queue.
+// resume takes due recipients of one transaction into the active queue and goes on
+// with them.
 func (l *loop) resume(g *loadedTA) {
+	t, rcpts := l.adopt(g)
+	switch {
+	case len(rcpts) == 0:
+	case t.lost:
+		l.giveUp(t, rcpts)
+	default:
+		l.route(t, rcpts)
+	}
+}
+
+// adopt takes recipients of one transaction from the DEFEDB into the active queue.
+func (l *loop) adopt(g *loadedTA) (*transaction, []*rcpt) {
 	t := l.tas[g.ta]
 	if t == nil {
 		if g.env == nil {
 			l.q.log.Error("the DEFEDB has recipients of a transaction that it does not have", "ss_ta", g.ta.String(), "rcpts", len(g.states))
-			return
+			return nil, nil
 		}
 		t = &transaction{
 			env: g.env, size: g.size, body: l.q.stored(g.ta, g.size), left: g.left,
@@ -142,13 +168,7 @@ func (l *loop) resume(g *loadedTA) {
 	}
 	l.entries += len(rcpts)
 	l.counts.waiting -= len(rcpts)
-	switch {
-	case len(rcpts) == 0:
-	case t.lost:
-		l.giveUp(t, rcpts)
-	default:
-		l.route(t, rcpts)
-	}
+	return t, rcpts
 }
 
 // giveUp bounces recipients of a transaction whose content is gone: an error that

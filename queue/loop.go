@@ -65,9 +65,16 @@ func newLoop(q *Queue) *loop {
 	}
 }
 
+// loopPorts are the questions that the loop answers itself.
+type loopPorts struct {
+	list    <-chan *listRequest
+	status  <-chan *statusRequest
+	operate <-chan *operateRequest
+}
+
 // run applies events until life ends. When stop ends it starts nothing new, and
 // returns as soon as nothing is under way, or at the end of drainMax.
-func (l *loop) run(life context.Context, stop <-chan struct{}, list <-chan *listRequest, status <-chan *statusRequest) error {
+func (l *loop) run(life context.Context, stop <-chan struct{}, ports loopPorts) error {
 	tick := time.NewTicker(tickInterval)
 	defer tick.Stop()
 	var spare []event
@@ -78,10 +85,12 @@ func (l *loop) run(life context.Context, stop <-chan struct{}, list <-chan *list
 			spare = l.applyAll(spare)
 		case <-tick.C:
 			l.tick()
-		case r := <-list:
+		case r := <-ports.list:
 			l.list(r)
-		case r := <-status:
+		case r := <-ports.status:
 			r.Answer(l.status())
+		case r := <-ports.operate:
+			l.operate(r)
 		case <-stop:
 			stop, l.draining = nil, true
 			drain = time.After(drainMax)

@@ -182,7 +182,8 @@ func (q *Queue) Run(ctx context.Context) error {
 	commits, stopCommit := q.ports.Commit.Open()
 	lists, stopList := q.ports.List.Open()
 	states, stopStatus := q.ports.Status["qmgr"].Open()
-	defer func() { stopAdmit(); stopCommit(); stopList(); stopStatus() }()
+	operates, stopOperate := q.ports.Operate.Open()
+	defer func() { stopAdmit(); stopCommit(); stopList(); stopStatus(); stopOperate() }()
 
 	writers.Go(func(ctx context.Context) error { return q.journal.run(ctx, commits) })
 	writers.Go(q.deferrer.run)
@@ -196,7 +197,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	loopDone := make(chan struct{})
 	q.group.Go(func(life context.Context) error {
 		defer close(loopDone)
-		return l.run(life, ctx.Done(), lists, states)
+		return l.run(life, ctx.Done(), loopPorts{list: lists, status: states, operate: operates})
 	})
 	// A failed writer ends all; so does a failed member of the group.
 	select {

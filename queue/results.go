@@ -182,7 +182,7 @@ func expiredReply(last smtp.Reply) smtp.Reply {
 func (l *loop) put(r *rcpt, next time.Time, attempts int, reason string) {
 	st := r.state
 	st.TA, st.Index = r.t.env.TA, r.index
-	st.NextTry, st.Attempts, st.Reason = next, attempts, reason
+	st.NextTry, st.Attempts, st.Reason, st.Held = next, attempts, reason, r.held
 	if !r.start.IsZero() {
 		st.LastTry = l.now
 	}

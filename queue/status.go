@@ -122,11 +122,15 @@ func (c *envCache) entry(st *defedb.State) (msg.ListEntry, bool) {
 	if st.Index >= len(c.env.Rcpts) {
 		return msg.ListEntry{}, false
 	}
-	return msg.ListEntry{
+	e := msg.ListEntry{
 		TA: st.TA, Index: st.Index, State: msg.StateDeferred, Arrival: c.env.Arrival, Size: c.size,
 		Sender: c.env.Mail.From, Rcpt: c.env.Rcpts[st.Index].To, Dest: st.Dest,
 		NextTry: st.NextTry, Attempts: st.Attempts, Reason: st.Reason,
-	}, true
+	}
+	if st.Held {
+		e.State, e.NextTry = msg.StateHeld, time.Time{}
+	}
+	return e, true
 }
 
 // parseAfter reads the recipient id behind which a listing goes on and returns the

@@ -38,6 +38,7 @@ type rcpt struct {
 	state defedb.State
 	dest  *dest     // while phaseWait or phaseInflight
 	start time.Time // of the attempt that runs
+	held  bool      // it goes to the DEFEDB to be held
 }
 
 func (r *rcpt) id() string      { return smtp.RcptID(r.t.env.TA, r.index) }

@@ -8,5 +8,6 @@
 //	Route    queue -> resolver    RouteQ       RouteA: hops, or expansion, or a reply
 //	Deliver  queue -> client      DeliverQ     DeliverA: a reply per recipient
 //	List     mta -> queue         ListQ        ListA: entries of the queue
+//	Operate  mta -> queue         OperateQ     OperateA: how many recipients it was done to
 //	Status   mta -> each module   StatusQ      StatusA: a snapshot
 package msg

@@ -16,6 +16,7 @@ func NewPorts() *Ports {
 		Route:   NewPort[RouteQ, RouteA]("route", portBuffer),
 		Deliver: NewPort[DeliverQ, DeliverA]("deliver", portBuffer),
 		List:    NewPort[ListQ, ListA]("list", 1),
+		Operate: NewPort[OperateQ, OperateA]("operate", 1),
 		Status:  map[string]*Port[StatusQ, StatusA]{},
 	}
 	for _, m := range []string{"qmgr", "smar", "smtps", "smtpc"} {

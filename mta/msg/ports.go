@@ -16,6 +16,7 @@ type Ports struct {
 	Route   *Port[RouteQ, RouteA]
 	Deliver *Port[DeliverQ, DeliverA]
 	List    *Port[ListQ, ListA]
+	Operate *Port[OperateQ, OperateA]
 	Status  map[string]*Port[StatusQ, StatusA] // by module: qmgr, smar, smtps, smtpc
 }
 
@@ -321,6 +322,7 @@ const (
 	StateActive   QueueState = "active"   // in AQ: waits for a route or a connection
 	StateInFlight QueueState = "inflight" // in AQ: a delivery attempt runs
 	StateDeferred QueueState = "deferred" // in DEFEDB until NextTry
+	StateHeld     QueueState = "hold"     // in DEFEDB until an operator releases it
 )
 
 // ListQ asks QMGR for the queue's entries, one per recipient, in order of

@@ -52,12 +52,19 @@ func splitRcpt(k []byte) (smtp.ID, int, error) {
 	return ta, int(binary.BigEndian.Uint32(k[taLen:])), nil
 }
 
-const flagDelayed = 1
+// Flags of a stored state.
+const (
+	flagDelayed = 1 << iota
+	flagHeld
+)
 
 func appendState(b []byte, st *State) []byte {
 	var flags byte
 	if st.Delayed {
 		flags |= flagDelayed
+	}
+	if st.Held {
+		flags |= flagHeld
 	}
 	b = append(b, flags)
 	b = append(append(b, timeBytes(st.NextTry)...), timeBytes(st.LastTry)...)
@@ -85,7 +92,7 @@ func decodeState(v []byte, st *State) error {
 	if len(v) < 17 {
 		return errShort
 	}
-	st.Delayed = v[0]&flagDelayed != 0
+	st.Delayed, st.Held = v[0]&flagDelayed != 0, v[0]&flagHeld != 0
 	st.NextTry = time.Unix(0, int64(binary.BigEndian.Uint64(v[1:])))
 	st.LastTry = time.Unix(0, int64(binary.BigEndian.Uint64(v[9:])))
 	v = v[17:]

@@ -18,6 +18,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -69,9 +70,13 @@ type State struct {
 	LastTry  time.Time
 	Attempts int
 	Delayed  bool   // a delayed DSN was sent
+	Held     bool   // it waits until an operator releases it; NextTry is Never
 	Dest     string // destination of the last route
 	Reason   string // last reply, or why there was no attempt
 }
+
+// Never is the next time to try of a recipient that is held.
+func Never() time.Time { return time.Unix(0, math.MaxInt64) }
 
 // Batch collects changes that become durable together. It is not safe for
 // concurrent use, and is spent after Commit.
@@ -211,18 +216,19 @@ func (db *DB) Due(now time.Time, c *Cursor, f func(State) bool) error {
 			return false, err
 		}
 		copy(c[:], k)
-		return !ok || f(st), nil
+		// An index record that does not fit the state is a rest of a crash.
+		return !ok || !bytes.Equal(timeBytes(st.NextTry), k[1:9]) || f(st), nil
 	})
 }
 
-// NextDue is the next time to try of the first recipient behind the cursor. ok is
-// false if there is none.
+// NextDue is the next time to try of the first recipient behind the cursor that is
+// not held. ok is false if there is none.
 func (db *DB) NextDue(c *Cursor) (next time.Time, ok bool, err error) {
 	lower := []byte{prefixDue}
 	if c[0] != 0 {
 		lower = append(c[:], 0)
 	}
-	err = db.scan(lower, []byte{prefixDue + 1}, func(k, _ []byte) (bool, error) {
+	err = db.scan(lower, append([]byte{prefixDue}, timeBytes(Never())...), func(k, _ []byte) (bool, error) {
 		if len(k) < 9 {
 			return false, fmt.Errorf("%w: DEFEDB key %x is cut short", store.ErrDamaged, k)
 		}

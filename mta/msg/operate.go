@@ -1,0 +1,69 @@
+package msg
+
+import (
+	"strings"
+	"time"
+
+	"meta1/mta/smtp"
+)
+
+// Operation is something that an operator does to recipients in the queue.
+type Operation string
+
+// The operations.
+const (
+	OpHold    Operation = "hold"    // keep it until it is released
+	OpRelease Operation = "release" // let what is held go on
+	OpFlush   Operation = "flush"   // try it now
+	OpRequeue Operation = "requeue" // forget its attempts and try it now
+	OpRemove  Operation = "remove"  // drop it without a notice
+	OpExpire  Operation = "expire"  // give it up: the sender gets a bounce
+)
+
+// OperateQ asks QMGR to do something to all recipients that Select matches.
+type OperateQ struct {
+	Op     Operation
+	Select Selection
+}
+
+// OperateA answers OperateQ.
+type OperateA struct {
+	// Done is the number of recipients to which it was done.
+	Done int
+	// Busy is the number of matching recipients that were left alone, because an
+	// attempt for them runs or they are being written down.
+	Busy int
+	// Err says why it ended early; "" if it did not.
+	Err string
+}
+
+// Selection chooses recipients: all given criteria must match. The zero Selection
+// matches all.
+type Selection struct {
+	TA     smtp.ID       // of this transaction
+	Sender string        // address, compared without regard to case; "<>" for the null sender
+	Rcpt   string        // address, compared without regard to case
+	Domain string        // domain of the recipient
+	Dest   string        // destination of the last route, as mailq shows it
+	MinAge time.Duration // at least this long in the queue
+	Held   bool          // only what is held
+	Unheld bool          // only what is not
+}
+
+// Matches tells whether a recipient is chosen. now is the time against which its
+// age counts.
+func (s *Selection) Matches(e *Envelope, index int, dest string, held bool, now time.Time) bool {
+	r := e.Rcpts[index].To
+	return (s.TA.IsZero() || s.TA == e.TA) &&
+		(s.Sender == "" || sameAddress(s.Sender, e.Mail.From)) &&
+		(s.Rcpt == "" || sameAddress(s.Rcpt, r)) &&
+		(s.Domain == "" || strings.EqualFold(s.Domain, r.Domain)) &&
+		(s.Dest == "" || s.Dest == dest) &&
+		now.Sub(e.Arrival) >= s.MinAge &&
+		(!s.Held || held) && (!s.Unheld || !held)
+}
+
+func sameAddress(want string, p smtp.Path) bool {
+	want = strings.TrimSuffix(strings.TrimPrefix(want, "<"), ">")
+	return strings.EqualFold(want, p.Addr())
+}

@@ -1,0 +1,247 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/queue/defedb"
+)
+
+type operateRequest = msg.Request[msg.OperateQ, msg.OperateA]
+
+// operateChunk is how many recipients one step of an operation takes.
+const operateChunk = 1000
+
+// operation is what an operator asked for, while it goes through the DEFEDB. No
+// recipients are loaded meanwhile, so what is not in the active queue stays as it
+// is but for the operation.
+type operation struct {
+	q    *Queue
+	r    *operateRequest
+	now  time.Time
+	inAQ map[rcptRef]struct{} // they are the loop's
+	a    msg.OperateA
+}
+
+// operate begins an operation, or keeps it for later while the DEFEDB is being
+// read.
+func (l *loop) operate(r *operateRequest) {
+	l.now = time.Now()
+	if l.loading {
+		l.after(0, func() { l.operate(r) })
+		return
+	}
+	o := &operation{q: l.q, r: r, now: l.now, inAQ: map[rcptRef]struct{}{}}
+	switch r.Q.Op {
+	case msg.OpHold, msg.OpRelease, msg.OpFlush, msg.OpRequeue, msg.OpRemove, msg.OpExpire:
+	default:
+		r.Answer(msg.OperateA{Err: "unknown operation " + string(r.Q.Op)})
+		return
+	}
+	l.loading = true
+	l.operateActive(o)
+	l.q.group.Go(func(ctx context.Context) error {
+		if err := o.run(ctx); err != nil {
+			o.a.Err = err.Error()
+		}
+		l.q.events.put(&operatedEvent{o: o})
+		return nil
+	})
+}
+
+// operateActive does the operation to recipients in the active queue. What is being
+// delivered or written cannot be changed now.
+func (l *loop) operateActive(o *operation) {
+	var chosen []*rcpt
+	for _, t := range l.tas {
+		for _, r := range t.rcpts {
+			o.inAQ[rcptRef{t.env.TA, r.index}] = struct{}{}
+			dest := r.state.Dest
+			if r.dest != nil {
+				dest = r.dest.key
+			}
+			if !o.r.Q.Select.Matches(t.env, r.index, dest, false, l.now) {
+				continue
+			}
+			if r.phase != phaseWait {
+				o.a.Busy++
+				continue
+			}
+			chosen = append(chosen, r)
+		}
+	}
+	for _, r := range chosen {
+		if o.r.Q.Op == msg.OpFlush || o.r.Q.Op == msg.OpRequeue || o.r.Q.Op == msg.OpRelease {
+			continue // it is on its way already
+		}
+		l.unqueue(r)
+		l.operateOne(o.r.Q.Op, r)
+		o.a.Done++
+	}
+}
+
+// unqueue takes a waiting recipient out of its destination's jobs.
+func (l *loop) unqueue(r *rcpt) {
+	d := r.dest
+	d.entries--
+	for i := d.jobs.head; i < len(d.jobs.items); i++ {
+		j := d.jobs.items[i]
+		for k, have := range j.rcpts {
+			if have != r {
+				continue
+			}
+			j.rcpts = append(j.rcpts[:k:k], j.rcpts[k+1:]...)
+			if len(j.rcpts) == 0 {
+				d.jobs.remove(i)
+			}
+			return
+		}
+	}
+}
+
+// operateOne does the operation to a recipient that is in the active queue and
+// that nothing is under way for.
+func (l *loop) operateOne(op msg.Operation, r *rcpt) {
+	switch op {
+	case msg.OpHold:
+		l.hold(r)
+	case msg.OpRemove:
+		l.counts.dropped++
+		l.q.log.Warn("removed by an operator", "rcpt_id", r.id(), "rcpt", r.path().String())
+		l.end(r)
+	case msg.OpExpire:
+		var failed failures
+		failed.add(r, smtp.NewReply(550, "5.4.7", "given up by the postmaster"), "")
+		l.bounce(r.t, failed)
+	}
+}
+
+// hold keeps a recipient in the DEFEDB until it is released.
+func (l *loop) hold(r *rcpt) {
+	r.held = true
+	l.put(r, defedb.Never(), r.state.Attempts, "held by the postmaster")
+}
+
+// run goes through the DEFEDB.
+func (o *operation) run(ctx context.Context) error {
+	var ta smtp.ID
+	index := 0
+	for {
+		chunk, err := o.choose(ta, index)
+		if err != nil || len(chunk) == 0 {
+			return err
+		}
+		last := chunk[len(chunk)-1]
+		ta, index = last.TA, last.Index+1
+		if err := o.do(ctx, chunk); err != nil {
+			return err
+		}
+		o.a.Done += len(chunk)
+	}
+}
+
+// choose finds the next recipients from a place on that match.
+func (o *operation) choose(ta smtp.ID, index int) (chunk []defedb.State, err error) {
+	envs := envCache{q: o.q}
+	err = o.q.defedb.All(ta, index, func(st defedb.State) bool {
+		if _, ok := o.inAQ[rcptRef{st.TA, st.Index}]; ok {
+			return true
+		}
+		if _, ok := envs.entry(&st); ok && o.wants(&st, envs.env) {
+			chunk = append(chunk, st)
+		}
+		return len(chunk) < operateChunk
+	})
+	return chunk, err
+}
+
+func (o *operation) wants(st *defedb.State, e *msg.Envelope) bool {
+	switch o.r.Q.Op {
+	case msg.OpHold:
+		if st.Held {
+			return false
+		}
+	case msg.OpRelease:
+		if !st.Held {
+			return false
+		}
+	case msg.OpFlush, msg.OpRequeue:
+		if st.Held { // only a release lets it go
+			return false
+		}
+	}
+	return o.r.Q.Select.Matches(e, st.Index, st.Dest, st.Held, o.now)
+}
+
+// do does the operation to a chunk: by a new next time to try, or in the active
+// queue if the recipients are to end.
+func (o *operation) do(ctx context.Context, chunk []defedb.State) error {
+	if o.r.Q.Op == msg.OpRemove || o.r.Q.Op == msg.OpExpire {
+		return o.endAll(ctx, chunk)
+	}
+	b := o.q.defedb.NewBatch()
+	for i := range chunk {
+		st := chunk[i]
+		old := st.NextTry
+		switch o.r.Q.Op {
+		case msg.OpHold:
+			st.Held, st.NextTry, st.Reason = true, defedb.Never(), "held by the postmaster; before: "+st.Reason
+		case msg.OpRequeue:
+			st.Attempts, st.NextTry = 0, o.now
+		default:
+			st.Held, st.NextTry = false, o.now
+		}
+		if err := b.Put(&st, old); err != nil {
+			b.Discard()
+			return err
+		}
+	}
+	return o.q.defedb.Commit(b)
+}
+
+// endAll has the loop end a chunk and waits until it has taken them.
+func (o *operation) endAll(ctx context.Context, chunk []defedb.State) error {
+	groups, err := o.q.byTA(chunk)
+	if err != nil {
+		return err
+	}
+	ev := &endAllEvent{op: o.r.Q.Op, groups: groups, taken: make(chan struct{})}
+	o.q.events.put(ev)
+	select {
+	case <-ev.taken:
+		return nil
+	case <-ctx.Done():
+		return errors.New("the queue is being closed")
+	}
+}
+
+// endAllEvent: recipients from the DEFEDB are to end.
+type endAllEvent struct {
+	op     msg.Operation
+	groups []*loadedTA
+	taken  chan struct{}
+}
+
+func (e *endAllEvent) apply(l *loop) {
+	for _, g := range e.groups {
+		_, rcpts := l.adopt(g)
+		for _, r := range rcpts {
+			l.operateOne(e.op, r)
+		}
+	}
+	close(e.taken)
+}
+
+// operatedEvent: an operation has gone through the DEFEDB.
+type operatedEvent struct{ o *operation }
+
+func (e *operatedEvent) apply(l *loop) {
+	l.loading = false
+	l.cursor, l.nextDue = defedb.Cursor{}, time.Time{} // next times have changed
+	l.settleQuiet()
+	l.q.log.Info("operation", "op", string(e.o.r.Q.Op), "done", e.o.a.Done, "busy", e.o.a.Busy, "error", e.o.a.Err)
+	e.o.r.Answer(e.o.a)
+}
