@@ -205,7 +205,7 @@ func (m *mta) serverUnit(s *ServerSection) (supervise.Unit, error) {
 		status = msg.NewPort[msg.StatusQ, msg.StatusA]("status:"+name, 1)
 		m.ports.Status[name] = status
 	}
-	return m.module(name, &s.Of, status, s.Server.StopTimeout+10*time.Second, ExConfig,
+	u, err := m.module(name, &s.Of, status, s.Server.StopTimeout+10*time.Second, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
 			listeners, err := copyListeners(m.sockets.owner[s])
 			if err != nil {
@@ -216,6 +216,8 @@ func (m *mta) serverUnit(s *ServerSection) (supervise.Unit, error) {
 				Hostname: m.hostname, Version: m.setup.Version, Name: s.Name,
 			}).Run, nil
 		})
+	u.Ready = nil // clients see that it serves; then everything else must know already
+	return u, err
 }
 
 // copyListeners makes listeners for the same sockets.

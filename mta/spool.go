@@ -106,6 +106,9 @@ func (s *spool) make(dir string, a *account) error {
 		return err
 	}
 	s.made = append(s.made, dir)
+	if err := os.Chmod(dir, mode); err != nil { // whatever the umask is
+		return err
+	}
 	if a != nil {
 		return os.Chown(dir, a.uid, a.gid)
 	}

@@ -52,7 +52,7 @@ func (l *Local) Start(service string, id int, files []*os.File) (*Process, error
 	}
 	c := p.command(id, files)
 	if err := c.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", p.Path, err)
+		return nil, p.startError(err)
 	}
 	proc := newProcess(c.Process.Pid)
 	l.running[proc.PID] = proc

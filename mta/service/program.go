@@ -1,7 +1,9 @@
 package service
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strconv"
@@ -77,6 +79,20 @@ func (p *Program) command(id int, files []*os.File) *exec.Cmd {
 		c.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(p.UID), Gid: uint32(p.GID), Groups: groups}
 	}
 	return c
+}
+
+// startError says what could not be started, where and as whom: each may be the
+// reason.
+func (p *Program) startError(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	text := "starting " + p.Path + " in " + p.Dir
+	if p.UID >= 0 {
+		text += " as user " + strconv.Itoa(p.UID)
+	}
+	return fmt.Errorf("%s: %w", text, err)
 }
 
 // Starter starts the programs of services.

@@ -16,8 +16,9 @@ type Unit struct {
 	// called for each start, in a goroutine of the tree, and never while an
 	// instance runs. Its error is an end like one of run.
 	New func() (run func(context.Context) error, err error)
-	// Ready returns nil as soon as the instance serves; nil means at once. Units
-	// behind this one start only then.
+	// Ready returns nil as soon as the instance serves; units behind this one start
+	// only then. Without it the unit is up as soon as New has returned, and its
+	// instance runs only when that was told to notify.
 	Ready  func(context.Context) error
 	Policy Policy
 	// RestartDependencies are the units that are stopped and started again, too, when
@@ -99,9 +100,10 @@ type node struct {
 // nodeEvent is what happened to an instance.
 type nodeEvent struct {
 	node  *node
-	start int  // which start of the node
-	ready bool // else it ended
-	made  bool // New had succeeded
+	start int             // which start of the node
+	ready bool            // else it ended
+	done  chan<- struct{} // closed when the event was handled; nil for none
+	made  bool            // New had succeeded
 	err   error
 }
 
@@ -280,7 +282,13 @@ func (t *Tree) start(n *node, now time.Time) {
 func (t *Tree) awaitReady(ctx context.Context, n *node, start int) {
 	ready := nodeEvent{node: n, start: start, ready: true}
 	if n.Ready == nil {
+		done := make(chan struct{})
+		ready.done = done
 		t.send(ready)
+		select {
+		case <-done:
+		case <-t.done:
+		}
 		return
 	}
 	t.group.Go(func(context.Context) error {
@@ -301,6 +309,9 @@ func (t *Tree) send(e nodeEvent) {
 
 func (t *Tree) handle(e nodeEvent, now time.Time) {
 	n := e.node
+	if e.done != nil {
+		defer close(e.done)
+	}
 	switch {
 	case e.ready:
 		if n.state == Starting && e.start == n.starts {
