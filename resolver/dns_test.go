@@ -65,6 +65,9 @@ func answerFrom(records []mdns.RR, q *mdns.Msg) *mdns.Msg {
 	case strings.HasSuffix(name, ".fail."):
 		m.Rcode, m.Ns = mdns.RcodeServerFailure, nil
 		return m
+	case strings.HasSuffix(name, ".refused."):
+		m.Rcode, m.Ns = mdns.RcodeRefused, nil
+		return m
 	}
 	for _, rr := range records {
 		if rr.Header().Name != name {

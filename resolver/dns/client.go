@@ -9,6 +9,9 @@
 //
 // The AD bit (RFC 4035, RFC 6840) is believed only when Config.DNSSEC is set, which
 // says that the path to the name servers is trusted.
+//
+// What an MTA asks of DNS is here, too: the hosts that take mail for a domain
+// (Finder), and the verified name of a client (FindClientName).
 package dns
 
 import (

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"meta1/maps"
@@ -99,12 +100,17 @@ func Open(dir string, fs vfs.FS, cfg Config, log *slog.Logger) (*Store, error) {
 	if cfg.Prefix6 < 1 || cfg.Prefix6 > 128 {
 		return nil, fmt.Errorf("greylisting: IPv6_prefix %d is not from 1 to 128", cfg.Prefix6)
 	}
-	cache := pebble.NewCache(8 << 20)
+	cache := pebble.NewCache(16 << 20)
 	defer cache.Unref() // the store holds its own reference
-	db, err := pebble.Open(dir, &pebble.Options{
+	o := &pebble.Options{
 		FS: fs, Cache: cache, MemTableSize: 4 << 20, MaxOpenFiles: 64,
 		FormatMajorVersion: pebble.FormatNewest, Logger: &logger{log},
-	})
+	}
+	for i := range o.Levels {
+		// Most clients that come are unknown: a filter answers for them.
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(dir, o)
 	if err != nil {
 		return nil, fmt.Errorf("opening the greylisting store in %s: %w", dir, err)
 	}
