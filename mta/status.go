@@ -3,6 +3,8 @@ package mta
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -72,7 +74,7 @@ func (m *mta) listening() []control.Socket {
 func (m *mta) Queue(ctx context.Context, after string, max int) (control.Page, error) {
 	a, err := m.ports.List.Ask(ctx, msg.ListQ{After: after, Max: max})
 	if err != nil {
-		return control.Page{}, errors.New("the queue manager does not answer: " + err.Error())
+		return control.Page{}, fmt.Errorf("the queue manager does not answer: %w", err)
 	}
 	p := control.Page{More: a.More, Entries: make([]control.Entry, 0, len(a.Entries))}
 	for i := range a.Entries {
@@ -86,6 +88,31 @@ func entry(e *msg.ListEntry) control.Entry {
 		RcptID: smtp.RcptID(e.TA, e.Index), TA: e.TA.String(), State: e.State, Arrival: e.Arrival, Size: e.Size,
 		Sender: e.Sender.Addr(), Rcpt: e.Rcpt.Addr(), Dest: e.Dest, NextTry: e.NextTry, Attempts: e.Attempts, Reason: e.Reason,
 	}
+}
+
+// Operate does something to recipients in the queue.
+func (m *mta) Operate(ctx context.Context, o control.Operation) (control.Operated, error) {
+	q := msg.OperateQ{Op: o.Op, Select: msg.Selection{
+		Sender: o.Sender, Rcpt: o.Rcpt, Domain: o.Domain, Dest: o.Dest, MinAge: o.MinAge, Held: o.Held, Unheld: o.Unheld,
+	}}
+	switch o.Op {
+	case msg.OpHold, msg.OpRelease, msg.OpFlush, msg.OpRequeue, msg.OpRemove, msg.OpExpire:
+	default:
+		return control.Operated{}, fmt.Errorf("unknown operation %q", o.Op)
+	}
+	if o.TA != "" {
+		var err error
+		if q.Select.TA, err = smtp.ParseID(o.TA); err != nil {
+			return control.Operated{}, err
+		}
+	}
+	a, err := m.ports.Operate.Ask(ctx, q)
+	if err != nil {
+		return control.Operated{}, fmt.Errorf("the queue manager does not answer: %w", err)
+	}
+	m.log.LogAttrs(ctx, levelNotice, "queue operation", slog.String("op", string(o.Op)), slog.Int("done", a.Done), slog.Int("busy", a.Busy),
+		slog.String("ss_ta", o.TA), slog.String("mail", o.Sender), slog.String("rcpt", o.Rcpt), slog.String("domain", o.Domain), slog.String("dest", o.Dest))
+	return control.Operated(a), nil
 }
 
 // Health says whether all modules are up and the queue takes mail.

@@ -54,7 +54,8 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func printStatus(out io.Writer, s *control.Status, now time.Time) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
 	line := func(name, value string) { fmt.Fprintf(w, "%s\t%s\n", name, plain(value)) }
 	line("meta1", s.Version)
 	line("hostname", s.Hostname)
@@ -79,7 +80,15 @@ func printStatus(out io.Writer, s *control.Status, now time.Time) error {
 			line("  "+v.Name, v.Value)
 		}
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text.String()) {
+		if _, err := io.WriteString(out, strings.TrimRight(line, " \n")+"\n"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func reloadCommand(e *Env) *cobra.Command {

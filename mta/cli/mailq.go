@@ -21,8 +21,8 @@ func mailqCommand(e *Env) *cobra.Command {
 		Use: "mailq", Short: "List the queue", Args: noArgs,
 		Long: `mailq lists the messages in the queue with their recipients: identifier, size, time of
 arrival, sender, and below for each recipient why it waits and when it is tried next.
-An identifier is followed by * if a recipient is being delivered, and by ! if all wait
-for a later attempt.
+An identifier is followed by * if the message is in the active queue, and by ! if it is
+held.
 
 With --json each message is a JSON object on a line, with the member names that
 postqueue -j has.`,
@@ -117,18 +117,30 @@ func (l *lister) text(rcpts []control.Entry) error {
 	return err
 }
 
-// mark is * for a message that is being delivered, ! for one that waits.
+// mark is * for a message that is in the active queue, ! for one that is held.
 func mark(rcpts []control.Entry) string {
-	m := "!"
+	switch queueName(rcpts) {
+	case "active":
+		return "*"
+	case "hold":
+		return "!"
+	default:
+		return " "
+	}
+}
+
+// queueName is the queue of Postfix in which a message would be.
+func queueName(rcpts []control.Entry) string {
+	name := "hold"
 	for i := range rcpts {
 		switch rcpts[i].State {
-		case msg.StateInFlight:
-			return "*"
-		case msg.StateActive:
-			m = " "
+		case msg.StateInFlight, msg.StateActive:
+			return "active"
+		case msg.StateDeferred:
+			name = "deferred"
 		}
 	}
-	return m
+	return name
 }
 
 // reason says why a recipient waits, and until when.
@@ -181,14 +193,14 @@ type queuedRcpt struct {
 func (l *lister) json(rcpts []control.Entry) error {
 	m := &rcpts[0]
 	q := queued{
-		QueueName: "deferred", QueueID: m.TA, ArrivalTime: m.Arrival.Unix(), MessageSize: m.Size, Sender: m.Sender,
+		QueueName: queueName(rcpts), QueueID: m.TA, ArrivalTime: m.Arrival.Unix(), MessageSize: m.Size, Sender: m.Sender,
 		Recipients: make([]queuedRcpt, 0, len(rcpts)),
+	}
+	if q.Sender == "" {
+		q.Sender = "MAILER-DAEMON" // as postqueue does
 	}
 	for i := range rcpts {
 		r := &rcpts[i]
-		if r.State != msg.StateDeferred {
-			q.QueueName = "active"
-		}
 		rcpt := queuedRcpt{Address: r.Rcpt, DelayReason: r.Reason, RcptID: r.RcptID, State: string(r.State), Attempts: r.Attempts, Destination: r.Dest}
 		if !r.NextTry.IsZero() {
 			rcpt.NextTry = r.NextTry.Unix()

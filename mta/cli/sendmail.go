@@ -31,6 +31,7 @@ meta1. It keeps no queue of its own: the exit status says whether the message wa
   -N, -R, -V    DSN parameters: notify, return, envelope id
   -bp           list the queue, as mailq does
   -bi           read the maps anew, as ctl reload does
+  -q            try everything in the queue now, as queue flush --all does
   -C file       configuration by which the running meta1 is found
   --server addr host:port or path of a socket, instead of asking meta1
 
@@ -58,8 +59,8 @@ func sendmail(c *cobra.Command, e *Env, args []string) error {
 		return run(c, "mailq", own.file)
 	case submit.ModeNewaliases:
 		return run(c, "ctl reload", own.file)
-	default: // -q: the queue is run all the time
-		return nil
+	default:
+		return run(c, "queue flush --all", own.file)
 	}
 }
 
@@ -116,6 +117,9 @@ func (o *ownOptions) set(name, value string) {
 }
 
 func submitMessage(ctx context.Context, e *Env, o submit.Options, own ownOptions) error {
+	if len(o.Rcpts) == 0 && !o.FromHeader {
+		return &statusError{submit.ExUsage, fmt.Errorf("no recipients\n%s", submit.Usage())}
+	}
 	o.Input, o.Addr, o.User = e.Stdin, own.server, loginName()
 	if o.Addr == "" {
 		var err error

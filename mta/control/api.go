@@ -83,11 +83,35 @@ type ReloadReport struct {
 	Errors []string `json:"errors,omitempty"`
 }
 
+// Operation is what an operator asks to be done to recipients in the queue. A
+// criterion that is empty matches everything; all must match.
+type Operation struct {
+	Op     msg.Operation `json:"op"`
+	TA     string        `json:"ss_ta,omitempty"`
+	Sender string        `json:"sender,omitempty"` // "<>" for the null sender
+	Rcpt   string        `json:"rcpt,omitempty"`
+	Domain string        `json:"domain,omitempty"` // of the recipient
+	Dest   string        `json:"dest,omitempty"`   // destination, as mailq --json shows it
+	MinAge time.Duration `json:"min_age,omitempty"`
+	Held   bool          `json:"held,omitempty"`
+	Unheld bool          `json:"unheld,omitempty"`
+}
+
+// Operated is what an operation did.
+type Operated struct {
+	Done int    `json:"done"`            // recipients to which it was done
+	Busy int    `json:"busy"`            // matching ones that were left alone: an attempt runs
+	Err  string `json:"error,omitempty"` // why it ended early
+}
+
 // Backend is what the server side asks. Its methods may be called from any goroutine.
 type Backend interface {
 	Status(ctx context.Context) Status
 	// Queue gives at most max recipients behind the one named after.
 	Queue(ctx context.Context, after string, max int) (Page, error)
+	// Operate does something to recipients in the queue; the error is for a wrong
+	// question or no answer.
+	Operate(ctx context.Context, o Operation) (Operated, error)
 	Health(ctx context.Context) Health
 	Reload(ctx context.Context) ReloadReport
 }

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,7 +16,7 @@ import (
 
 const (
 	// clientTime bounds one question of a client.
-	clientTime = time.Minute
+	clientTime = requestTime + 10*time.Second
 	// answerMax bounds an answer: a page of entries, each with a long reason.
 	answerMax = 64 << 20
 )
@@ -42,17 +43,17 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Status asks for a snapshot.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
-	return s, c.ask(ctx, http.MethodGet, "/status", &s)
+	return s, c.ask(ctx, http.MethodGet, "/status", nil, &s)
 }
 
 // Health asks whether all is well; the error only says that the question failed.
 func (c *Client) Health(ctx context.Context) (h Health, err error) {
-	return h, c.ask(ctx, http.MethodGet, "/healthz", &h, http.StatusServiceUnavailable)
+	return h, c.ask(ctx, http.MethodGet, "/healthz", nil, &h, http.StatusServiceUnavailable)
 }
 
 // Reload makes meta1 read its maps and log levels anew.
 func (c *Client) Reload(ctx context.Context) (r ReloadReport, err error) {
-	return r, c.ask(ctx, http.MethodPost, "/reload", &r, http.StatusUnprocessableEntity)
+	return r, c.ask(ctx, http.MethodPost, "/reload", nil, &r, http.StatusUnprocessableEntity)
 }
 
 // Queue calls f for each recipient in the queue, in order, until it returns an error.
@@ -61,7 +62,7 @@ func (c *Client) Queue(ctx context.Context, f func(Entry) error) error {
 	for {
 		var p Page
 		q := url.Values{"after": {after}, "max": {strconv.Itoa(PageMax)}}
-		if err := c.ask(ctx, http.MethodGet, "/queue?"+q.Encode(), &p); err != nil {
+		if err := c.ask(ctx, http.MethodGet, "/queue?"+q.Encode(), nil, &p); err != nil {
 			return err
 		}
 		for _, e := range p.Entries {
@@ -76,10 +77,23 @@ func (c *Client) Queue(ctx context.Context, f func(Entry) error) error {
 	}
 }
 
-// ask sends a request and reads its answer into v. also are statuses besides 200
+// Operate does something to recipients in the queue.
+func (c *Client) Operate(ctx context.Context, o Operation) (done Operated, err error) {
+	return done, c.ask(ctx, http.MethodPost, "/queue", o, &done)
+}
+
+// ask sends a request, with a body if that is not nil, and reads its answer into v. also are statuses besides 200
 // whose body is an answer and not an error.
-func (c *Client) ask(ctx context.Context, method, path string, v any, also ...int) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://meta1"+path, nil)
+func (c *Client) ask(ctx context.Context, method, path string, body, v any, also ...int) error {
+	text := io.Reader(http.NoBody)
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		text = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://meta1"+path, text)
 	if err != nil {
 		return err
 	}
@@ -88,19 +102,19 @@ func (c *Client) ask(ctx context.Context, method, path string, v any, also ...in
 		return c.unreachable(err)
 	}
 	defer r.Body.Close()
-	body := io.LimitReader(r.Body, answerMax)
+	answer := io.LimitReader(r.Body, answerMax)
 	ok := r.StatusCode == http.StatusOK
 	for _, s := range also {
 		ok = ok || r.StatusCode == s
 	}
 	if !ok {
 		var e apiError
-		if json.NewDecoder(body).Decode(&e) != nil || e.Error == "" {
+		if json.NewDecoder(answer).Decode(&e) != nil || e.Error == "" {
 			e.Error = r.Status
 		}
 		return fmt.Errorf("asking meta1 at %s: %s", c.path, e.Error)
 	}
-	if err := json.NewDecoder(body).Decode(v); err != nil {
+	if err := json.NewDecoder(answer).Decode(v); err != nil {
 		return fmt.Errorf("reading the answer of meta1 at %s: %w", c.path, err)
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"meta1/mta/control"
+	"meta1/mta/msg"
 	"meta1/mta/supervise"
 )
 
@@ -49,6 +50,11 @@ func (b *backend) Queue(_ context.Context, after string, max int) (control.Page,
 	}
 	p.More = first+len(p.Entries) < b.n
 	return p, b.err
+}
+
+func (b *backend) Operate(_ context.Context, o control.Operation) (control.Operated, error) {
+	b.asked = append(b.asked, fmt.Sprintf("%+v", o))
+	return control.Operated{Done: 3, Busy: 1}, b.err
 }
 
 func (b *backend) Health(context.Context) control.Health       { return b.health }
@@ -134,6 +140,20 @@ func TestHealthAndReload(t *testing.T) {
 	}
 }
 
+func TestOperate(t *testing.T) {
+	b := &backend{}
+	c := client(t, serve(t, b))
+	o := control.Operation{Op: msg.OpHold, Sender: "<>", Domain: "a.test", MinAge: time.Hour, Unheld: true}
+	done, err := c.Operate(t.Context(), o)
+	if err != nil || done.Done != 3 || done.Busy != 1 || len(b.asked) != 1 || b.asked[0] != fmt.Sprintf("%+v", o) {
+		t.Errorf("%+v, %v, asked %q", done, err, b.asked)
+	}
+	b.err = errors.New("no such operation")
+	if _, err := c.Operate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "no such operation") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestNotRunning(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "control")
 	c := client(t, path)
@@ -155,7 +175,8 @@ func TestRefused(t *testing.T) {
 		{"GET", "/queue?max=x", 400},
 		{"GET", "/queue?max=999999999", 200},
 		{"GET", "/reload", 405},
-		{"POST", "/queue", 405},
+		{"POST", "/queue", 400},
+		{"PUT", "/queue", 405},
 		{"GET", "/nothing", 404},
 	}
 	for _, tt := range tests {

@@ -20,8 +20,8 @@ const (
 	PageMax = 1000
 	// connectionsMax bounds the connections that are open at once.
 	connectionsMax = 64
-	// requestTime bounds the work on one request.
-	requestTime = 30 * time.Second
+	// requestTime bounds the work on one request. Operations on a long queue take a while.
+	requestTime = 5 * time.Minute
 	// writeTime bounds an answer: a profile may take a while.
 	writeTime = 10 * time.Minute
 )
@@ -33,6 +33,7 @@ func Handler(b Backend) http.Handler {
 		answer(w, http.StatusOK, b.Status(r.Context()))
 	})
 	mux.HandleFunc("GET /queue", func(w http.ResponseWriter, r *http.Request) { queue(b, w, r) })
+	mux.HandleFunc("POST /queue", func(w http.ResponseWriter, r *http.Request) { operate(b, w, r) })
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		h := b.Health(r.Context())
 		status := http.StatusOK
@@ -69,6 +70,22 @@ func queue(b Backend, w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, page)
 }
 
+func operate(b Backend, w http.ResponseWriter, r *http.Request) {
+	var o Operation
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields() // a criterion that is not understood must not match all
+	if err := d.Decode(&o); err != nil {
+		answer(w, http.StatusBadRequest, apiError{Error: "reading the operation: " + err.Error()})
+		return
+	}
+	done, err := b.Operate(r.Context(), o)
+	if err != nil {
+		answer(w, http.StatusBadRequest, apiError{Error: err.Error()})
+		return
+	}
+	answer(w, http.StatusOK, done)
+}
+
 // apiError is the body of an error.
 type apiError struct {
 	Error string `json:"error"`
@@ -95,7 +112,7 @@ func limit(h http.Handler) http.Handler {
 // connections wait. It suits the HTTP server for metrics as well.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: requestTime,
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: writeTime, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	g := supervise.NewGroup(context.WithoutCancel(ctx))

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"meta1/mta"
+	"meta1/mta/control"
+	"meta1/mta/msg"
+)
+
+// operation is a command below queue.
+type operation struct {
+	op          msg.Operation
+	short, long string
+}
+
+func operations() []operation {
+	return []operation{
+		{msg.OpHold, "Keep recipients until they are released", "They stay in the queue and are not tried."},
+		{msg.OpRelease, "Let held recipients go on", ""},
+		{msg.OpFlush, "Try recipients now", "They do not wait for their next time. Held ones stay."},
+		{msg.OpRequeue, "Forget the attempts of recipients and try them now", "Their route is looked up anew."},
+		{msg.OpRemove, "Drop recipients without a notice", "Their senders hear nothing."},
+		{msg.OpExpire, "Give recipients up", "Their senders get a bounce."},
+	}
+}
+
+func queueCommand(e *Env) *cobra.Command {
+	c := &cobra.Command{
+		Use: "queue", Short: "Do something to recipients in the queue", Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	for _, o := range operations() {
+		c.AddCommand(operationCommand(e, o.op, o.short, o.long))
+	}
+	return c
+}
+
+func operationCommand(e *Env, op msg.Operation, short, long string) *cobra.Command {
+	o := control.Operation{Op: op}
+	var file string
+	var all, asJSON bool
+	c := &cobra.Command{
+		Use: string(op) + " [id]", Short: short, Args: maxArgs(1),
+		Long: short + `. ` + long + `
+
+Recipients are chosen by the flags, all of which must match, and by the identifier of
+their transaction that mailq shows. --all chooses all. A recipient that is being delivered
+is left alone.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				o.TA = args[0]
+			}
+			if !all && (control.Operation{Op: op}) == o {
+				return &usageError{errors.New("nothing is chosen: give an identifier, a flag that chooses, or --all")}
+			}
+			return withClient(file, func(k *control.Client) error {
+				done, err := k.Operate(c.Context(), o)
+				if err != nil {
+					return err
+				}
+				return printOperated(e.Stdout, op, done, asJSON)
+			})
+		},
+	}
+	configFlag(c, &file, "")
+	f := c.Flags()
+	f.StringVar(&o.Sender, "sender", "", "with this sender; <> for none")
+	f.StringVar(&o.Rcpt, "rcpt", "", "with this address")
+	f.StringVar(&o.Domain, "domain", "", "whose address has this domain")
+	f.StringVar(&o.Dest, "dest", "", "with this destination, as mailq --json shows it")
+	f.DurationVar(&o.MinAge, "min-age", 0*time.Second, "in the queue for at least this time, such as 36h")
+	f.BoolVar(&o.Held, "held", false, "only what is held")
+	f.BoolVar(&o.Unheld, "unheld", false, "only what is not held")
+	f.BoolVar(&all, "all", false, "choose all recipients")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func printOperated(out io.Writer, op msg.Operation, done control.Operated, asJSON bool) error {
+	if asJSON {
+		if err := printJSON(out, done); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(out, "%s: %d recipients", op, done.Done)
+		if done.Busy > 0 {
+			fmt.Fprintf(out, ", %d left alone because they are being delivered", done.Busy)
+		}
+		fmt.Fprintln(out)
+	}
+	if done.Err != "" {
+		return &statusError{mta.ExTempFail, errors.New(done.Err)}
+	}
+	return nil
+}
