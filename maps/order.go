@@ -20,7 +20,7 @@ const (
 	Star                           // user*@sub (1d)
 	Domain                         // @sub (1f); sub itself with BareDomain
 	DotSubdomain                   // iterate through .sub1.tld, .tld
-	Dot                            // the default entry: ".", or "@." without BareDomain
+	Dot                            // the default entry "."
 	LocalPart                      // the local part alone, when nothing else was found (2)
 	MatchDetail                    // user@sub also stands for user+detail@sub (implicitly_match_detail)
 	BareDomain                     // keys of a domain are written without @, as in mailertable
@@ -171,9 +171,9 @@ func (a Address) domainKeys(domain string, steps Steps, yield func(key, sub stri
 		return false
 	}
 	switch {
-	case steps&BareDomain != 0 && (steps&Domain != 0 || domain == "."):
+	case domain == ".", steps&BareDomain != 0 && steps&Domain != 0:
 		return yield(domain, sub)
-	case steps&BareDomain == 0 && steps&Domain != 0:
+	case steps&Domain != 0 && steps&BareDomain == 0:
 		return yield("@"+domain, sub)
 	}
 	return true

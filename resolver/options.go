@@ -32,15 +32,15 @@ func (c *Config) Options() *confparse.Table {
 		},
 		{
 			Name: "dnsbl", Kind: confparse.KindSection, Readme: "3.9.2", New: c.newDNSBL,
-			Doc: "A DNS blocklist in which clients are looked up; the result is looked up in the access map. Not yet in effect.",
+			Doc: "A DNS blocklist in which clients are looked up; the result is looked up in the access map.",
 		},
 		{
 			Name: "greylisting", Kind: confparse.KindSection, Readme: "3.9.2", Present: &c.Greylist.Present, Sub: c.greylisting(),
-			Doc: "Greylisting (README 3.9.4); the SMTP server's flags greylisting and fullgreylisting turn it on. Not yet in effect.",
+			Doc: "Greylisting (README 3.9.4); the SMTP server's flags greylisting and fullgreylisting turn it on.",
 		},
 		{
 			Name: "local_user_map", Kind: confparse.KindSection, Readme: "3.9.2", Sub: c.localUserMap(),
-			Doc: "A map of valid local addresses. Not yet in effect.",
+			Doc: "A map of valid local addresses. With it, or with aliases, other local addresses are refused (README 4.3.2).",
 		},
 		{
 			Name: "mailertable", Kind: confparse.KindSection, Readme: "3.9.2", Reload: true, Sub: c.mailertable(),
@@ -123,11 +123,11 @@ func (c *Config) newMap(name string) *confparse.Table {
 			{
 				Name: "type", Type: confparse.Enum, Required: true, Readme: "3.9.1", Into: &m.Type,
 				Words: []string{"hash", "cdb", "regex", "sequence", "socket", "passwd", "text"},
-				Doc:   "Type of the map; text, an addition of ours, is a flat text file. Only text is in effect yet.",
+				Doc:   "Type of the map; text, an addition of ours, is a flat text file that is read at start and reload.",
 			},
 			{
 				Name: "file", Type: confparse.File, Readme: "3.9.1", Into: &m.File,
-				Doc: "File of the map, with its extension (types hash, cdb, regex, text).",
+				Doc: "File of the map, with its extension (types hash, cdb, regex, text); for type passwd another file than /etc/passwd.",
 			},
 			{
 				Name: "mapname", Type: confparse.String, Readme: "3.9.1", Into: &m.MapName,
@@ -187,7 +187,7 @@ func (c *Config) aliases() *confparse.Table {
 	return &confparse.Table{Options: []confparse.Option{
 		{
 			Name: "file", Type: confparse.File, Default: "aliases.db", Readme: "3.9.2", Reload: true, Into: &a.File,
-			Doc: "File of the aliases map, made by meta1 createmap. Not yet in effect.",
+			Doc: "File of the aliases map, made by meta1 createmap.",
 		},
 		mapName("Name of a declared map to use as aliases map.", &a.Name),
 		flag("localpart", "", &a.LocalPart, "The map has local parts, which are looked up for local addresses."),

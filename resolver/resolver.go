@@ -55,6 +55,9 @@ type Deps struct {
 	SpoolDir string
 	// FS is the file system of that store; nil: the disk.
 	FS vfs.FS
+	// RcptConf are the steps with which recipients are looked up under
+	// smtpc_rcpt_conf: (qmgr's lookup_rcpt_conf and rcpt_conf_lookup_flags); 0: not at all.
+	RcptConf maps.Steps
 	// ResolvConf is read for name servers; "" means /etc/resolv.conf.
 	ResolvConf string
 }

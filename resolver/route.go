@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"meta1/maps"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/resolver/access"
 	"meta1/resolver/dns"
 )
 
@@ -85,7 +87,7 @@ func (r *Resolver) byDomain(domain string) *target {
 // gave before and that still hold.
 func (r *Resolver) routeFast(q *msg.RouteQ) (msg.RouteA, bool) {
 	s := r.set.Load()
-	if s.mailertable.blocking() || s.aliases != nil && (s.aliases.m.Blocking() || r.hasAlias(s, q)) {
+	if s.mailertable.blocking() || r.looksRcptUp(s) && s.access.m.Blocking() || s.aliases != nil && (s.aliases.m.Blocking() || r.hasAlias(s, q)) {
 		return msg.RouteA{}, false
 	}
 	t, err := r.decide(context.Background(), s, r.split(s, q.Rcpt))
@@ -95,13 +97,15 @@ func (r *Resolver) routeFast(q *msg.RouteQ) (msg.RouteA, bool) {
 	now := time.Now()
 	if t.hops != nil {
 		r.metrics.routeStatic.Inc()
-		return msg.RouteA{Hops: t.hops, Dest: t.dest, Expires: now.Add(tableTTL), Trace: t.trace}, true
+		a := msg.RouteA{Hops: t.hops, Dest: t.dest, Expires: now.Add(tableTTL), Trace: t.trace}
+		return r.withRcptConf(context.Background(), s, q, a), true
 	}
 	a, ok := r.routes.get(routeKey{t.dest, t.source}, now)
-	if ok {
-		r.metrics.routeCached.Inc()
+	if !ok {
+		return msg.RouteA{}, false
 	}
-	return a, ok
+	r.metrics.routeCached.Inc()
+	return r.withRcptConf(context.Background(), s, q, a), true
 }
 
 // routeSlow asks DNS or a socket map.
@@ -116,17 +120,44 @@ func (r *Resolver) routeSlow(ctx context.Context, q *msg.RouteQ) msg.RouteA {
 	}
 	if t.hops != nil {
 		r.metrics.routeStatic.Inc()
-		return msg.RouteA{Hops: t.hops, Dest: t.dest, Expires: time.Now().Add(tableTTL), Trace: t.trace}
+		a := msg.RouteA{Hops: t.hops, Dest: t.dest, Expires: time.Now().Add(tableTTL), Trace: t.trace}
+		return r.withRcptConf(ctx, s, q, a)
 	}
 	r.metrics.routeDNS.Inc()
-	return r.search(ctx, t)
+	return r.withRcptConf(ctx, s, q, r.search(ctx, t))
+}
+
+func (r *Resolver) looksRcptUp(s *set) bool { return r.deps.RcptConf != 0 && s.access != nil }
+
+// withRcptConf adds what smtpc_rcpt_conf: says of the recipient (README 3.11.1). An
+// entry that cannot be read holds the mail back: it may demand encryption.
+func (r *Resolver) withRcptConf(ctx context.Context, s *set, q *msg.RouteQ, a msg.RouteA) msg.RouteA {
+	if !r.looksRcptUp(s) || len(a.Hops) == 0 {
+		return a
+	}
+	f := s.access.address(ctx, "smtpc_rcpt_conf:", r.split(s, q.Rcpt), r.deps.RcptConf)
+	if f.Word == access.None {
+		return a
+	}
+	conf, err := access.ParseConf(f.Text)
+	if f.Word != access.Other {
+		err = fmt.Errorf("%q is no configuration of a recipient", f.step.Value)
+	}
+	if err != nil {
+		f.step.Effect = err.Error()
+		r.log.LogAttrs(ctx, slog.LevelError, "access map entry cannot be used", slog.String("where", f.step.Key), slog.String("stat", err.Error()))
+		return msg.RouteA{Reply: smtp.NewReply(451, "4.3.5", "configuration of the recipient cannot be read"), Trace: msg.Trace{f.step}}
+	}
+	a.RcptConf = &conf
+	a.Trace = append(a.Trace[:len(a.Trace):len(a.Trace)], f.step)
+	return a
 }
 
 // search finds the hosts of a target by DNS and keeps the route.
 func (r *Resolver) search(ctx context.Context, t *target) msg.RouteA {
 	found := r.finder.Find(ctx, t.search)
 	a := msg.RouteA{
-		Reply: found.Reply, Dest: t.dest, Expires: found.Expires,
+		Reply: found.Reply, Dest: t.dest, Expires: found.Expires, Secure: found.Secure && found.Reply.IsZero(),
 		Trace: append(t.trace[:len(t.trace):len(t.trace)], found.Trace...),
 	}
 	if !a.Reply.IsZero() {

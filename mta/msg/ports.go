@@ -248,6 +248,8 @@ type RouteA struct {
 	// Dest names the destination for scheduling, logs and mailq: recipients with the
 	// same Dest go the same way ("mx:example.org", "lmtp:lmtpsock").
 	Dest string
+	// Secure: DNSSEC validated every answer that led to Hops (RFC 7672 section 2.2).
+	Secure bool
 	// VERP: the alias is one of verp- (README 3.14); with Expand.
 	VERP bool
 	// RcptConf is the entry of smtpc_rcpt_conf: (README 3.11.1), nil for none; with
