@@ -383,7 +383,7 @@ func (r *reading) fallback(o *Option) *Setting {
 
 func (r *reading) missing(o *Option) {
 	d := r.sec.diagnose(SeverityError, "", fmt.Sprintf("%s lacks %s", r.where(), o.Name))
-	d.Expected = o.Name + o.assign() + o.expects()
+	d.Expected = o.Name + o.assign() + o.Expects()
 	if o.kind() == KindSection {
 		d.Expected = o.Name + " { ... }"
 	}
@@ -465,7 +465,7 @@ func (o *Option) store(v any) *badValue {
 	case isNumber && e.CanUint() && n >= 0 && !e.OverflowUint(uint64(n)):
 		e.SetUint(uint64(n))
 	case isNumber && (e.CanInt() || e.CanUint()):
-		return bad(o.expects(), "%s is out of range", o.format(v))
+		return bad(o.Expects(), "%s is out of range", o.format(v))
 	case !isNumber && e.Kind() == in.Kind() && in.CanConvert(e.Type()):
 		e.Set(in.Convert(e.Type()))
 	default:

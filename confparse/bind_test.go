@@ -336,55 +336,6 @@ func TestShow(t *testing.T) {
 	}
 }
 
-// TestDocumentation compares the lists and manuals of the small table.
-func TestDocumentation(t *testing.T) {
-	table := (&small{}).table()
-	golden(t, "testdata/options.txt", Text(Rows(table)))
-	golden(t, "testdata/manual.md", Markdown(table))
-	golden(t, "testdata/manual.5", Man(table))
-	golden(t, "testdata/example.conf", Example(table))
-	for level, want := range map[int]int{1: 0, 4: 0, 5: 7, 6: 9, 9: 9} {
-		if got := strings.Count(Verbose(table, level), "\n"); got != want {
-			t.Errorf("-V times %d shows %d lines, want %d:\n%s", level, got, want, Verbose(table, level))
-		}
-	}
-	text := Example(specTable(t))
-	if _, err := load(specTable(t), text); err != nil {
-		t.Errorf("example is refused: %v", err)
-	}
-	if _, err := load(specTable(t), uncomment(text)); err != nil {
-		t.Errorf("example with all that is commented out is refused: %.3000v", err)
-	}
-}
-
-// uncomment makes entries of what an example has as comments without a blank, but
-// for options without a default.
-func uncomment(text string) string {
-	var b strings.Builder
-	for line := range strings.Lines(text) {
-		at := strings.IndexByte(line, '#')
-		if at < 0 || line[at+1] == ' ' || strings.Contains(line, " = ;") || strings.Contains(line, "==") {
-			continue
-		}
-		b.WriteString(line[:at] + line[at+1:])
-	}
-	return b.String()
-}
-
-// TestSharedRows checks that what all modules have in common stands once in the
-// manual.
-func TestSharedRows(t *testing.T) {
-	page := Markdown(specTable(t))
-	for _, once := range []string{"restart_dependencies", "pass_fd_socket", "`umask`"} {
-		if n := strings.Count(page, once); n != 1 {
-			t.Errorf("%s stands %d times", once, n)
-		}
-	}
-	if !strings.Contains(page, "## Section listen\\_socket of every module and service section") {
-		t.Error("no chapter for listen_socket")
-	}
-}
-
 func TestCheckTable(t *testing.T) {
 	if err := CheckTable((&small{}).table()); err != nil {
 		t.Error(err)

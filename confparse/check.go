@@ -29,7 +29,7 @@ func checkTable(errs []error, path string, t *Table, depth int) []error {
 			errs = append(errs, fmt.Errorf("%s: %w", at, err))
 		}
 		if o.kind() == KindSection {
-			errs = checkTable(errs, at, o.sample(), depth+1)
+			errs = checkTable(errs, at, o.Sample(), depth+1)
 		}
 	}
 	return errs

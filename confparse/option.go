@@ -58,6 +58,9 @@ type Option struct {
 	Unit string
 	// Default in the syntax of the configuration file; "" leaves the field as it is.
 	Default string
+	// DefaultWords say what holds if no file gives a value, for a default that is not
+	// one value: "host's own FQDN". For lists and manuals only.
+	DefaultWords string
 	// Min and Max bound the value, in the syntax of the configuration file; "" for none.
 	Min, Max string
 	// Doc is one sentence (or a few) for the manual: what it does, and where the

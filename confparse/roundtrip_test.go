@@ -179,7 +179,7 @@ func (d *drawer) section(o *Option, depth int) {
 			d.put(quote(rapid.String().Filter(isName).Draw(d.T, "name") + fmt.Sprint(i)))
 		}
 		d.put("{")
-		d.table(o.sample(), depth+1)
+		d.table(o.Sample(), depth+1)
 		d.put("}")
 		if rapid.Bool().Draw(d.T, "semicolon") {
 			d.put(";")

@@ -81,7 +81,7 @@ func (o *Option) convert(f form, values []value, dir string) (any, *badValue) {
 		return o.convertList(f, values)
 	}
 	if f == formList && len(values) != 1 {
-		return nil, bad(o.expects(), "a list is not one value")
+		return nil, bad(o.Expects(), "a list is not one value")
 	}
 	v, b := o.scalar(values[0], dir)
 	if b != nil {
@@ -92,7 +92,7 @@ func (o *Option) convert(f form, values []value, dir string) (any, *badValue) {
 
 func (o *Option) scalar(v value, dir string) (any, *badValue) {
 	if v.words && o.Type != Time && !o.isSize() {
-		return nil, bad(o.expects()+"; several words are one string in double quotes",
+		return nil, bad(o.Expects()+"; several words are one string in double quotes",
 			"%s has several words", shown(v.text))
 	}
 	switch o.Type {
@@ -113,7 +113,7 @@ func (o *Option) scalar(v value, dir string) (any, *badValue) {
 // text checks the types that are stored as strings.
 func (o *Option) text(s, dir string) (any, *badValue) {
 	if o.Type != String && o.Type != Expr && strings.ContainsFunc(s, isControl) {
-		return nil, bad(o.expects(), "control character in %s", shown(s))
+		return nil, bad(o.Expects(), "control character in %s", shown(s))
 	}
 	switch o.Type {
 	case File:
@@ -124,7 +124,7 @@ func (o *Option) text(s, dir string) (any, *badValue) {
 		return o.address(s)
 	case MapName, Expr:
 		if s == "" {
-			return nil, bad(o.expects(), "the value is empty")
+			return nil, bad(o.Expects(), "the value is empty")
 		}
 	}
 	return s, nil
@@ -147,7 +147,7 @@ func (o *Option) address(s string) (any, *badValue) {
 	if at > 0 && at < len(a)-1 && len(a) <= 254 && a[0] != '<' && !strings.ContainsAny(a[at:], "<> \"") {
 		return a, nil
 	}
-	return nil, bad(o.expects(), "%s is no mail address", shown(s))
+	return nil, bad(o.Expects(), "%s is no mail address", shown(s))
 }
 
 func (o *Option) boolean(s string) (any, *badValue) {
@@ -157,7 +157,7 @@ func (o *Option) boolean(s string) (any, *badValue) {
 	case "0", "false", "off":
 		return false, nil
 	}
-	b := bad(o.expects(), "%s is no boolean value", shown(s))
+	b := bad(o.Expects(), "%s is no boolean value", shown(s))
 	switch strings.ToLower(s) {
 	case "yes", "y":
 		b.suggestion = "did you mean on?"
@@ -177,7 +177,7 @@ func (o *Option) word(s string) (any, *badValue) {
 	if len(o.Words) == 0 && s != "" && !strings.ContainsFunc(s, isControl) {
 		return s, nil
 	}
-	b := bad(o.expects(), "%s is not one of its values", shown(s))
+	b := bad(o.Expects(), "%s is not one of its values", shown(s))
 	b.suggestion = didYouMean(s, o.Words)
 	return nil, b
 }
@@ -185,7 +185,7 @@ func (o *Option) word(s string) (any, *badValue) {
 func (o *Option) ip(s string) (any, *badValue) {
 	a, err := netip.ParseAddr(s)
 	if err != nil {
-		return nil, bad(o.expects(), "%s is no IP address", shown(s))
+		return nil, bad(o.Expects(), "%s is no IP address", shown(s))
 	}
 	return a, nil
 }
@@ -194,7 +194,7 @@ func (o *Option) integer(s string) (any, *badValue) {
 	if !o.isSize() {
 		n, err := parseInt(s)
 		if err != nil {
-			return nil, bad(o.expects(), "%s %v", shown(s), err)
+			return nil, bad(o.Expects(), "%s %v", shown(s), err)
 		}
 		return n, nil
 	}
@@ -204,7 +204,7 @@ func (o *Option) integer(s string) (any, *badValue) {
 	}
 	n, err := parseQuantity(s, sizeUnits[:], bare)
 	if err != nil {
-		return nil, bad(o.expects(), "%s %v", shown(s), err)
+		return nil, bad(o.Expects(), "%s %v", shown(s), err)
 	}
 	return n, nil
 }
@@ -216,7 +216,7 @@ func (o *Option) duration(s string) (any, *badValue) {
 	}
 	n, err := parseQuantity(s, timeUnits[:], bare)
 	if err != nil {
-		return nil, bad(o.expects(), "%s %v", shown(s), err)
+		return nil, bad(o.Expects(), "%s %v", shown(s), err)
 	}
 	return time.Duration(n), nil
 }
@@ -407,10 +407,10 @@ func (o *Option) limits(v any) *badValue {
 	low, hasLow := o.limit(o.Min)
 	high, hasHigh := o.limit(o.Max)
 	if hasLow && n < low {
-		return bad(o.expects(), "%s is less than %s", o.format(v), o.Min)
+		return bad(o.Expects(), "%s is less than %s", o.format(v), o.Min)
 	}
 	if hasHigh && n > high {
-		return bad(o.expects(), "%s is more than %s", o.format(v), o.Max)
+		return bad(o.Expects(), "%s is more than %s", o.format(v), o.Max)
 	}
 	return nil
 }
@@ -438,8 +438,8 @@ func count(v any) (int64, bool) {
 	return 0, false
 }
 
-// expects says in words what o takes.
-func (o *Option) expects() string {
+// Expects says in words what o takes.
+func (o *Option) Expects() string {
 	s := o.typeWords()
 	switch {
 	case o.Min != "" && o.Max != "":

@@ -66,11 +66,11 @@ func (c *Common) logOptions() []confparse.Option {
 			Doc: "The facility of syslog(3). The default is the one that other mail programs use.",
 		},
 		{
-			Name: "ident", Type: confparse.String, Readme: "3.5", Into: &c.Log.Ident,
+			Name: "ident", Type: confparse.String, DefaultWords: "module name", Readme: "3.5", Into: &c.Log.Ident,
 			Doc: "The tag of the lines in syslog. The default is the name of the section.",
 		},
 		{
-			Name: "options", Type: confparse.Flags, Words: logfmt.SyslogOptions(), Readme: "3.5", Into: &c.Log.Options,
+			Name: "options", Type: confparse.List, Words: logfmt.SyslogOptions(), Readme: "3.5", Into: &c.Log.Options,
 			Doc: "Options of openlog(3) without LOG_. pid adds the process id, perror prints to standard error as well; the others are accepted and change nothing.",
 		},
 	}}
@@ -171,7 +171,7 @@ func (c *Common) newListenSocket(string) *confparse.Table {
 				Doc: "The port; required with inet and inet6. 0 lets the system choose.",
 			},
 			{
-				Name: "address", Type: confparse.IP, Readme: "3.7", Into: &s.Address,
+				Name: "address", Type: confparse.IP, DefaultWords: "all", Readme: "3.7", Into: &s.Address,
 				Doc: "The IP address; without it all addresses of the type.",
 			},
 			{

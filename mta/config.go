@@ -88,7 +88,7 @@ func (c *Config) globalOptions() []confparse.Option {
 	}
 	return []confparse.Option{
 		{
-			Name: "hostname", Type: confparse.String, Readme: "3.4", Into: &c.Hostname,
+			Name: "hostname", Type: confparse.String, DefaultWords: "host's own FQDN", Readme: "3.4", Into: &c.Hostname,
 			Doc: "The name of this host in the greeting, in EHLO and in Received: fields. The default is the host's own fully qualified name.",
 		},
 		{

@@ -139,7 +139,7 @@ func (c *Config) Options() *confparse.Table {
 		{Name: "DEFEDB", Kind: confparse.KindSection, Readme: "3.8", Sub: c.DEFEDB.options(), Doc: "The deferred envelope database."},
 		{Name: "DSN_handling", Kind: confparse.KindSection, Readme: "3.8", Sub: c.DSN.options(), Doc: "How bounces are made."},
 		{
-			Name: "double_bounce_address", Type: confparse.Address, Readme: "3.8", Into: &c.DoubleBounce,
+			Name: "double_bounce_address", Type: confparse.Address, DefaultWords: "<doublebounce@hostname>", Readme: "3.8", Into: &c.DoubleBounce,
 			Doc: "Where a bounce goes that cannot be delivered itself; by default <doublebounce@hostname>, which means that it is logged and dropped.",
 		},
 		{Name: "IBDB", Kind: confparse.KindSection, Readme: "3.8", Sub: c.IBDB.options(), Doc: "The incoming backup database."},
@@ -258,7 +258,7 @@ func (c *SMTPCConfig) options() *confparse.Table {
 		{Name: "connection_limits", Kind: confparse.KindSection, Named: true, Readme: "3.8", New: c.newLimits, Doc: "Limits for recipients that the map conf selects. Not yet in effect."},
 		{Name: "lookup_rcpt_conf", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.LookupRcptConf, Doc: "Look up configuration of recipients in the access map. Not yet in effect."},
 		{Name: "lookup_session_conf", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.LookupSessionConf, Doc: "Look up configuration of sessions in the map conf. Not yet in effect."},
-		{Name: "rcpt_conf_lookup_flags", Type: confparse.Flags, Words: []string{"full_address", "detail_plus", "detail_star", "star", "domain", "dotsubdomain", "dot"}, Default: "{ full_address, detail_plus, detail_star, star, domain, dotsubdomain, dot }", Readme: "3.8", Into: &c.RcptConfFlags, Doc: "Which lookups lookup_rcpt_conf makes. Not yet in effect."},
+		{Name: "rcpt_conf_lookup_flags", Type: confparse.Flags, Words: []string{"full_address", "detail_plus", "detail_star", "star", "domain", "dotsubdomain", "dot"}, Default: "{ full_address, detail_plus, detail_star, star, domain, dotsubdomain, dot }", DefaultWords: "all", Readme: "3.8", Into: &c.RcptConfFlags, Doc: "Which lookups lookup_rcpt_conf makes. Not yet in effect."},
 		{Name: "source", Kind: confparse.KindSection, Named: true, Readme: "3.8", New: c.newSource, Doc: "Local addresses for outgoing connections, selected by the map conf. Not yet in effect."},
 		{Name: "deliveries_max", Type: confparse.Int, Unit: "entries", Default: "1000", Min: "1", Readme: "own", Into: &c.DeliveriesAtOnce, Doc: "Most delivery attempts that run at once, over all hosts."},
 		{Name: "hosts_per_attempt_max", Type: confparse.Int, Unit: "entries", Default: "5", Min: "1", Readme: "own", Into: &c.HostsPerRcpt, Doc: "Most hosts of a route that are tried in one attempt. The default is Postfix's smtp_mx_address_limit."},
@@ -293,7 +293,7 @@ func (c *SMTPSConfig) options() *confparse.Table {
 
 func (c *VERPConfig) options() *confparse.Table {
 	return &confparse.Table{Options: []confparse.Option{
-		{Name: "when", Type: confparse.Enum, Words: []string{"always", "never"}, Readme: "3.8", Into: &c.When, Doc: "always or never; without it on demand (README 3.14). Not yet in effect."},
+		{Name: "when", Type: confparse.Enum, Words: []string{"always", "never"}, DefaultWords: "on demand", Readme: "3.8", Into: &c.When, Doc: "always or never; without it on demand (README 3.14). Not yet in effect."},
 		{Name: "delimiter1", Type: confparse.String, Default: `"+"`, Readme: "3.8", Into: &c.Delimiter1, Doc: "Stands between the sender's local part and the recipient. Not yet in effect."},
 		{Name: "delimiter2", Type: confparse.String, Default: `"="`, Readme: "3.8", Into: &c.Delimiter2, Doc: "Replaces the @ of the recipient. Not yet in effect."},
 	}}

@@ -203,7 +203,7 @@ func (c *Config) dns() *confparse.Table {
 	d := &c.DNS
 	return &confparse.Table{Options: []confparse.Option{
 		{
-			Name: "nameservers", Type: confparse.IPList, Readme: "3.9.2", Into: &d.Servers,
+			Name: "nameservers", Type: confparse.IPList, DefaultWords: "resolv.conf, else 127.0.0.1", Readme: "3.9.2", Into: &d.Servers,
 			Doc: "IP addresses of up to four name servers; the default is the list in /etc/resolv.conf, else 127.0.0.1.",
 		},
 		{
@@ -215,7 +215,7 @@ func (c *Config) dns() *confparse.Table {
 			Doc: "Time limit of one try; a lookup ends after (retries + 1) * timeout. The README states no default.",
 		},
 		{
-			Name: "use_resolvconf", Kind: confparse.KindFlag, Default: "on", Readme: "3.9.2", Into: &d.ResolvConf,
+			Name: "use_resolvconf", Kind: confparse.KindFlag, Default: "on", DefaultWords: "on unless nameservers", Readme: "3.9.2", Into: &d.ResolvConf,
 			Doc: "Take the name servers from /etc/resolv.conf; without effect if nameservers is given.",
 		},
 		{

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meta1/confparse"
+	"meta1/confparse/manual"
 	"meta1/mta"
 )
 
@@ -110,7 +111,7 @@ MeTA1's README, effect and documentation: as a table with tabs, or as JSON.`,
 			if asJSON {
 				return printJSON(e.Stdout, rows)
 			}
-			_, err := io.WriteString(e.Stdout, confparse.Text(rows))
+			_, err := io.WriteString(e.Stdout, manual.Text(rows))
 			return err
 		},
 	}
@@ -191,7 +192,7 @@ func exampleCommand(e *Env) *cobra.Command {
 	return &cobra.Command{
 		Use: "example", Short: "Print a configuration that explains all options", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := io.WriteString(e.Stdout, confparse.Example((&mta.Config{}).Options()))
+			_, err := io.WriteString(e.Stdout, manual.Example((&mta.Config{}).Options()))
 			return err
 		},
 	}
@@ -202,11 +203,11 @@ func manualCommand(e *Env) *cobra.Command {
 	c := &cobra.Command{
 		Use: "manual", Short: "Print the manual of the configuration file", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			manual := confparse.Markdown
+			page := manual.Markdown
 			if man {
-				manual = confparse.Man
+				page = manual.Man
 			}
-			_, err := io.WriteString(e.Stdout, manual((&mta.Config{}).Options()))
+			_, err := io.WriteString(e.Stdout, page((&mta.Config{}).Options()))
 			return err
 		},
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"meta1/confparse"
+	"meta1/confparse/manual"
 	"meta1/mta"
 )
 
@@ -18,7 +18,7 @@ func manCommand(e *Env) *cobra.Command {
 		Use: "man directory", Short: "Write the manual pages", Args: exactArgs(1),
 		Long: `man writes a manual page for each command, and meta1.conf.5, into a directory.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			pages := map[string]string{"meta1.conf.5": confparse.Man((&mta.Config{}).Options())}
+			pages := map[string]string{"meta1.conf.5": manual.Man((&mta.Config{}).Options())}
 			manPages(pages, c.Root(), e.Version)
 			for name, text := range pages {
 				if err := os.WriteFile(filepath.Join(args[0], name), []byte(text), 0o644); err != nil {

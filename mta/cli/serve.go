@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"meta1/confparse"
+	"meta1/confparse/manual"
 	"meta1/mta"
 	"meta1/mta/control"
 	"meta1/mta/service"
@@ -159,7 +159,7 @@ func showVersion(e *Env, level int) error {
 			fmt.Fprintf(&b, "%s %s\n", d.Path, d.Version)
 		}
 	}
-	b.WriteString(confparse.Verbose((&mta.Config{}).Options(), level))
+	b.WriteString(manual.Verbose((&mta.Config{}).Options(), level))
 	_, err := io.WriteString(e.Stdout, b.String())
 	return err
 }

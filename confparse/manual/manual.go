@@ -1,7 +1,12 @@
-package confparse
+// Package manual makes what people read of the option tables: the manual page, an
+// example file that explains all options, lists of options. Everything is made from
+// the rows of a tree of [confparse.Table]s.
+package manual
 
 import (
 	"strings"
+
+	"meta1/confparse"
 )
 
 // page is the manual of a tree of tables, before it is Markdown or roff.
@@ -41,14 +46,14 @@ smtps {
 
 // newPage sorts the rows into chapters: the global section, what all module
 // sections have in common, then section by section.
-func newPage(root *Table) page {
-	rows := Rows(root)
+func newPage(root *confparse.Table) page {
+	rows := confparse.Rows(root)
 	shared := commonRows(rows)
 	docs := map[string]string{}
 	var order []string
 	items := map[string][]item{}
 	for _, r := range rows {
-		if r.Kind == KindSection {
+		if r.Kind == confparse.KindSection {
 			docs[sectionPath(r)] = r.Doc
 		}
 		path := r.Section
@@ -61,7 +66,7 @@ func newPage(root *Table) page {
 		if items[path] == nil {
 			order = append(order, path)
 		}
-		items[path] = append(items[path], r.item(path))
+		items[path] = append(items[path], newItem(r, path))
 	}
 	p := page{}
 	for _, path := range order {
@@ -74,7 +79,7 @@ func newPage(root *Table) page {
 	return p
 }
 
-func sectionPath(r Row) string {
+func sectionPath(r confparse.Row) string {
 	if r.Section == "global" {
 		return r.Name
 	}
@@ -90,12 +95,12 @@ func rest(path string) string {
 	return "/" + after
 }
 
-func commonKey(r Row) string {
+func commonKey(r confparse.Row) string {
 	return strings.Join([]string{rest(r.Section), r.Name, string(r.Kind), r.Type, r.Default, r.Doc}, "\x00")
 }
 
 // commonRows finds the rows that three outermost sections have alike.
-func commonRows(rows []Row) map[string]bool {
+func commonRows(rows []confparse.Row) map[string]bool {
 	count, shared := map[string]int{}, map[string]bool{}
 	for _, r := range rows {
 		if r.Section != "global" {
@@ -121,11 +126,11 @@ func chapterTitle(path string) string {
 	return "Section " + path
 }
 
-// item says of a row, in the chapter of path, what there is to know.
-func (r Row) item(path string) item {
+// newItem says of a row, in the chapter of path, what there is to know.
+func newItem(r confparse.Row, path string) item {
 	it := item{term: r.Name, doc: r.Doc}
 	facts := []string{orElse(r.Type, string(r.Kind))}
-	if r.Kind == KindSection {
+	if r.Kind == confparse.KindSection {
 		facts[0] = strings.TrimSuffix("section, "+r.Type, ", ")
 	}
 	if len(r.Words) > 0 {
@@ -142,7 +147,7 @@ func (r Row) item(path string) item {
 	add(r.Max != "", "at most "+r.Max)
 	add(r.Required, "required")
 	switch {
-	case r.Effect != Host || path == "service":
+	case r.Effect != confparse.Host || path == "service":
 	case path[0] == '*':
 		facts = append(facts, "effect in service sections only")
 	default:
@@ -155,7 +160,7 @@ func (r Row) item(path string) item {
 }
 
 // Markdown makes the manual of a configuration file as a Markdown page.
-func Markdown(root *Table) string {
+func Markdown(root *confparse.Table) string {
 	var b strings.Builder
 	b.WriteString("# meta1.conf(5)\n\nThe configuration file of meta1. This page is made from the option tables; " +
 		"README is the one of MeTA1.\n\n## Syntax\n\n" + mdEscape(manualIntro) + "\n\n```\n" + manualExample + "\n```\n")
@@ -176,7 +181,7 @@ func mdEscape(s string) string {
 }
 
 // Man makes the same page in roff, with the macros of man(7).
-func Man(root *Table) string {
+func Man(root *confparse.Table) string {
 	var b strings.Builder
 	b.WriteString(".TH META1.CONF 5 \"\" meta1\n.SH NAME\nmeta1.conf \\- configuration file of meta1\n.SH DESCRIPTION\n")
 	b.WriteString(strings.ReplaceAll(roffEscape(manualIntro), "\n\n", "\n.PP\n"))
@@ -206,59 +211,9 @@ func roffEscape(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// Example makes a configuration file that sets nothing: every option with its
-// default and documentation, as comments.
-func Example(root *Table) string {
-	var b strings.Builder
-	b.WriteString("# Every option of meta1.conf with its default.\n")
-	exampleTable(&b, root, "", 0)
-	return b.String()
-}
-
-func exampleTable(b *strings.Builder, t *Table, indent string, depth int) {
-	if t == nil || depth > maxDepth {
-		return
+func orElse(s, other string) string {
+	if s == "" {
+		return other
 	}
-	var flags []string
-	for i := range t.Options {
-		o := &t.Options[i]
-		switch o.kind() {
-		case KindOption:
-			b.WriteString("\n" + wrapComment(indent, o.Doc) + indent + "#" + o.Name + o.assign() + o.Default + ";")
-			if o.Default == "" {
-				b.WriteString("  # " + o.expects())
-			}
-			b.WriteString("\n")
-		case KindFlag:
-			flags = append(flags, wrapComment(indent+"  ", o.Doc)+indent+"  #"+o.Name+",\n")
-		case KindSection:
-			name := ""
-			if o.Named {
-				name = " " + orElse(strings.Join(o.Words[:min(1, len(o.Words))], ""), "name")
-			}
-			b.WriteString("\n" + wrapComment(indent, o.Doc) + indent + "#" + o.Name + name + " {\n")
-			exampleTable(b, o.sample(), indent+"  ", depth+1)
-			b.WriteString(indent + "#}\n")
-		}
-	}
-	if len(flags) > 0 {
-		b.WriteString("\n" + indent + "#flags = {\n" + strings.Join(flags, "") + indent + "#};\n")
-	}
-}
-
-// wrapComment writes text as comment lines of at most formatWidth characters.
-func wrapComment(indent, text string) string {
-	var b strings.Builder
-	line := indent + "#"
-	for _, w := range strings.Fields(text) {
-		if len(line)+1+len(w) > formatWidth && line != indent+"#" {
-			b.WriteString(line + "\n")
-			line = indent + "#"
-		}
-		line += " " + w
-	}
-	if line != indent+"#" {
-		b.WriteString(line + "\n")
-	}
-	return b.String()
+	return s
 }
