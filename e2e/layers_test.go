@@ -27,7 +27,7 @@ var layers = []struct {
 	{5, "mta mta/cli mta/control", true},
 	{4, "queue resolver server client", false},
 	{3, "queue/* resolver/* server/* client/* mta/lda mta/submit mta/logfmt mta/listen mta/service", false},
-	{2, "mta/msg queue/store", false},
+	{2, "mta/msg queue/store confparse/manual", false},
 	{1, "mta/smtp mta/supervise confparse maps queue/vfs", false},
 }
 
