@@ -20,6 +20,7 @@ import (
 	"meta1/mta/smtp"
 	"meta1/mta/supervise"
 	"meta1/queue"
+	"meta1/queue/store"
 	"meta1/resolver"
 	"meta1/server"
 )
@@ -186,7 +187,7 @@ func (m *mta) queueUnit() (supervise.Unit, error) {
 				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname, Dir: m.dir, Fatal: m.fatal,
 			})
 			if err != nil {
-				return nil, err
+				return nil, explainStore(err)
 			}
 			m.content.set(q.Content())
 			if r, ok := any(q).(reloader); ok {
@@ -194,6 +195,23 @@ func (m *mta) queueUnit() (supervise.Unit, error) {
 			}
 			return q.Run, nil
 		})
+}
+
+// explainStore adds to the error of a store what to do about it.
+func explainStore(err error) error {
+	advice := ""
+	switch {
+	case errors.Is(err, store.ErrDamaged):
+		advice = "nothing was changed: restore the directory from a backup, or move it away and start again, " +
+			"which gives up the mail whose envelopes are in it"
+	case errors.Is(err, store.ErrVersion):
+		advice = "nothing was changed: start the version of meta1 that wrote it, or a newer one"
+	case errors.Is(err, store.ErrInUse):
+		advice = "stop the other process first"
+	default:
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, advice)
 }
 
 // serverUnit is the unit of one section smtps. Each instance gets copies of the

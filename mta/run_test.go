@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/smtp"
 	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,8 +24,10 @@ import (
 
 	"meta1/mta/control"
 	"meta1/mta/lda"
+	"meta1/mta/logfmt"
 	"meta1/mta/service"
 	"meta1/mta/supervise"
+	"meta1/queue/store"
 )
 
 // TestMain also is the monitor, and the process that drops its privileges.
@@ -422,16 +428,113 @@ func TestInUse(t *testing.T) {
 	}
 }
 
+// TestEndAtOnce checks that a second INT does not wait for anything.
+func TestEndAtOnce(t *testing.T) {
+	m := &mta{logs: &logs{stderr: logfmt.NewWriter(io.Discard)}, log: slog.New(slog.DiscardHandler), conf: &Config{}}
+	m.endUnits = func() {}
+	ended := 0
+	m.setup.Exit = func(status int) { ended = status }
+	m.signal(t.Context(), syscall.SIGINT)
+	m.signal(t.Context(), syscall.SIGTERM)
+	if ended != 0 {
+		t.Errorf("ended with %d", ended)
+	}
+	m.signal(t.Context(), syscall.SIGINT)
+	if ended != 130 {
+		t.Errorf("ended with %d, want 130", ended)
+	}
+	ended = 0
+	m.fatal(errors.New("disk broke"))
+	if ended != ExIOErr {
+		t.Errorf("ended with %d, want %d", ended, ExIOErr)
+	}
+}
+
+func TestExplainStore(t *testing.T) {
+	for _, cause := range []error{store.ErrDamaged, store.ErrVersion, store.ErrInUse} {
+		err := explainStore(fmt.Errorf("ibdb: %w", cause))
+		if !errors.Is(err, cause) || !strings.HasSuffix(err.Error(), ")") {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := errors.New("other"); explainStore(err) != err {
+		t.Error("another error was changed")
+	}
+}
+
+// TestPrivileges starts an MTA as root, with a service under an account of its own. The
+// server must have no privileges left, the service its account, and what they need
+// must be theirs.
+func TestPrivileges(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := shortDir(t)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	conf := strings.Replace(config(dir, `who {
+		start_action = accept; user = daemon; path = "/usr/bin/id"; listen_socket { type = unix; path = sock; umask = 0; } }`),
+		"allow_root = true;", "user = nobody;", 1)
+	write(t, dir+"/meta1.conf", conf)
+	write(t, dir+"/mt", "")
+	write(t, dir+"/access", "")
+	cmd := exec.Command(os.Args[0], "SERVE", dir+"/meta1.conf")
+	var log logBuffer
+	cmd.Stderr = &log
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%v\n%s", err, &log)
+		}
+	}()
+	who, err := io.ReadAll(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Uid:\t65534\t65534\t65534\t65534\n", "Gid:\t65534\t65534\t65534\t65534\n", "Groups:\t65534 \n", "CapEff:\t0000000000000000\n", "CapPrm:\t0000000000000000\n"} {
+		if threads := strings.Count(string(who), "Name:"); threads < 2 || strings.Count(string(who), want) != threads {
+			t.Errorf("not all of %d threads have %q:\n%s\n%s", threads, want, who, &log)
+		}
+	}
+	c, err := net.Dial("unix", dir+"/spool/sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if b, err := io.ReadAll(c); err != nil || !strings.Contains(string(b), "uid=1(daemon) gid=1(daemon) groups=1(daemon)") {
+		t.Errorf("the service runs as %s (%v)\n%s", b, err, &log)
+	}
+	for _, name := range []string{"", "/lock", "/control", "/ibdb"} {
+		info, err := os.Stat(dir + "/spool" + name)
+		if err != nil || info.Sys().(*syscall.Stat_t).Uid != 65534 {
+			t.Errorf("%s does not belong to nobody: %v", name, err)
+		}
+	}
+}
+
 // serveProcess serves in a process of its own, for tests that change its account.
 func serveProcess(file string) int {
-	signals := make(chan os.Signal)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
 	err := Run(context.Background(), Setup{
 		File: file, Version: "1", Executable: os.Args[0], MonitorArgs: []string{"MONITOR"}, Stderr: os.Stderr, Signals: signals,
 		Exit: os.Exit,
 		Ready: func(control.Status, *Config) {
-			who, _ := os.ReadFile("/proc/self/status")
-			fmt.Printf("%s", who)
-			os.Stdout.Close()
+			threads, _ := filepath.Glob("/proc/self/task/*/status")
+			for _, name := range threads {
+				who, _ := os.ReadFile(name)
+				fmt.Printf("%s", who)
+			}
+			_ = os.Stdout.Close()
 		},
 	})
 	if err != nil && !errors.Is(err, context.Canceled) {

@@ -53,8 +53,11 @@ func TestHandlerText(t *testing.T) {
 	}{
 		{"bare", slog.LevelInfo, "", nil, "sev=INFO, module=smtps"},
 		{"event", slog.LevelDebug, "mail accepted", nil, "sev=DEBUG, module=smtps, event=mail accepted"},
-		{"readme", slog.LevelWarn, "", []slog.Attr{slog.String("reply", "550 5.7.1 no, not now, 99% usage")},
-			"sev=WARN, module=smtps, reply=550 5.7.1 no%2C not now%2C 99%25 usage"},
+		{
+			"readme", slog.LevelWarn, "",
+			[]slog.Attr{slog.String("reply", "550 5.7.1 no, not now, 99% usage")},
+			"sev=WARN, module=smtps, reply=550 5.7.1 no%2C not now%2C 99%25 usage",
+		},
 		{"types", logfmt.LevelNotice, "e", []slog.Attr{
 			slog.Any("ss_ta", id), slog.Any("mail", smtp.Path{}), slog.Any("rcpt", smtp.Path{Local: "a,b", Domain: "c%\n"}),
 			slog.Any("reply", smtp.NewReply(550, "5.7.1", "no, no")), slog.Any("client_ip", netip.MustParseAddr("2001:db8::1")),
@@ -65,14 +68,26 @@ func TestHandlerText(t *testing.T) {
 		}, "sev=NOTICE, module=smtps, event=e, ss_ta=S00000000407CE49200, mail=<>, rcpt=<a%2Cb@c%25%0A>, " +
 			"reply=550 5.7.1 no%2C no, client_ip=2001:db8::1, to=192.0.2.1:25, size=1177, ok=true, delay=1.5, xdelay=0, f=0.25, u=7, " +
 			"next=2026-11-20T12:00:00.123Z, err=a%2C b, list=a b, nil=, none=, v=x%2Cy, other={3}, bytes=a%00"},
-		{"zone", slog.LevelError, "", []slog.Attr{slog.Any("ip", netip.MustParseAddr("fe80::1%e,0"))},
-			"sev=ERR, module=smtps, ip=fe80::1%25e%2C0"},
-		{"unicode", logfmt.LevelFatal, "", []slog.Attr{slog.String("a", "grüße"), slog.String("b", "x\xffy\u202ez\x7f\r\n\t")},
-			"sev=FATAL, module=smtps, a=grüße, b=x%FFy%E2%80%AEz%7F%0D%0A%09"},
-		{"group", slog.LevelInfo, "", []slog.Attr{slog.Group("g", slog.Int("a", 1), slog.Group("", slog.Int("b", 2))), {}},
-			"sev=INFO, module=smtps, g.a=1, g.b=2"},
-		{"long", slog.LevelInfo, "", []slog.Attr{slog.String("a", strings.Repeat("x", 5000))},
-			"sev=INFO, module=smtps, a=" + strings.Repeat("x", 1024) + "..."},
+		{
+			"zone", slog.LevelError, "",
+			[]slog.Attr{slog.Any("ip", netip.MustParseAddr("fe80::1%e,0"))},
+			"sev=ERR, module=smtps, ip=fe80::1%25e%2C0",
+		},
+		{
+			"unicode", logfmt.LevelFatal, "",
+			[]slog.Attr{slog.String("a", "grüße"), slog.String("b", "x\xffy\u202ez\x7f\r\n\t")},
+			"sev=FATAL, module=smtps, a=grüße, b=x%FFy%E2%80%AEz%7F%0D%0A%09",
+		},
+		{
+			"group", slog.LevelInfo, "",
+			[]slog.Attr{slog.Group("g", slog.Int("a", 1), slog.Group("", slog.Int("b", 2))), {}},
+			"sev=INFO, module=smtps, g.a=1, g.b=2",
+		},
+		{
+			"long", slog.LevelInfo, "",
+			[]slog.Attr{slog.String("a", strings.Repeat("x", 5000))},
+			"sev=INFO, module=smtps, a=" + strings.Repeat("x", 1024) + "...",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

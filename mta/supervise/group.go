@@ -1,5 +1,7 @@
 // Package supervise keeps goroutines: none runs without a keeper that waits for
-// it, turns its panic into an error, and stops it in order.
+// it, turns its panic into an error, and stops it in order. A Group keeps goroutines
+// that work together; a Tree keeps modules and services: it starts them in order,
+// starts what ends again by its policy (README 4.1), and stops them in reverse.
 package supervise
 
 import (

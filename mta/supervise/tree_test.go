@@ -373,7 +373,9 @@ func TestHistory(t *testing.T) {
 		"slow":     {p, []end{{0, supervise.OK, 0, true}, {31e9, supervise.OK, 0, true}, {31e9, supervise.OK, 0, true}}},
 		"no limit": {p.WithMax(0), []end{{0, supervise.OK, 0, true}, {0, supervise.OK, 0, true}, {0, supervise.OK, 0, true}}},
 		"pauses": {p, []end{
-			{0, supervise.Soft, time.Second, true}, {0, supervise.Soft, 4 * time.Second, true}, {0, supervise.Soft, 10 * time.Second, true},
+			{0, supervise.Soft, time.Second, true},
+			{0, supervise.Soft, 4 * time.Second, true},
+			{0, supervise.Soft, 10 * time.Second, true},
 			{time.Hour, supervise.Soft, time.Second, true},
 		}},
 		"fatal": {p.WithMax(0), []end{{0, supervise.Fatal, 0, false}}},
