@@ -1,108 +1,172 @@
-// Package dsn builds delivery status notifications. It is pure: values in, the
-// bytes of a message out.
+// Package dsn builds delivery status notifications: it says for which recipient
+// one is due (Due, Success, Expand), which recipients share one (Merge), and makes
+// the message (Build). It is pure: values in, bytes out.
+//
+// There are three formats (README 3.8, item 5b): MeTA1's plain text (README 10.6),
+// the same text with the returned mail as a MIME part, and the report of RFC 3464
+// in the multipart/report of RFC 6522, with RFC 6533's forms for SMTPUTF8.
+//
+// Replies, addresses and names in a notification come from outside. They reach the
+// message only through a writer that makes control characters harmless and breaks
+// long lines, so that none of them can forge a line, a field or a part.
 package dsn
 
 import (
 	"bytes"
-	"strings"
+	"errors"
+	"net/netip"
 	"time"
 
 	"meta1/mta/smtp"
 )
 
-// Failure is one recipient that could not be delivered.
+// Format is the form of a notification (README 3.8, item 5b).
+type Format uint8
+
+// The formats.
+const (
+	Plain Format = iota // README 10.6
+	MIME                // MIME_Format: multipart/mixed, text and the returned mail
+	RFC                 // RFC_Format: multipart/report of RFC 3464
+)
+
+// Failure is one recipient and what became of it: a failure, unless Kind says
+// otherwise.
 type Failure struct {
+	Kind  Kind
 	Rcpt  smtp.Path
+	ORcpt string // ORCPT= as sent (RFC 3461), or ""
+	// Reply is the last reply for the recipient, all its lines.
 	Reply smtp.Reply
 	// During names the step that failed, for example "RCPT" (README 10.6); "" if
 	// there was none.
 	During string
+	// Remote is the host that gave the reply: a host name, an address literal or the
+	// path of a socket. "" if the reply is our own.
+	Remote      string
+	LastAttempt time.Time // of a delivery; zero if there was none
+	RetryUntil  time.Time // Delayed: when the recipient is given up; zero if unknown
 }
 
 // Notification is all that a DSN tells.
 type Notification struct {
-	Hostname string
+	Format   Format
+	Hostname string    // of this MTA
 	ID       string    // transaction id of the DSN itself
 	Now      time.Time // for Date:
-	To       smtp.Path // sender of the message that failed
+	To       smtp.Path // sender of the message it is about
 	TA       string    // transaction id of that message
+	EnvID    string    // ENVID= as sent (RFC 3461), or ""
+	Arrival  time.Time // when the message arrived; zero if unknown
+	// ReceivedFrom and ReceivedIP are the client's HELO name and address, if known.
+	ReceivedFrom string
+	ReceivedIP   netip.Addr
+	// Failures are the recipients, at least one. Merge says which share a DSN.
 	Failures []Failure
-	// Original is the message as far as it is to be returned.
+	// Original is the message as far as it is to be returned, nil for nothing.
 	Original []byte
-	// HeaderOnly says that only the header of the message is returned.
+	// HeaderOnly says that only the header of the message is returned. If no
+	// recipient has failed that is so in any case (RFC 3461 section 4.3), and also
+	// if the message is larger than ReturnMax, or has in it what no MIME part may
+	// have: lines of more than 998 octets, NUL, CR or LF alone.
 	HeaderOnly bool
+	// UTF8 says that the message came with SMTPUTF8. Its sender is then taken to
+	// read RFC 6533's forms, unless NoUTF8 is set.
+	UTF8 bool
+	// NoUTF8 says that To takes no SMTPUTF8 (a double bounce address, for example):
+	// what is not ASCII is encoded. It has no effect if To itself is not ASCII.
+	NoUTF8 bool
 }
 
-// Text builds a DSN in MeTA1's plain format (README 10.6).
-func Text(n Notification) []byte {
-	var b bytes.Buffer
-	line := func(parts ...string) {
-		for _, p := range parts {
-			b.WriteString(p)
+// Limits of what a notification returns, in octets.
+const (
+	ReturnMax = 1 << 20  // a whole message
+	HeaderMax = 64 << 10 // a header
+)
+
+// Message is a notification ready to be sent.
+type Message struct {
+	Content  []byte
+	EightBit bool // has 8-bit lines: send it with BODY=8BITMIME
+	UTF8     bool // has addresses or headers in UTF-8: send it with SMTPUTF8
+}
+
+var (
+	// ErrNullSender says that a DSN was asked for a message without a sender, which
+	// is most often a DSN itself. There must be none (RFC 5321 section 6.1).
+	ErrNullSender = errors.New("no notification for the null sender")
+	// ErrNoRecipient says that there is nothing to notify of.
+	ErrNoRecipient = errors.New("no recipient to notify of")
+)
+
+// Build makes the message in the format that n asks for. Errors: ErrNullSender,
+// ErrNoRecipient.
+func Build(n Notification) (Message, error) {
+	switch {
+	case n.To.IsNull():
+		return Message{}, ErrNullSender
+	case len(n.Failures) == 0:
+		return Message{}, ErrNoRecipient
+	case n.Format == Plain:
+		return n.plain(), nil
+	}
+	return n.multipart(), nil
+}
+
+// Text builds a DSN in the plain format, whatever n.Format is. It checks nothing:
+// Build is to be preferred.
+func Text(n Notification) []byte { return n.plain().Content }
+
+// utf8 reports whether the notification may hold UTF-8 outside of encoded parts.
+func (n *Notification) utf8() bool {
+	return n.UTF8 && !n.NoUTF8 || !isASCII(n.To.Addr())
+}
+
+// writeHeader writes the fields that all formats share.
+func (n *Notification) writeHeader(w *writer) {
+	w.field("From", "Mailer-Daemon@"+n.Hostname)
+	w.field("To", n.To.String())
+	w.field("Date", n.Now.Format(time.RFC1123Z))
+	w.field("Message-Id", "<"+n.ID+"@"+n.Hostname+">")
+	w.field("Subject", n.subject())
+	w.field("Auto-Submitted", "auto-replied")
+}
+
+// plain makes the format of README 10.6. That has no MIME fields; they are added
+// only if something in it is not ASCII, for without them it would be undefined.
+func (n *Notification) plain() Message {
+	var body writer
+	original, whole := n.original()
+	n.writeText(&body, false)
+	if len(original) > 0 {
+		body.line("")
+		if whole {
+			body.line("Your mail follows.")
+		} else {
+			body.line("The header of your mail follows.")
 		}
-		b.WriteString("\r\n")
+		body.line("")
+		body.raw(original)
 	}
-	line("From: Mailer-Daemon@", n.Hostname)
-	line("To: ", clean(n.To.String()))
-	line("Date: ", n.Now.Format(time.RFC1123Z))
-	line("Message-Id: <", n.ID, "@", n.Hostname, ">")
-	line("Subject: Undeliverable mail")
-	line("Auto-Submitted: auto-replied")
-	line("")
-	line("A mail from you could not be delivered. See below for details.")
-	line("The mail had the id ", n.TA, " at ", n.Hostname, ".")
-	for _, f := range n.Failures {
-		line("")
-		writeFailure(line, f)
+	m := Message{UTF8: !isASCII(n.To.Addr()), EightBit: !isASCII(body.b)}
+	w := writer{b: make([]byte, 0, len(body.b)+1024)}
+	n.writeHeader(&w)
+	if m.EightBit {
+		w.field("MIME-Version", "1.0")
+		w.field("Content-Type", "text/plain; charset="+charset(body.b))
+		w.field("Content-Transfer-Encoding", "8bit")
 	}
-	line("")
-	if n.HeaderOnly {
-		line("The header of your mail follows.")
-	} else {
-		line("Your mail follows.")
-	}
-	line("")
-	b.Write(n.Original)
-	return b.Bytes()
-}
-
-// writeFailure prints a recipient and the reason as README 10.6 shows them. All
-// lines of the reply are kept.
-func writeFailure(line func(...string), f Failure) {
-	code := clean(smtp.Reply{Code: f.Reply.Code, Enhanced: f.Reply.Enhanced}.String())
-	first, rest := "", []string(nil)
-	if len(f.Reply.Lines) > 0 {
-		first, rest = f.Reply.Lines[0], f.Reply.Lines[1:]
-	}
-	line(code, " ", clean(f.Rcpt.String()), "... ", clean(first))
-	for _, l := range rest {
-		line(code, " ", clean(l))
-	}
-	if f.During != "" {
-		line("during ", f.During)
-	}
-}
-
-// lineMax keeps lines within RFC 5322's 998 characters, with room for a prefix.
-const lineMax = 900
-
-// clean makes foreign text fit for a line of the message: control characters
-// become '?', and too long text is cut.
-func clean(s string) string {
-	if len(s) > lineMax {
-		s = s[:lineMax] + "..."
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '?'
-		}
-		return r
-	}, s)
+	w.line("")
+	m.Content = append(w.b, body.b...)
+	return m
 }
 
 // Header is the header of a message: everything before its first empty line, that
 // line excluded, at most limit bytes, cut at the end of a line.
 func Header(content []byte, limit int) []byte {
+	if bytes.HasPrefix(content, []byte("\r\n")) {
+		return nil
+	}
 	if i := bytes.Index(content, []byte("\r\n\r\n")); i >= 0 {
 		content = content[:i+2]
 	}

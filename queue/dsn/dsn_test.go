@@ -2,8 +2,9 @@ package dsn
 
 import (
 	"bytes"
+	"errors"
 	"flag"
-	"net/mail"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -14,6 +15,12 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the expected output")
 
+// at is a time of the tests, some minutes after noon.
+func at(minutes int) time.Time {
+	return time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC).Add(time.Duration(minutes) * time.Minute)
+}
+
+// sample is a notification of two failures, one of them hostile.
 func sample() Notification {
 	return Notification{
 		Hostname: "mta.test", ID: "S000000000000000200", TA: "S000000000000000100",
@@ -29,9 +36,33 @@ func sample() Notification {
 	}
 }
 
-func TestText(t *testing.T) {
-	got := Text(sample())
-	const file = "testdata/text.eml"
+// full is sample with all that can be known.
+func full(format Format, kind Kind) Notification {
+	n := sample()
+	n.Format = format
+	n.EnvID, n.Arrival = "QQ+2B314159", at(0)
+	n.ReceivedFrom, n.ReceivedIP = "client.test", netip.MustParseAddr("192.0.2.1")
+	for i := range n.Failures {
+		f := &n.Failures[i]
+		f.Kind, f.LastAttempt, f.Remote = kind, at(5+i), "mx.b.test"
+		switch kind {
+		case Delayed:
+			f.Reply.Code, f.RetryUntil = 450, at(5*24*60)
+			f.Reply.Enhanced = smtp.EnhancedCode{4, 2, 2}
+		case Delivered, Relayed:
+			f.Reply, f.During = smtp.NewReply(250, "2.1.5", "ok"), ""
+		case Expanded:
+			f.Reply, f.During, f.Remote, f.LastAttempt = smtp.Reply{}, "", "", time.Time{}
+		}
+	}
+	n.Failures[0].ORcpt = "rfc822;first+2Btry@b.test"
+	n.Failures[1].Remote = ""
+	return n
+}
+
+func golden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	file = "testdata/" + file + ".eml"
 	if *update {
 		if err := os.WriteFile(file, got, 0o644); err != nil {
 			t.Fatal(err)
@@ -44,16 +75,147 @@ func TestText(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	m, err := mail.ReadMessage(bytes.NewReader(got))
-	if err != nil {
-		t.Fatal(err)
+}
+
+func TestText(t *testing.T) {
+	got := Text(sample())
+	golden(t, "text", got)
+	checkMessage(t, sample(), Message{Content: got})
+}
+
+// TestBuild compares each format and kind with a file, and parses it.
+func TestBuild(t *testing.T) {
+	formats := map[Format]string{Plain: "plain", MIME: "mime", RFC: "rfc"}
+	for format, name := range formats {
+		for kind := Failed; kind <= Expanded; kind++ {
+			check(t, name+"-"+kind.String(), full(format, kind))
+		}
 	}
-	if m.Header.Get("X-Forged") != "" || strings.Contains(string(got), "\nX-Forged") {
-		t.Error("a remote reply forged a line")
+}
+
+func check(t *testing.T, name string, n Notification) Message {
+	t.Helper()
+	var m Message
+	t.Run(name, func(t *testing.T) {
+		var err error
+		if m, err = Build(n); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, m.Content)
+		checkMessage(t, n, m)
+	})
+	return m
+}
+
+// TestOriginals: what is returned of the message, and how it is encoded.
+func TestOriginals(t *testing.T) {
+	const latin = "Subject: caf\xe9\r\n\r\n\xe9\r\n"
+	const greek = "Subject: \u03b1\u03b2\r\n\r\n\u03b3\r\n"
+	long := "Subject: hi\r\n\r\n" + strings.Repeat("x", 999) + "\r\n"
+	tests := []struct {
+		name           string
+		original       string
+		change         func(*Notification)
+		kind, encoding string // of the part; "": none
+		eightBit, utf8 bool   // of the message
+	}{
+		{"plain", "A: b\r\n\r\nc\r\n", nil, "message/rfc822", "7bit", false, false},
+		{"no line end", "A: b\r\n\r\nc", nil, "message/rfc822", "7bit", false, false},
+		{"8 bit", latin, nil, "message/rfc822", "8bit", true, false},
+		{"header only", "A: b\r\n\r\nc\r\n", func(n *Notification) { n.HeaderOnly = true }, "text/rfc822-headers", "7bit", false, false},
+		{"8-bit header only", latin, func(n *Notification) { n.HeaderOnly = true }, "text/rfc822-headers; charset=unknown-8bit", "quoted-printable", false, false},
+		{"UTF-8 header only", greek, func(n *Notification) { n.HeaderOnly = true }, "text/rfc822-headers; charset=utf-8", "quoted-printable", false, false},
+		{"success", "A: b\r\n\r\nc\r\n", func(n *Notification) { n.Failures[0].Kind, n.Failures[1].Kind = Delivered, Relayed }, "text/rfc822-headers", "7bit", false, false},
+		{"delay and failure", "A: b\r\n\r\nc\r\n", func(n *Notification) { n.Failures[0].Kind = Delayed }, "message/rfc822", "7bit", false, false},
+		{"long line", long, nil, "text/rfc822-headers", "7bit", false, false},
+		{"long header line", "A: " + strings.Repeat("x", 999) + "\r\n\r\n", nil, "text/rfc822-headers", "quoted-printable", false, false},
+		{"NUL", "A: b\r\n\r\n\x00", nil, "text/rfc822-headers", "7bit", false, false},
+		{"CR alone", "A: b\rc\r\n\r\n", nil, "text/rfc822-headers", "quoted-printable", false, false},
+		{"LF at the end", "A: b\n", nil, "text/rfc822-headers", "quoted-printable", false, false},
+		{"too large", "A: b\r\n\r\n" + strings.Repeat("x\r\n", ReturnMax/3), nil, "text/rfc822-headers", "7bit", false, false},
+		{"SMTPUTF8, all ASCII", "A: b\r\n\r\nc\r\n", func(n *Notification) { n.UTF8 = true }, "message/rfc822", "7bit", false, false},
+		{"SMTPUTF8", greek, func(n *Notification) { n.UTF8 = true }, "message/global", "8bit", true, true},
+		{"SMTPUTF8, header", greek, func(n *Notification) { n.UTF8, n.HeaderOnly = true, true }, "message/global-headers", "8bit", true, true},
+		{"SMTPUTF8, long line", greek + long, func(n *Notification) { n.UTF8 = true }, "message/global", "base64", false, false},
+		{"downgraded", greek, func(n *Notification) { n.UTF8, n.NoUTF8 = true, true }, "message/global", "base64", false, false},
+		{"downgraded header", greek, func(n *Notification) { n.UTF8, n.NoUTF8, n.HeaderOnly = true, true, true }, "message/global-headers", "quoted-printable", false, false},
+		{"nothing", "", nil, "", "", false, false},
+		{"no header", "\r\nbody", func(n *Notification) { n.HeaderOnly = true }, "", "", false, false},
 	}
-	for _, l := range bytes.SplitAfter(got, []byte("\n")) {
-		if len(l) > 1000 || len(l) > 0 && !bytes.HasSuffix(l, []byte("\r\n")) {
-			t.Errorf("bad line %q", l)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n := full(RFC, Failed)
+			n.Original = []byte(tt.original)
+			if tt.change != nil {
+				tt.change(&n)
+			}
+			m, err := Build(n)
+			if err != nil || m.EightBit != tt.eightBit || m.UTF8 != tt.utf8 {
+				t.Errorf("8 bit %v, UTF-8 %v, %v", m.EightBit, m.UTF8, err)
+			}
+			got := checkMessage(t, n, m)
+			if got.returnedKind != tt.kind || got.returnedEncoding != tt.encoding {
+				t.Errorf("got %q as %q, want %q as %q", got.returnedKind, got.returnedEncoding, tt.kind, tt.encoding)
+			}
+		})
+	}
+}
+
+// TestUTF8 compares the forms of RFC 6533 with files.
+func TestUTF8(t *testing.T) {
+	n := full(RFC, Failed)
+	n.UTF8 = true
+	n.Failures[0].Rcpt = smtp.Path{Local: "jörg+x", Domain: "bücher.test"}
+	n.Failures[0].ORcpt = `utf-8;j\x{F6}rg\x{2B}x@b\x{FC}cher.test`
+	n.Failures[0].Reply.Lines[0] = "Zugriff verweigert für jörg"
+	n.Original = []byte("Subject: Grüße\r\n\r\nhallo\r\n")
+	if m := check(t, "rfc-utf8", n); !m.UTF8 || !m.EightBit {
+		t.Error("can be sent without SMTPUTF8")
+	}
+	n.NoUTF8 = true
+	if m := check(t, "rfc-utf8-downgraded", n); m.UTF8 || m.EightBit {
+		t.Error("cannot be sent without SMTPUTF8 or 8BITMIME")
+	}
+	n.To = smtp.Path{Local: "é", Domain: "here.test"}
+	if m := check(t, "rfc-utf8-sender", n); !m.UTF8 {
+		t.Error("a sender in UTF-8 was downgraded")
+	}
+	n.Format = Plain
+	if m := check(t, "plain-utf8", n); !m.UTF8 || !m.EightBit {
+		t.Error("can be sent without SMTPUTF8")
+	}
+}
+
+func TestBuildErrors(t *testing.T) {
+	for format := Plain; format <= RFC; format++ {
+		n := full(format, Failed)
+		n.To = smtp.Path{}
+		if _, err := Build(n); !errors.Is(err, ErrNullSender) {
+			t.Errorf("null sender: %v", err)
+		}
+		n = full(format, Failed)
+		n.Failures = nil
+		if _, err := Build(n); !errors.Is(err, ErrNoRecipient) {
+			t.Errorf("no recipient: %v", err)
+		}
+	}
+}
+
+// TestBoundary puts the boundary of a message into it, so that it must change.
+func TestBoundary(t *testing.T) {
+	p := []part{{body: []byte("a")}}
+	b := boundary(p)
+	if got := boundary(p); got != b {
+		t.Errorf("not the same twice: %q, %q", b, got)
+	}
+	n := full(RFC, Failed)
+	m, _ := Build(n)
+	for range 3 {
+		old := checkMessage(t, n, m).boundary
+		n.Original = append(n.Original, "\r\n--"+old+"--\r\n\r\n--"+old+"\r\nX-Forged: yes\r\n\r\n"...)
+		m, _ = Build(n)
+		if got := checkMessage(t, n, m).boundary; got == old {
+			t.Error("the boundary is in the message")
 		}
 	}
 }
@@ -68,6 +230,8 @@ func TestHeader(t *testing.T) {
 		{"A: b\r\nC: d\r\n\r\nbody", 10, "A: b\r\n"},
 		{"A: b\r\n", 100, "A: b\r\n"},
 		{"no line end at all", 5, ""},
+		{"\r\nbody\r\n\r\nmore", 100, ""},
+		{"", 100, ""},
 	} {
 		if got := Header([]byte(c.content), c.limit); string(got) != c.want {
 			t.Errorf("Header(%q, %d) = %q, want %q", c.content, c.limit, got, c.want)
