@@ -1,0 +1,175 @@
+package mta
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+
+	"meta1/confparse"
+)
+
+// optionsCopy is the project's copy of the list of options that the README has;
+// optionsList is the list itself, where the project stands beside it.
+const (
+	optionsCopy = "../confparse/testdata/options.tsv"
+	optionsList = "../../shared/spec/options.tsv"
+)
+
+// readmeOption is one line of options.tsv.
+type readmeOption struct {
+	section, name, kind, typ, unit, deflt, readme, effect string
+}
+
+func readmeOptions(t *testing.T) []readmeOption {
+	t.Helper()
+	text, err := os.ReadFile(optionsCopy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := os.ReadFile(optionsList); err == nil {
+		if !bytes.Equal(list, text) {
+			t.Errorf("%s and %s differ", optionsList, optionsCopy)
+		}
+		text = list
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	var list []readmeOption
+	for line := range strings.Lines(string(text)) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if strings.HasPrefix(line, "#") || f[0] == "section" {
+			continue
+		}
+		if len(f) != 8 {
+			t.Fatalf("options.tsv: %d columns in %q", len(f), line)
+		}
+		list = append(list, readmeOption{f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7]})
+	}
+	return list
+}
+
+// sections are the paths at which a row stands in our tree: "*" is every module and
+// service section, and smtpc has a tls section like that of smtps.
+func (o *readmeOption) sections() []string {
+	if rest, ok := strings.CutPrefix(o.section, "*"); ok {
+		var all []string
+		for _, s := range []string{"qmgr", "smar", "smtpc", "smtps", "service"} {
+			all = append(all, s+rest)
+		}
+		return all
+	}
+	if rest, ok := strings.CutPrefix(o.section, "smtps/tls"); ok {
+		return []string{o.section, "smtpc/tls" + rest}
+	}
+	return []string{o.section}
+}
+
+// inner are the options of a section whose type is the list of them.
+func (o *readmeOption) inner() []string {
+	if o.kind == "section" && strings.HasPrefix(o.typ, "cert_file ") {
+		return strings.Fields(o.typ)
+	}
+	return nil
+}
+
+// sameType compares a type of options.tsv with one of ours. Some of that file are
+// descriptions; some of ours have words in addition.
+func (o *readmeOption) sameType(r *confparse.Row) bool {
+	have := strings.Join(append([]string{r.Type}, r.Words...), " ")
+	switch o.typ {
+	case have:
+		return true
+	case "as smtps/tls", "cert_file key_file flags options CipherList CipherSuites":
+		return r.Kind == confparse.KindSection && r.Type == ""
+	case "flags starttls (and its negation) and others", "flags starttls and those of smtpc":
+		return strings.HasPrefix(have, "flags starttls ")
+	case "named connect mail rcpt data eom, repeatable":
+		return have == "named, repeatable connect mail rcpt data eom"
+	case "list of map names", "list of host:port":
+		return have == "list"
+	case "boolean expression, written with ==":
+		return have == "boolean expression"
+	}
+	if o.name == "listen_socket" { // ours may stand several times
+		return have == "repeatable"
+	}
+	want := strings.Fields(o.typ)
+	if len(want) == 0 || want[0] != r.Type {
+		return false
+	}
+	for _, w := range want[1:] { // README's words first, then ours
+		if !strings.Contains(have+" ", " "+w+" ") {
+			return false
+		}
+	}
+	return len(want) == 1 || r.Type == "enum"
+}
+
+// TestReadmeOptions compares the whole tree of tables with options.tsv.
+func TestReadmeOptions(t *testing.T) {
+	rows := map[string]*confparse.Row{}
+	all := confparse.Rows((&Config{}).Options())
+	for i := range all {
+		r := &all[i]
+		key := r.Section + " " + string(r.Kind) + " " + r.Name
+		if rows[key] != nil {
+			t.Errorf("%s stands twice", key)
+		}
+		rows[key] = r
+	}
+	listed := map[*confparse.Row]bool{}
+	list := readmeOptions(t)
+	if len(list) < 300 {
+		t.Fatalf("options.tsv has %d rows", len(list))
+	}
+	for i := range list {
+		o := &list[i]
+		for _, section := range o.sections() {
+			key := section + " " + o.kind + " " + o.name
+			r := rows[key]
+			if r == nil {
+				t.Errorf("%s is missing", key)
+				continue
+			}
+			listed[r] = true
+			for _, inner := range o.inner() {
+				in := rows[section+"/"+o.name+" option "+inner]
+				if in == nil {
+					t.Errorf("%s: %s is missing", key, inner)
+				}
+				listed[in] = true
+			}
+			if !o.sameType(r) {
+				t.Errorf("%s: type %s %v, not %s", key, r.Type, r.Words, o.typ)
+			}
+			if r.Unit != o.unit {
+				t.Errorf("%s: unit %q, not %q", key, r.Unit, o.unit)
+			}
+			if o.deflt != "" && r.Default != o.deflt {
+				t.Errorf("%s: default %q, not %q", key, r.Default, o.deflt)
+			}
+			if string(r.Effect) != o.effect {
+				t.Errorf("%s: effect %s, not %s", key, r.Effect, o.effect)
+			}
+			if r.Readme != o.readme {
+				t.Errorf("%s: README %s, not %s", key, r.Readme, o.readme)
+			}
+		}
+	}
+	for i := range all {
+		r := &all[i]
+		if own := r.Readme == "own"; own == listed[r] && r.Readme != "3.3" {
+			t.Errorf("%s/%s: README %s, in options.tsv: %v", r.Section, r.Name, r.Readme, listed[r])
+		}
+	}
+}
+
+// TestTable finds rows that cannot work.
+func TestTable(t *testing.T) {
+	if err := confparse.CheckTable((&Config{}).Options()); err != nil {
+		t.Error(err)
+	}
+}
