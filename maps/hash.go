@@ -269,7 +269,7 @@ func (b *hashBuilder) finish() ([]byte, error) {
 	records := b.data
 	m := Hash{data: records, header: hashHeader{table: uint64(len(records))}}
 	table := make([]uint64, slots)
-	var owner = make([]int32, slots) // entry of each slot, for its line
+	owner := make([]int32, slots) // entry of each slot, for its line
 	var bad []error
 	for i, offset := range b.offsets {
 		key, _, _, _ := m.record(offset)

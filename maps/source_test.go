@@ -56,8 +56,11 @@ func TestTextCase(t *testing.T) {
 		key  string
 		want Result
 	}{
-		{folded, "user", OK}, {folded, "USER", OK}, {folded, "other", NotFound},
-		{exact, "User", OK}, {exact, "user", NotFound},
+		{folded, "user", OK},
+		{folded, "USER", OK},
+		{folded, "other", NotFound},
+		{exact, "User", OK},
+		{exact, "user", NotFound},
 	} {
 		v, r := c.m.Lookup(context.Background(), c.key)
 		if r != c.want || r == OK && v != "Value" {

@@ -20,39 +20,35 @@ type check struct {
 	run       func(*checker) bool
 }
 
-// checks gives the checks of a stage in the order of README 3.12.2.
-func checks(stage msg.Stage) []check {
-	switch stage {
-	case msg.StageConnect:
-		return []check{
-			{name: "cltaddr", run: (*checker).cltaddr},
-			{name: "client name", run: (*checker).clientName, operation: true},
-			{name: "cltresolve", run: (*checker).cltresolve},
-			{name: "cltname", run: (*checker).cltname},
-			{name: "dnsbl", run: (*checker).dnsbl},
-			{name: "session configuration", run: (*checker).sessionConf, operation: true},
-		}
-	case msg.StageEhlo:
-		return []check{{name: "ehlo", run: (*checker).ehlo}}
-	case msg.StageTLS:
-		return []check{{name: "certificate", run: (*checker).certificate}}
-	case msg.StageMail:
-		return []check{
-			{name: "routable", run: (*checker).senderRoutable},
-			{name: "local sender", run: (*checker).senderValid},
-			{name: "from", run: (*checker).from},
-			{name: "mxbadip", run: (*checker).mxbadip},
-		}
-	case msg.StageRcpt:
-		return []check{
-			{name: "local", run: (*checker).rcptLocal},
-			{name: "relay", run: (*checker).rcptRelay},
-			{name: "protectedrcpt", run: (*checker).rcptProtected},
-			{name: "to", run: (*checker).rcptTo},
-			{name: "greylisting", run: (*checker).rcptGreylist},
-		}
-	}
-	return nil
+// stages are the checks of each stage in the order of README 3.12.2. It never changes.
+var stages = [msg.StageTLS + 1][]check{
+	msg.StageConnect: {
+		{name: "cltaddr", run: (*checker).cltaddr},
+		{name: "client name", run: (*checker).clientName, operation: true},
+		{name: "cltresolve", run: (*checker).cltresolve},
+		{name: "cltname", run: (*checker).cltname},
+		{name: "dnsbl", run: (*checker).dnsbl},
+		{name: "session configuration", run: (*checker).sessionConf, operation: true},
+	},
+	msg.StageEhlo: {
+		{name: "ehlo", run: (*checker).ehlo},
+	},
+	msg.StageTLS: {
+		{name: "certificate", run: (*checker).certificate},
+	},
+	msg.StageMail: {
+		{name: "routable", run: (*checker).senderRoutable},
+		{name: "local sender", run: (*checker).senderValid},
+		{name: "from", run: (*checker).from},
+		{name: "mxbadip", run: (*checker).mxbadip},
+	},
+	msg.StageRcpt: {
+		{name: "local", run: (*checker).rcptLocal},
+		{name: "relay", run: (*checker).rcptRelay},
+		{name: "protectedrcpt", run: (*checker).rcptProtected},
+		{name: "to", run: (*checker).rcptTo},
+		{name: "greylisting", run: (*checker).rcptGreylist},
+	},
 }
 
 // checkFast answers what needs neither DNS nor a socket map nor the disk.
@@ -124,7 +120,7 @@ func (c *checker) blocks() bool {
 // verdict makes the checks of the stage in their order until one decides.
 func (c *checker) verdict() msg.Verdict {
 	decided := false
-	for _, k := range checks(c.q.Stage) {
+	for _, k := range stages[c.q.Stage] {
 		if c.unknown || c.v.Action == msg.Reject {
 			break
 		}
@@ -160,10 +156,15 @@ func (c *checker) apply(f found) bool {
 		f.step.Effect = "accepted"
 		c.mark(msg.MarkOK, msg.MarkQuickOK, f.Quick)
 	case access.Relay:
+		if c.forgeable() {
+			f.step.Effect = "ignored: this tag cannot allow relaying"
+			c.step(f.step)
+			return false
+		}
 		f.step.Effect = "relaying allowed"
 		c.mark(msg.MarkRelay, msg.MarkQuickRelay, f.Quick)
 		// Only what is known of the client opens the session; to: allows its recipient.
-		c.v.Relay = c.v.Relay || c.q.Stage == msg.StageConnect || c.q.Stage == msg.StageTLS
+		c.v.Relay = c.v.Relay || c.q.Stage != msg.StageRcpt
 	case access.Discard:
 		c.v.Action = msg.Discard
 		f.step.Effect = "discarded"
@@ -178,7 +179,17 @@ func (c *checker) apply(f found) bool {
 	return true
 }
 
+// forgeable reports the stages at which the client says of itself what is looked up.
+func (c *checker) forgeable() bool {
+	return c.q.Stage == msg.StageEhlo || c.q.Stage == msg.StageMail
+}
+
+// mark marks the session, or at StageRcpt the recipient. What the client says of
+// itself marks nothing, or anybody could escape greylisting.
 func (c *checker) mark(plain, quick msg.Marks, isQuick bool) {
+	if c.forgeable() {
+		return
+	}
 	c.v.Marks |= plain
 	if isQuick {
 		c.v.Marks |= quick

@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -235,6 +236,8 @@ func TestMail(t *testing.T) {
 		access: `mxbadip:10. error:551 5.7.1 Bad IP address in MX/A list
 mxbadip:127.0.0.1 error:551 5.7.1 Bad IP address in MX/A list
 from:user@ok.example ok
+from:quick@ok.example quick:ok
+from:relay@good.example relay
 from:@spam.example error:551 5.7.1 No spammers
 `,
 		aliases: "alice: local:\nlist: <a@good.example> <b@good.example>\n",
@@ -253,6 +256,9 @@ from:@spam.example error:551 5.7.1 No spammers
 		{"u@x.fail", 0, "451 4.1.8"},
 		{"u@bad.example", 0, "551 5.7.1 Bad IP"},
 		{"user@ok.example", 0, ""},
+		{"quick@ok.example", 0, ""},
+		{"relay@good.example", 0, ""},
+		{"u@spam.example", 0, "553 5.1.8"},
 		{"other@ok.example", 0, "551 5.7.1 Bad IP"},
 		{"u@internal.example", 0, ""},
 		{"alice@local.example", 0, ""},
@@ -262,6 +268,9 @@ from:@spam.example error:551 5.7.1 No spammers
 		{"postmaster@local.example", 0, ""},
 	} {
 		v := askCheck(t, p, msg.CheckQ{Stage: msg.StageMail, Mail: msg.Mail{From: path(c.from)}, Marks: c.marks})
+		if v.Relay || v.Marks != 0 || v.Quick != strings.HasPrefix(c.from, "quick") {
+			t.Errorf("%s: relay %v, marks %b, quick %v", c.from, v.Relay, v.Marks, v.Quick)
+		}
 		if !strings.HasPrefix(v.Reply.String(), c.reply) || v.Reply.IsZero() != (c.reply == "") {
 			t.Errorf("%s %b: %v, want %q; %+v", c.from, c.marks, v.Reply, c.reply, v.Trace)
 		}
@@ -443,4 +452,49 @@ func TestGreylisting(t *testing.T) {
 	if v := ask("192.0.2.2", "u@local.example", 0, full); v.Action != msg.Accept {
 		t.Errorf("full, second time: %+v", v)
 	}
+}
+
+func BenchmarkCheckRcptMaps(b *testing.B) {
+	dir := b.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "mt"), []byte("example.org lmtp:\n"), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for name, text := range map[string]string{"access.db": "to:@spam.example reject\ncltaddr:10. relay\n", "aliases.db": "user: local:\n"} {
+		if _, err := maps.Create(filepath.Join(dir, name), strings.NewReader(text), maps.CreateOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	r, err := New(Config{
+		Delimiter: "+", Access: MapRef{Present: true, File: "access.db"}, Aliases: AliasConfig{MapRef: MapRef{Present: true, File: "aliases.db"}},
+	}, Deps{Ports: msg.NewPorts(), ConfigDir: dir, ResolvConf: "/nonexistent"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("rcpt", func(b *testing.B) {
+		q := msg.CheckQ{Stage: msg.StageRcpt, Rcpt: msg.Rcpt{To: path("user@example.org")}}
+		b.ReportAllocs()
+		for b.Loop() {
+			if v, ok := r.checkFast(&q); !ok || v.Action != msg.Accept {
+				b.Fatal("not accepted")
+			}
+		}
+	})
+	b.Run("mail", func(b *testing.B) {
+		q := msg.CheckQ{Stage: msg.StageMail, Mail: msg.Mail{From: path("user@example.org")}}
+		b.ReportAllocs()
+		for b.Loop() {
+			if v, ok := r.checkFast(&q); !ok || v.Action != msg.Accept {
+				b.Fatal("not accepted")
+			}
+		}
+	})
+	b.Run("route", func(b *testing.B) {
+		q := msg.RouteQ{Rcpt: path("user@example.org")}
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, ok := r.routeFast(&q); !ok {
+				b.Fatal("not fast")
+			}
+		}
+	})
 }

@@ -71,13 +71,17 @@ func TestParseConf(t *testing.T) {
 		"flags = { A, b }":       {Flags: []string{"a", "b"}},
 		"Source=a; Flags={};":    {Source: "a"},
 		`tls_requirements { cert_issuer="/C=US/ST=Berkeley/L=Endmail+20Org/O=MTA/CN=Claus+20Assmann+20CA+20RSA+202007/"; }`: {
-			TLS: &msg.TLSRequirements{CertIssuer: "/C=US/ST=Berkeley/L=Endmail+20Org/O=MTA/CN=Claus+20Assmann+20CA+20RSA+202007/"}},
+			TLS: &msg.TLSRequirements{CertIssuer: "/C=US/ST=Berkeley/L=Endmail+20Org/O=MTA/CN=Claus+20Assmann+20CA+20RSA+202007/"},
+		},
 		"tls_requirements { flags={verified}; hostnames={mx.example.org, .example.net}}": {
-			TLS: &msg.TLSRequirements{Verified: true, Hostnames: []string{"mx.example.org", ".example.net"}}},
+			TLS: &msg.TLSRequirements{Verified: true, Hostnames: []string{"mx.example.org", ".example.net"}},
+		},
 		`session_feature=x; tls_requirements { cert_fps={"aa:bb" "cc"}; cert_subject=s; cipher_bits_min=128; common_name="a \"b\""; flags=encrypted; root_ca_subjects=r; violation={tempfail, delay}; };`: {
 			SessionFeature: "x", TLS: &msg.TLSRequirements{
 				CertFingerprints: []string{"aa:bb", "cc"}, CertSubject: "s", CipherBitsMin: 128, CommonName: `a "b"`,
-				Encrypted: true, RootCASubjects: []string{"r"}, Violation: "tempfail", Delay: true}},
+				Encrypted: true, RootCASubjects: []string{"r"}, Violation: "tempfail", Delay: true,
+			},
+		},
 	} {
 		got, err := ParseConf(text)
 		if err != nil || !reflect.DeepEqual(got, want) {

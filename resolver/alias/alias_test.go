@@ -13,10 +13,7 @@ import (
 )
 
 // table is a Finder over full addresses with the steps of README 3.12.1.
-type table struct {
-	m     maps.Map
-	local map[string]bool // domains
-}
+type table struct{ m maps.Map }
 
 func newTable(t testing.TB, text string) table {
 	t.Helper()
