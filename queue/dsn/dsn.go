@@ -87,7 +87,7 @@ const (
 // Message is a notification ready to be sent.
 type Message struct {
 	Content  []byte
-	EightBit bool // has 8-bit lines: send it with BODY=8BITMIME
+	EightBit bool // has 8-bit lines, in header or body: send it with BODY=8BITMIME
 	UTF8     bool // has addresses or headers in UTF-8: send it with SMTPUTF8
 }
 
@@ -148,10 +148,12 @@ func (n *Notification) plain() Message {
 		body.line("")
 		body.raw(original)
 	}
-	m := Message{UTF8: !isASCII(n.To.Addr()), EightBit: !isASCII(body.b)}
+	m := Message{UTF8: !isASCII(n.To.Addr())}
+	eightBit := !isASCII(body.b)
+	m.EightBit = eightBit || m.UTF8
 	w := writer{b: make([]byte, 0, len(body.b)+1024)}
 	n.writeHeader(&w)
-	if m.EightBit {
+	if eightBit {
 		w.field("MIME-Version", "1.0")
 		w.field("Content-Type", "text/plain; charset="+charset(body.b))
 		w.field("Content-Transfer-Encoding", "8bit")

@@ -30,9 +30,9 @@ func (n *Notification) multipart() Message {
 		parts = append(parts, original)
 	}
 	m := Message{UTF8: !isASCII(n.To.Addr())}
-	size := 2048
+	size, eightBit := 2048, false
 	for i := range parts {
-		m.EightBit = m.EightBit || parts[i].encoding == "8bit"
+		eightBit = eightBit || parts[i].encoding == "8bit"
 		m.UTF8 = m.UTF8 || parts[i].utf8
 		size += len(parts[i].body) + 256
 	}
@@ -41,7 +41,7 @@ func (n *Notification) multipart() Message {
 	n.writeHeader(&w)
 	w.field("MIME-Version", "1.0")
 	w.field("Content-Type", kind+";", `boundary="`+sep+`"`)
-	w.field("Content-Transfer-Encoding", encoding(m.EightBit))
+	w.field("Content-Transfer-Encoding", encoding(eightBit))
 	w.line("")
 	w.line("This is a message in parts, in the format of MIME.")
 	for i := range parts {
@@ -51,7 +51,7 @@ func (n *Notification) multipart() Message {
 	}
 	w.line("")
 	w.line("--", sep, "--")
-	m.Content = w.b
+	m.Content, m.EightBit = w.b, eightBit || m.UTF8
 	return m
 }
 

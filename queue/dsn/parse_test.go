@@ -43,10 +43,10 @@ func checkMessage(t *testing.T, n Notification, m Message) (p parsed) {
 			t.Errorf("field %q in the header", name)
 		}
 	}
-	if !m.EightBit && !isASCII(m.Content) && n.Format != Plain {
+	if !m.EightBit != isASCII(m.Content) {
 		t.Error("8 bit that it does not own up to")
 	}
-	if head, _, _ := bytes.Cut(m.Content, []byte("\r\n\r\n")); !m.UTF8 && !isASCII(head) && n.Format != Plain {
+	if head, _, _ := bytes.Cut(m.Content, []byte("\r\n\r\n")); !m.UTF8 && !isASCII(head) {
 		t.Error("UTF-8 header that it does not own up to")
 	}
 	kind, params, _ := mime.ParseMediaType(msg.Header.Get("Content-Type"))
