@@ -116,15 +116,28 @@ func (c *Common) policy() supervise.Policy {
 func (m *mta) dependencies(of *Common) []string {
 	var units []string
 	for _, d := range of.RestartDependencies {
-		if d != "smtps" {
+		switch {
+		case d == "smtps":
+			for _, s := range m.conf.Servers {
+				units = append(units, s.Of.Section)
+			}
+		case len(m.serviceUnitNames(d)) > 0:
+			units = append(units, m.serviceUnitNames(d)...)
+		default:
 			units = append(units, d)
-			continue
-		}
-		for _, s := range m.conf.Servers {
-			units = append(units, s.Of.Section)
 		}
 	}
 	return units
+}
+
+// serviceUnitNames are the units of a service section; none if it is no service.
+func (m *mta) serviceUnitNames(section string) []string {
+	for _, s := range m.conf.Services {
+		if s.Of.Section == section {
+			return service.UnitNames(section, service.Action(s.Of.StartAction), s.Of.ProcessesMin)
+		}
+	}
+	return nil
 }
 
 // The pause between two questions whether a module serves doubles from the first to

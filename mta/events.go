@@ -81,6 +81,12 @@ func (m *mta) announceStart() {
 	for _, w := range m.result.Warnings {
 		m.log.LogAttrs(ctx, slog.LevelWarn, "configuration", slog.String("where", w.Pos.String()), slog.String("warning", w.Message))
 	}
+	for _, s := range m.conf.Services {
+		if s.Of.User != "" && m.account == nil && os.Geteuid() != 0 {
+			m.log.LogAttrs(ctx, slog.LevelWarn, "not started as root: the service runs under the same account as meta1",
+				slog.String("service", s.Of.Section), slog.String("user", s.Of.User))
+		}
+	}
 	m.log.LogAttrs(ctx, levelNotice, "start", slog.String("version", m.setup.Version), slog.String("hostname", m.hostname),
 		slog.Int("pid", os.Getpid()), slog.Int("uid", os.Getuid()), slog.String("config", m.result.File), slog.String("directory", m.dir))
 	for _, s := range m.listening() {

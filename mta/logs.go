@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -19,6 +20,7 @@ type logs struct {
 	syslog []*logfmt.Syslog
 	levels map[string]*slog.LevelVar // by section
 	group  *supervise.Group
+	closed sync.Once
 }
 
 // openLogs opens the log file, if there is one. It must be called before the
@@ -56,13 +58,16 @@ func (l *logs) start() {
 	}
 }
 
-// stop writes what waits. It is the last thing before the end.
+// stop writes what waits. It is the last thing before the end; a second call does
+// nothing.
 func (l *logs) stop() {
-	l.group.Stop()
-	_ = l.group.Wait()
-	if l.file != nil {
-		_ = l.file.Close()
-	}
+	l.closed.Do(func() {
+		l.group.Stop()
+		_ = l.group.Wait()
+		if l.file != nil {
+			_ = l.file.Close()
+		}
+	})
 }
 
 // flush writes what waits, before the process ends suddenly.

@@ -215,7 +215,6 @@ func (m *mta) release() {
 	m.sockets.close()
 	if m.logs != nil {
 		m.logs.stop()
-		m.logs = nil
 	}
 	if m.spool != nil {
 		m.spool.release()

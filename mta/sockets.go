@@ -35,14 +35,18 @@ func (s *sockets) bind(want []wanted) error {
 	if s.owner == nil {
 		s.owner = map[any][]net.Listener{}
 	}
+	sockets := make([]listen.Socket, 0, len(want))
 	for _, w := range want {
-		l, err := listen.Bind(w.Socket)
-		if err != nil {
-			s.close()
-			return exit(bindStatus(err), err)
-		}
-		s.all = append(s.all, l)
-		s.owner[w.owner] = append(s.owner[w.owner], l)
+		sockets = append(sockets, w.Socket)
+	}
+	bound, err := listen.All(sockets)
+	if err != nil {
+		s.close()
+		return exit(bindStatus(err), err)
+	}
+	s.all = append(s.all, bound...)
+	for i, w := range want {
+		s.owner[w.owner] = append(s.owner[w.owner], bound[i])
 	}
 	return nil
 }

@@ -62,8 +62,8 @@ func serve(e *Env, file, hints string) error {
 	if err != nil {
 		return &statusError{mta.ExOSErr, fmt.Errorf("finding our own binary: %w", err)}
 	}
-	unix.Umask(0o027) // what we make is nobody else's business
-	signal.Ignore(syscall.SIGPIPE)
+	unix.Umask(0o027)                                       // what we make is nobody else's business
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // dropped; to ignore it would make services ignore it, too
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)

@@ -86,7 +86,7 @@ func client(t *testing.T, path string) *control.Client {
 }
 
 func TestQueue(t *testing.T) {
-	b := &backend{n: 2500}
+	b := &backend{n: 25000}
 	c := client(t, serve(t, b))
 	n := 0
 	err := c.Queue(t.Context(), func(e control.Entry) error {
@@ -99,7 +99,7 @@ func TestQueue(t *testing.T) {
 	if err != nil || n != b.n {
 		t.Fatalf("%d entries, error %v", n, err)
 	}
-	if want := []string{" 1000", "id999 1000", "id1999 1000"}; !reflect.DeepEqual(b.asked, want) {
+	if want := []string{" 10000", "id9999 10000", "id19999 10000"}; !reflect.DeepEqual(b.asked, want) {
 		t.Errorf("asked %q, want %q", b.asked, want)
 	}
 	stop := errors.New("stop")

@@ -17,7 +17,7 @@ import (
 
 const (
 	// PageMax is the most entries of one answer to /queue.
-	PageMax = 1000
+	PageMax = 10_000
 	// connectionsMax bounds the connections that are open at once.
 	connectionsMax = 64
 	// requestTime bounds the work on one request. Operations on a long queue take a while.

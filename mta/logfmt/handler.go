@@ -3,7 +3,6 @@ package logfmt
 import (
 	"context"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -206,16 +205,6 @@ func Severity(l slog.Level) string {
 	default:
 		return "DEBUG"
 	}
-}
-
-// ParseLevel is the level of a severity's name, in any case.
-func ParseLevel(severity string) (slog.Level, bool) {
-	for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, LevelNotice, slog.LevelWarn, slog.LevelError, LevelFatal} {
-		if strings.EqualFold(severity, Severity(l)) {
-			return l, true
-		}
-	}
-	return 0, false
 }
 
 // stamp is a printed second: formatting a time costs more than all else in a line.

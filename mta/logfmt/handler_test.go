@@ -136,17 +136,6 @@ func TestEnabled(t *testing.T) {
 	}
 }
 
-func TestParseLevel(t *testing.T) {
-	for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, logfmt.LevelNotice, slog.LevelWarn, slog.LevelError, logfmt.LevelFatal} {
-		if got, ok := logfmt.ParseLevel(strings.ToLower(logfmt.Severity(l))); !ok || got != l {
-			t.Errorf("ParseLevel(%s) = %v, %v", logfmt.Severity(l), got, ok)
-		}
-	}
-	if _, ok := logfmt.ParseLevel("loud"); ok {
-		t.Error("an unknown severity was accepted")
-	}
-}
-
 // FuzzHandler checks that no value can end its field or its line, and that JSON
 // stays JSON.
 func FuzzHandler(f *testing.F) {

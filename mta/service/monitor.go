@@ -23,7 +23,8 @@ const monitorFD = 3
 // Monitor is the main function of the monitor process. It serves meta1 over
 // descriptor 3 until meta1 ends, whatever the reason, and then ends all programs.
 func Monitor() error {
-	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
+	// Caught and dropped: an ignored signal would stay ignored in the programs.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
 	f := os.NewFile(monitorFD, "monitor")
 	c, err := net.FileConn(f)
 	if err != nil {

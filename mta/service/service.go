@@ -82,16 +82,22 @@ func Units(c Config, d Deps) ([]supervise.Unit, error) {
 		})}, nil
 	}
 	units := make([]supervise.Unit, 0, c.Processes)
-	for id := range c.Processes {
-		name := c.Program.Service
-		if id > 0 {
-			name = fmt.Sprintf("%s:%d", name, id)
-		}
+	for id, name := range UnitNames(c.Program.Service, c.Action, c.Processes) {
 		units = append(units, c.unit(name, func() func(context.Context) error {
 			return (&keeper{Config: c, Deps: d, id: id}).run
 		}))
 	}
 	return units, nil
+}
+
+// UnitNames are the names of the units of a service: its own, and for further
+// processes its own with their number.
+func UnitNames(service string, a Action, processes int) []string {
+	names := []string{service}
+	for id := 1; id < processes && a != Accept; id++ {
+		names = append(names, fmt.Sprintf("%s:%d", service, id))
+	}
+	return names
 }
 
 func (c Config) unit(name string, run func() func(context.Context) error) supervise.Unit {

@@ -421,6 +421,22 @@ func TestMonitorEnds(t *testing.T) {
 	}
 }
 
+// TestSignals checks that programs have the usual signals, whatever we do with ours.
+func TestSignals(t *testing.T) {
+	p := program()
+	p.Path, p.Args = "/bin/sleep", []string{"sleep", "3600"}
+	starters(t, []Program{p}, func(t *testing.T, s Starter) {
+		proc, err := s.Start("lda", 0, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proc.Stop(20 * time.Second)
+		if got := StatusText(proc.Status()); got != "signal terminated" {
+			t.Errorf("ended with %s", got)
+		}
+	})
+}
+
 func TestStop(t *testing.T) {
 	local := NewLocal([]Program{program("sleep")})
 	defer local.Close()
