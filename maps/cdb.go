@@ -90,10 +90,13 @@ func (m *CDB) Blocking() bool { return false }
 
 // Lookup implements Map. Of several records with one key the first one counts.
 func (m *CDB) Lookup(_ context.Context, key string) (string, Result) {
+	return m.lookupBytes([]byte(key))
+}
+
+func (m *CDB) lookupBytes(want []byte) (string, Result) {
 	if !m.caseSensitive {
-		key = Lower(key)
+		want = lowerBytes(want)
 	}
-	want := []byte(key)
 	h := cdbHash(want, m.nul)
 	pos, slots := m.pair(h % 256 * 8)
 	if slots == 0 {

@@ -335,7 +335,7 @@ func TestDbDump(t *testing.T) {
 
 // Issue: 1,000,000 entries are built within 10 s and looked up under 2 µs.
 func TestMillion(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		t.Skip("slow")
 	}
 	for _, name := range []string{"big.db", "big.cdb"} {

@@ -183,6 +183,17 @@ func (m *Hash) Lookup(_ context.Context, key string) (string, Result) {
 	if !m.CaseSensitive() {
 		key = Lower(key)
 	}
+	return lookupHash(m, key)
+}
+
+func (m *Hash) lookupBytes(key []byte) (string, Result) {
+	if !m.CaseSensitive() {
+		key = lowerBytes(key)
+	}
+	return lookupHash(m, key)
+}
+
+func lookupHash[T string | []byte](m *Hash, key T) (string, Result) {
 	h := hashKey(key)
 	mask := m.header.slots - 1
 	for i, n := h&mask, uint64(0); n <= mask; i, n = (i+1)&mask, n+1 {
@@ -197,7 +208,7 @@ func (m *Hash) Lookup(_ context.Context, key string) (string, Result) {
 		if !ok {
 			return "map is damaged", Perm
 		}
-		if string(k) == key {
+		if string(k) == string(key) {
 			return string(v), OK
 		}
 	}

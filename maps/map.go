@@ -61,3 +61,13 @@ func lowerFrom(s string, from int) string {
 	}
 	return b.String()
 }
+
+// lowerBytes is Lower in place.
+func lowerBytes(b []byte) []byte {
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return b
+}

@@ -152,53 +152,98 @@ func (a Address) String() string {
 // of README 3.12.3.
 func (a Address) Keys(steps Steps) iter.Seq2[string, string] {
 	return func(yield func(key, sub string) bool) {
-		if a.Domain != "" {
-			for domain := range DomainKeys(a.Domain, steps) {
-				if !a.domainKeys(domain, steps, yield) {
-					return
-				}
-			}
-		}
-		if steps&LocalPart != 0 {
-			a.localKeys("", steps|FullAddress|DetailPlus|DetailStar|Star, func(key string) bool { return yield(key, "") })
-		}
+		a.parts(steps, func(p keyParts) bool { return yield(p.user+p.extension+p.at+p.domain, a.sub(p)) })
 	}
 }
 
-func (a Address) domainKeys(domain string, steps Steps, yield func(key, sub string) bool) bool {
-	sub := strings.TrimSuffix(a.Domain, domain)
-	if !a.localKeys("@"+domain, steps, func(key string) bool { return yield(key, sub) }) {
+// keyParts is a key that is not put together yet.
+type keyParts struct{ user, extension, at, domain string }
+
+// sub is the part of the domain that a leading dot in the key stands for.
+func (a *Address) sub(p keyParts) string {
+	if p.domain == "" {
+		return ""
+	}
+	return strings.TrimSuffix(a.Domain, p.domain)
+}
+
+// parts gives the keys in their order until yield returns false.
+func (a *Address) parts(steps Steps, yield func(keyParts) bool) {
+	if a.Domain != "" {
+		for domain := range DomainKeys(a.Domain, steps) {
+			if !a.domainParts(domain, steps, yield) {
+				return
+			}
+		}
+	}
+	if steps&LocalPart != 0 {
+		a.localParts("", "", steps|FullAddress|DetailPlus|DetailStar|Star, yield)
+	}
+}
+
+func (a *Address) domainParts(domain string, steps Steps, yield func(keyParts) bool) bool {
+	if !a.localParts("@", domain, steps, yield) {
 		return false
 	}
 	switch {
 	case domain == ".", steps&BareDomain != 0 && steps&Domain != 0:
-		return yield(domain, sub)
+		return yield(keyParts{domain: domain})
 	case steps&Domain != 0 && steps&BareDomain == 0:
-		return yield("@"+domain, sub)
+		return yield(keyParts{at: "@", domain: domain})
 	}
 	return true
 }
 
-// localKeys gives items a to e with at ("@domain" or "") appended.
-func (a Address) localKeys(at string, steps Steps, yield func(string) bool) bool {
+// localParts gives items a to e with at and domain ("@", "domain", or nothing)
+// appended. Where the second character of "++" and "+*" stands, detail does in the
+// address itself.
+func (a *Address) localParts(at, domain string, steps Steps, yield func(keyParts) bool) bool {
 	extended := a.Delimiter != ""
 	switch {
-	case steps&FullAddress != 0 && extended && !yield(a.User+a.Delimiter+a.Detail+at),
-		steps&DetailPlus != 0 && extended && a.Detail != "" && !yield(a.User+a.Delimiter+"+"+at),
-		steps&DetailStar != 0 && extended && !yield(a.User+a.Delimiter+"*"+at),
-		steps&Star != 0 && !yield(a.User+"*"+at),
-		steps&FullAddress != 0 && (!extended || steps&MatchDetail != 0) && !yield(a.User+at):
+	case steps&FullAddress != 0 && extended && !yield(keyParts{a.User, a.extension(a.Detail), at, domain}),
+		steps&DetailPlus != 0 && extended && a.Detail != "" && !yield(keyParts{a.User, a.extension("+"), at, domain}),
+		steps&DetailStar != 0 && extended && !yield(keyParts{a.User, a.extension("*"), at, domain}),
+		steps&Star != 0 && !yield(keyParts{a.User, "*", at, domain}),
+		steps&FullAddress != 0 && (!extended || steps&MatchDetail != 0) && !yield(keyParts{a.User, "", at, domain}):
 		return false
 	}
 	return true
+}
+
+func (a *Address) extension(s string) string { return a.Delimiter + s }
+
+// finder looks keys up with a prefix. For maps in memory it makes no strings of them;
+// it asks for the types, not for an interface, so that its buffer stays on the stack.
+type finder struct {
+	m      Map
+	prefix string
+	buf    [256]byte
+}
+
+func (f *finder) lookup(ctx context.Context, p keyParts) (string, Result) {
+	switch m := f.m.(type) {
+	case *Hash:
+		return m.lookupBytes(f.key(p))
+	case *Text:
+		return m.lookupBytes(f.key(p))
+	case *CDB:
+		return m.lookupBytes(f.key(p))
+	}
+	return f.m.Lookup(ctx, f.prefix+p.user+p.extension+p.at+p.domain)
+}
+
+func (f *finder) key(p keyParts) []byte {
+	b := append(f.buf[:0], f.prefix...)
+	return append(append(append(append(b, p.user...), p.extension...), p.at...), p.domain...)
 }
 
 // Find looks prefix and each key up until one is found or the map says NoMore or
 // fails. It returns the key (without prefix) at which it stopped.
 func Find(ctx context.Context, m Map, prefix string, keys iter.Seq[string]) (key, value string, r Result) {
+	f := finder{m: m, prefix: prefix}
 	r = NotFound
 	for key = range keys {
-		if value, r = m.Lookup(ctx, prefix+key); r != NotFound {
+		if value, r = f.lookup(ctx, keyParts{user: key}); r != NotFound {
 			return key, value, r
 		}
 	}
@@ -208,11 +253,14 @@ func Find(ctx context.Context, m Map, prefix string, keys iter.Seq[string]) (key
 // FindAddress is Find for the keys of an address; sub is the part of the domain that
 // a leading dot in the key stood for.
 func FindAddress(ctx context.Context, m Map, prefix string, a Address, steps Steps) (key, sub, value string, r Result) {
+	f := finder{m: m, prefix: prefix}
 	r = NotFound
-	for key, sub = range a.Keys(steps) {
-		if value, r = m.Lookup(ctx, prefix+key); r != NotFound {
-			return key, sub, value, r
+	a.parts(steps, func(p keyParts) bool {
+		if value, r = f.lookup(ctx, p); r == NotFound {
+			return true
 		}
-	}
-	return "", "", "", r
+		key, sub = p.user+p.extension+p.at+p.domain, a.sub(p)
+		return false
+	})
+	return key, sub, value, r
 }

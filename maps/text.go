@@ -64,6 +64,17 @@ func (t *Text) Lookup(_ context.Context, key string) (string, Result) {
 	return v.value, OK
 }
 
+func (t *Text) lookupBytes(key []byte) (string, Result) {
+	if !t.caseSensitive {
+		key = lowerBytes(key)
+	}
+	v, ok := t.entries[string(key)]
+	if !ok {
+		return "", NotFound
+	}
+	return v.value, OK
+}
+
 // Blocking implements Map: everything is in memory.
 func (t *Text) Blocking() bool { return false }
 

@@ -53,17 +53,27 @@ var stages = [msg.StageTLS + 1][]check{
 
 // checkFast answers what needs neither DNS nor a socket map nor the disk.
 func (r *Resolver) checkFast(q *msg.CheckQ) (msg.Verdict, bool) {
-	c := newChecker(r, q)
+	c, _ := r.checkers.Get().(*checker)
+	if c == nil {
+		c = new(checker)
+	}
+	*c = newChecker(r, q)
+	v, ok := c.quickVerdict()
+	*c = checker{}
+	r.checkers.Put(c)
+	if ok {
+		r.metrics.checked(q.Stage, v.Action)
+	}
+	return v, ok
+}
+
+func (c *checker) quickVerdict() (msg.Verdict, bool) {
 	if c.blocks() {
 		return msg.Verdict{}, false
 	}
 	c.ctx, c.fast = context.Background(), true
 	v := c.verdict()
-	if c.unknown {
-		return msg.Verdict{}, false
-	}
-	r.metrics.checked(q.Stage, v.Action)
-	return v, true
+	return v, !c.unknown
 }
 
 // checkSlow answers anything.

@@ -77,6 +77,7 @@ type Resolver struct {
 	metrics *metrics
 
 	reloading sync.Mutex // held by Reload
+	checkers  sync.Pool  // of *checker
 }
 
 // set is all that is read from maps, of one moment.
