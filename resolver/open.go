@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"meta1/maps"
@@ -110,6 +111,9 @@ func (l *loader) socket(c *MapConfig) (maps.Map, error) {
 	switch {
 	case c.Path != "" && c.Port == 0 && !c.Address.IsValid():
 		s.Network, s.Address = "unix", c.Path
+		if !filepath.IsAbs(c.Path) { // README 3.6, case 2
+			s.Address = filepath.Join(l.deps.SpoolDir, c.Path)
+		}
 	case c.Path == "" && c.Port != 0 && c.Address.IsValid():
 		s.Network, s.Address = "tcp", addrPort(c.Address, c.Port)
 	default:
