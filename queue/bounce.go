@@ -11,54 +11,88 @@ import (
 	"meta1/queue/dsn"
 )
 
-const (
-	// returnMax is the largest message that is returned whole; of a larger one only
-	// the header is.
-	returnMax = 1 << 20
-	// headerMax bounds the header that is returned.
-	headerMax = 64 << 10
-)
-
-// failures are recipients of one transaction that failed for good.
-type failures struct {
-	rcpts []*rcpt
-	list  []dsn.Failure
+// notice is one recipient of which the sender is to be told.
+type notice struct {
+	r *rcpt
+	f dsn.Failure
+	// keep: the recipient does not end with the notice.
+	keep bool
 }
 
-func (f *failures) add(r *rcpt, reply smtp.Reply, during string) {
-	f.rcpts = append(f.rcpts, r)
-	f.list = append(f.list, dsn.Failure{Rcpt: r.path(), Reply: reply, During: during})
+// failures are recipients of one transaction that failed for good.
+type failures []notice
+
+func (f *failures) add(r *rcpt, reply smtp.Reply, during, remote string) {
+	n := r.notice(dsn.Failed, reply)
+	n.f.During, n.f.Remote = during, remote
+	*f = append(*f, n)
+}
+
+// notice is what a DSN tells of a recipient.
+func (r *rcpt) notice(kind dsn.Kind, reply smtp.Reply) notice {
+	return notice{r: r, f: dsn.Failure{
+		Kind: kind, Rcpt: r.path(), ORcpt: r.attr().ORcpt, Reply: reply, LastAttempt: r.start,
+	}}
 }
 
 // bounce ends recipients that failed for good: the sender gets a notice, and only
-// when that is durable is the recipient forgotten.
+// when that is durable is the recipient forgotten. While other recipients of the
+// message are under way, the notice waits for theirs (merge_delay_max).
 func (l *loop) bounce(t *transaction, f failures) {
-	for i, r := range f.rcpts {
+	if len(f) == 0 {
+		return
+	}
+	for i := range f {
 		l.counts.bounced++
 		l.q.metrics.bounced.Inc()
-		l.logEnd("bounced", r, f.list[i].Reply)
-		r.phase = phaseEnding
+		l.logEnd("bounced", f[i].r, f[i].f.Reply)
+		f[i].r.phase = phaseEnding
 	}
-	for len(f.rcpts) > 0 {
-		n := min(len(f.rcpts), l.q.cfg.DSN.ErrorsMax)
-		part := failures{rcpts: f.rcpts[:n], list: f.list[:n]}
-		f.rcpts, f.list = f.rcpts[n:], f.list[n:]
-		if to, ok := l.bounceTo(t, part.rcpts); ok {
-			l.notify(t, to, part)
-			continue
-		}
-		for _, r := range part.rcpts {
-			l.counts.dropped++
-			l.q.log.Warn("dropped: a bounce cannot be delivered", "rcpt_id", r.id(), "rcpt", r.path().String())
-			l.end(r)
-		}
+	waiting := len(t.notices) > 0
+	t.notices = append(t.notices, f...)
+	switch {
+	case l.q.cfg.DSN.MergeDelay == 0 || len(t.rcpts) == len(t.notices):
+		l.tellAll(t)
+	case !waiting:
+		l.after(l.q.cfg.DSN.MergeDelay, func() { l.tellAll(t) })
 	}
 }
 
-// bounceTo is where a notice of a failure goes. A message without a sender is a
-// bounce itself: its failure goes to the double bounce address if one is set, and
-// from there nowhere.
-func (l *loop) bounceTo(t *transaction, rcpts []*rcpt) (smtp.Path, bool) {
+// tellAll sends the notices that were kept back.
+func (l *loop) tellAll(t *transaction) {
+	list := t.notices
+	t.notices = nil
+	l.tell(t, list)
+}
+
+// tell makes DSNs for those recipients of which the sender wants to hear, and ends
+// the others.
+func (l *loop) tell(t *transaction, list []notice) {
+	var due []notice
+	var to smtp.Path
+	for _, n := range list {
+		addr, ok := l.tellTo(t, n.r)
+		if ok && dsn.Due(n.r.attr().Notify, n.f.Kind) {
+			to = addr
+			due = append(due, n)
+			continue
+		}
+		if n.f.Kind == dsn.Failed {
+			l.counts.dropped++
+			l.q.log.Warn("dropped: nobody is to be told", "rcpt_id", n.r.id(), "rcpt", n.r.path(), "reply", n.f.Reply)
+		}
+		if !n.keep {
+			l.end(n.r)
+		}
+	}
+	for _, part := range dsn.Merge(due, func(n notice) dsn.Kind { return n.f.Kind }, l.q.cfg.DSN.ErrorsMax) {
+		l.notify(t, to, part)
+	}
+}
+
+// tellTo is where a notice goes. A message without a sender is a bounce itself: its
+// failure goes to the double bounce address if one is set, and from there nowhere.
+func (l *loop) tellTo(t *transaction, r *rcpt) (smtp.Path, bool) {
 	if from := t.env.Mail.From; !from.IsNull() {
 		return from, true
 	}
@@ -68,41 +102,69 @@ func (l *loop) bounceTo(t *transaction, rcpts []*rcpt) (smtp.Path, bool) {
 		return smtp.Path{}, false
 	}
 	to := smtp.Path{Local: addr[:i], Domain: addr[i+1:]}
-	for _, r := range rcpts {
-		if r.path() == to {
-			return smtp.Path{}, false
-		}
-	}
-	return to, true
+	return to, r.path() != to
 }
 
-// notify makes a DSN, in a goroutine, because it reads the content.
-func (l *loop) notify(t *transaction, to smtp.Path, f failures) {
-	headerOnly := l.q.cfg.DSN.HeaderOnly || t.bounced || t.env.Mail.Ret == "HDRS" || t.size > returnMax
-	t.bounced = true
-	t.pending++
-	n := dsn.Notification{
-		Hostname: l.q.deps.Hostname, Now: l.now, To: to, TA: t.env.TA.String(),
-		Failures: f.list, HeaderOnly: headerOnly,
+// format is the form of DSNs that is configured.
+func (c *DSNConfig) format() dsn.Format {
+	switch {
+	case c.RFC:
+		return dsn.RFC
+	case c.MIME:
+		return dsn.MIME
+	default:
+		return dsn.Plain
 	}
+}
+
+// notify makes a DSN, in a goroutine, because it reads the content. The recipients
+// end when it is durable, but for those that are kept.
+func (l *loop) notify(t *transaction, to smtp.Path, list []notice) {
+	headerOnly := list[0].f.Kind != dsn.Failed || l.q.cfg.DSN.HeaderOnly || t.bounced || t.env.Mail.Ret == "HDRS" || t.size > dsn.ReturnMax
+	n := dsn.Notification{
+		Format: l.q.cfg.DSN.format(), Hostname: l.q.deps.Hostname, Now: l.now, To: to,
+		TA: t.env.TA.String(), EnvID: t.env.Mail.EnvID, Arrival: t.env.Arrival,
+		ReceivedFrom: t.env.Client.Helo, ReceivedIP: t.env.Client.IP,
+		HeaderOnly: headerOnly, UTF8: t.env.Mail.UTF8, NoUTF8: t.env.Mail.From.IsNull(),
+	}
+	ev := &madeEvent{t: t}
+	for _, one := range list {
+		n.Failures = append(n.Failures, one.f)
+		if !one.keep {
+			one.r.phase = phaseEnding
+			ev.rcpts = append(ev.rcpts, one.r)
+		}
+	}
+	t.bounced = t.bounced || list[0].f.Kind == dsn.Failed
+	t.pending++
 	body := t.body
 	l.q.group.Go(func(context.Context) error {
-		ev := &madeEvent{t: t, rcpts: f.rcpts}
-		id, err := l.q.ids.take(0)
-		if err != nil {
-			ev.err = err
-			l.q.events.put(ev)
-			return nil
-		}
-		n.ID = id.String()
-		if n.Original, err = original(body, headerOnly); err != nil {
-			l.q.log.Error("cannot read the content for a bounce", "ss_ta", n.TA, "error", err)
-		}
-		ev.env = &msg.Envelope{TA: id, Arrival: n.Now, Rcpts: []msg.Rcpt{{To: to}}}
-		ev.content = dsn.Text(n)
+		ev.err = l.q.makeDSN(ev, n, body)
 		l.q.events.put(ev)
 		return nil
 	})
+}
+
+// makeDSN makes the transaction of a DSN.
+func (q *Queue) makeDSN(ev *madeEvent, n dsn.Notification, body msg.Body) error {
+	id, err := q.ids.take(0)
+	if err != nil {
+		return err
+	}
+	n.ID = id.String()
+	if n.Original, err = original(body, n.HeaderOnly); err != nil {
+		q.log.Error("cannot read the content for a bounce", "ss_ta", n.TA, "error", err)
+	}
+	m, err := dsn.Build(n)
+	if err != nil {
+		return err
+	}
+	ev.env = &msg.Envelope{TA: id, Arrival: n.Now, Mail: msg.Mail{UTF8: m.UTF8}, Rcpts: []msg.Rcpt{{To: n.To}}}
+	if m.EightBit {
+		ev.env.Mail.Body = "8BITMIME"
+	}
+	ev.content = m.Content
+	return nil
 }
 
 // original reads as much of a message as is returned.
@@ -114,16 +176,16 @@ func original(body msg.Body, headerOnly bool) ([]byte, error) {
 			return nil, err
 		}
 		defer r.Close()
-		limit := int64(returnMax)
+		limit := int64(dsn.ReturnMax)
 		if headerOnly {
-			limit = headerMax
+			limit = dsn.HeaderMax
 		}
 		if b, err = io.ReadAll(io.LimitReader(r, limit)); err != nil {
 			return nil, err
 		}
 	}
 	if headerOnly {
-		return dsn.Header(b, headerMax), nil
+		return dsn.Header(b, dsn.HeaderMax), nil
 	}
 	return b, nil
 }
@@ -138,11 +200,19 @@ func (l *loop) expand(r *rcpt, a *msg.RouteA) {
 		Session: t.env.Session, Arrival: t.env.Arrival, Client: t.env.Client, Mail: t.env.Mail,
 		Expanded: true, Rcpts: make([]msg.Rcpt, len(a.Expand)),
 	}
-	if !a.Owner.IsNull() {
-		env.Mail.From = a.Owner
+	list := !a.Owner.IsNull()
+	kind, due, notify := dsn.Expand(r.attr().Notify, list)
+	child := msg.Rcpt{Notify: notify, ORcpt: r.attr().ORcpt}
+	if list { // what a list sends is a new message
+		env.Mail.From, env.Mail.EnvID, env.Mail.Ret, child.ORcpt = a.Owner, "", "", ""
 	}
 	for i, p := range a.Expand {
-		env.Rcpts[i] = msg.Rcpt{To: p, Notify: r.attr().Notify, ORcpt: r.attr().ORcpt}
+		child.To = p
+		env.Rcpts[i] = child
+	}
+	env.Mail.VERP = env.Mail.VERP || a.VERP
+	if due {
+		l.expanded(r, kind)
 	}
 	body, size := t.body, t.size
 	l.q.group.Go(func(context.Context) error {
@@ -151,6 +221,16 @@ func (l *loop) expand(r *rcpt, a *msg.RouteA) {
 		l.q.events.put(ev)
 		return nil
 	})
+}
+
+// expanded tells a sender who asked for it that an alias took the message.
+func (l *loop) expanded(r *rcpt, kind dsn.Kind) {
+	if r.t.env.Mail.From.IsNull() {
+		return
+	}
+	n := r.notice(kind, smtp.NewReply(250, "2.1.5", "expanded"))
+	n.keep = true
+	l.notify(r.t, r.t.env.Mail.From, []notice{n})
 }
 
 // copyContent gives the content of an expanded transaction to the new one: in

@@ -9,6 +9,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/queue/sched"
+	"meta1/queue/verp"
 )
 
 // hostKey names a host for slow start (README 3.8.1). Two services on one address
@@ -64,12 +65,24 @@ func (l *loop) join(r *rcpt, a *msg.RouteA) {
 	}
 	r.phase, r.dest = phaseWait, d
 	d.entries++
-	if j := d.jobs.last(); j != nil && j.t == r.t && len(j.tried) == 0 && len(j.rcpts) < l.rcptsMax(d) {
+	if j := d.jobs.last(); j != nil && j.t == r.t && len(j.tried) == 0 && len(j.rcpts) < l.rcptsMax(d, r.t) {
 		j.rcpts = append(j.rcpts, r)
 		return
 	}
 	d.jobs.push(&job{t: r.t, d: d, rcpts: []*rcpt{r}, queued: l.now})
 	l.enqueue(d)
+}
+
+// verp tells whether the sender of a transaction names its recipient (README 3.14).
+func (l *loop) verp(t *transaction) bool {
+	switch l.q.cfg.VERP.When {
+	case "always":
+		return !t.env.Mail.From.IsNull()
+	case "never":
+		return false
+	default:
+		return t.env.Mail.VERP && !t.env.Mail.From.IsNull()
+	}
 }
 
 // overShare tells whether a destination takes too much of a filling active queue.
@@ -78,7 +91,11 @@ func (l *loop) overShare(d *dest) bool {
 	return l.entries > limit/2 && d.entries > limit*l.q.cfg.SMTPC.DestinationShare/100
 }
 
-func (l *loop) rcptsMax(d *dest) int {
+// rcptsMax is how many recipients of a transaction may share a delivery.
+func (l *loop) rcptsMax(d *dest, t *transaction) int {
+	if l.verp(t) {
+		return 1
+	}
 	if d.hops[0].Protocol == msg.ProtoLMTP {
 		return l.q.cfg.SMTPC.LMTPRcpts
 	}
@@ -219,6 +236,12 @@ func (l *loop) start(j *job, hop msg.Hop, h *host) {
 	for i, r := range j.rcpts {
 		r.phase, r.start = phaseInflight, l.now
 		q.Rcpts[i] = *r.attr()
+	}
+	if l.verp(j.t) {
+		v := &l.q.cfg.VERP
+		if from, ok := verp.Sender(q.Mail.From, j.rcpts[0].path(), v.Delimiter1, v.Delimiter2); ok {
+			q.Mail.From = from
+		}
 	}
 	l.q.group.Go(func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, l.q.cfg.DeliveryTimeout)

@@ -176,7 +176,7 @@ func (l *loop) adopt(g *loadedTA) (*transaction, []*rcpt) {
 func (l *loop) giveUp(t *transaction, rcpts []*rcpt) {
 	var failed failures
 	for _, r := range rcpts {
-		failed.add(r, smtp.NewReply(554, "5.3.0", "the content of the mail was lost on disk"), "")
+		failed.add(r, smtp.NewReply(554, "5.3.0", "the content of the mail was lost on disk"), "", "")
 	}
 	l.bounce(t, failed)
 }

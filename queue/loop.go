@@ -242,7 +242,7 @@ func (e *routedEvent) apply(l *loop) {
 		case len(a.Expand) > 0:
 			l.expand(r, a)
 		case a.Reply.Permanent():
-			failed.add(r, a.Reply, "address resolution")
+			failed.add(r, a.Reply, "address resolution", "")
 		default:
 			l.retry(r, a.Reply, time.Time{})
 		}

@@ -114,7 +114,7 @@ func (l *loop) operateOne(op msg.Operation, r *rcpt) {
 		l.end(r)
 	case msg.OpExpire:
 		var failed failures
-		failed.add(r, smtp.NewReply(550, "5.4.7", "given up by the postmaster"), "")
+		failed.add(r, smtp.NewReply(550, "5.4.7", "given up by the postmaster"), "", "")
 		l.bounce(r.t, failed)
 	}
 }

@@ -161,7 +161,7 @@ func (c *Config) Options() *confparse.Table {
 			{Name: "DANE_no_match", Type: confparse.Time, Unit: "s", Default: "5d", Min: "1s", Readme: "3.8", Into: &c.ReturnDANE, Doc: "The same for a failure to match TLSA records. Not yet in effect."},
 		}}},
 		{Name: "queue_delay", Kind: confparse.KindSection, Readme: "3.8", Doc: "When a delayed DSN is sent.", Sub: &confparse.Table{Options: []confparse.Option{
-			{Name: "default", Type: confparse.Time, Unit: "s", Default: "0", Readme: "3.8", Into: &c.DelayDefault, Doc: "Send a delayed DSN after this time; 0, as in Postfix, sends none. Not yet in effect."},
+			{Name: "default", Type: confparse.Time, Unit: "s", Default: "0", Readme: "3.8", Into: &c.DelayDefault, Doc: "Send a delayed DSN after this time; 0, as in Postfix, sends none."},
 			{Name: "DANE_no_match", Type: confparse.Time, Unit: "s", Default: "0", Readme: "3.8", Into: &c.DelayDANE, Doc: "The same for a failure to match TLSA records. Not yet in effect."},
 		}}},
 		{
@@ -223,11 +223,11 @@ func (c *DEFEDBConfig) options() *confparse.Table {
 
 func (c *DSNConfig) options() *confparse.Table {
 	return &confparse.Table{Options: []confparse.Option{
-		{Name: "merge_delay_max", Type: confparse.Time, Unit: "s", Default: "0", Readme: "3.8", Into: &c.MergeDelay, Doc: "How long to wait for further failures of a message before a DSN is sent. Not yet in effect: failures of one delivery attempt share a DSN."},
+		{Name: "merge_delay_max", Type: confparse.Time, Unit: "s", Default: "0", Readme: "3.8", Into: &c.MergeDelay, Doc: "How long to wait for further failures of a message before a DSN is sent. By default only failures of one delivery attempt share a DSN."},
 		{Name: "header_only", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.HeaderOnly, Doc: "Return only the header of the message."},
-		{Name: "MIME_Format", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.MIME, Doc: "Structure a DSN by MIME. Not yet in effect."},
-		{Name: "RFC_Format", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.RFC, Doc: "Make DSNs as RFC 3464 says. Not yet in effect."},
-		{Name: "no_LMTP_delay_DSN", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.NoLMTPDelay, Doc: "No delayed DSN for recipients that are delivered by LMTP. Not yet in effect."},
+		{Name: "MIME_Format", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.MIME, Doc: "Structure a DSN by MIME."},
+		{Name: "RFC_Format", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.RFC, Doc: "Make DSNs as RFC 3464 says."},
+		{Name: "no_LMTP_delay_DSN", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.NoLMTPDelay, Doc: "No delayed DSN for recipients that are delivered by LMTP."},
 		{Name: "errors_per_DSN_max", Type: confparse.Int, Unit: "entries", Default: "100", Min: "1", Readme: "3.8", Into: &c.ErrorsMax, Doc: "Most failed recipients in one DSN; further ones get another. The default is ours."},
 	}}
 }
@@ -293,9 +293,9 @@ func (c *SMTPSConfig) options() *confparse.Table {
 
 func (c *VERPConfig) options() *confparse.Table {
 	return &confparse.Table{Options: []confparse.Option{
-		{Name: "when", Type: confparse.Enum, Words: []string{"always", "never"}, DefaultWords: "on demand", Readme: "3.8", Into: &c.When, Doc: "always or never; without it on demand (README 3.14). Not yet in effect."},
-		{Name: "delimiter1", Type: confparse.String, Default: `"+"`, Readme: "3.8", Into: &c.Delimiter1, Doc: "Stands between the sender's local part and the recipient. Not yet in effect."},
-		{Name: "delimiter2", Type: confparse.String, Default: `"="`, Readme: "3.8", Into: &c.Delimiter2, Doc: "Replaces the @ of the recipient. Not yet in effect."},
+		{Name: "when", Type: confparse.Enum, Words: []string{"always", "never"}, DefaultWords: "on demand", Readme: "3.8", Into: &c.When, Doc: "always or never; without it on demand (README 3.14)."},
+		{Name: "delimiter1", Type: confparse.String, Default: `"+"`, Readme: "3.8", Into: &c.Delimiter1, Doc: "Stands between the sender's local part and the recipient."},
+		{Name: "delimiter2", Type: confparse.String, Default: `"="`, Readme: "3.8", Into: &c.Delimiter2, Doc: "Replaces the @ of the recipient."},
 	}}
 }
 

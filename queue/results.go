@@ -6,6 +6,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/queue/defedb"
+	"meta1/queue/dsn"
 )
 
 // deliveredEvent: a delivery attempt has ended.
@@ -24,18 +25,16 @@ func (e *deliveredEvent) apply(l *loop) {
 	next := hostFailed && !e.a.Unknown && l.hasNext(j, e.hop)
 	var again []*rcpt
 	var failed failures
+	var told []notice
 	for i, r := range j.rcpts {
 		reply := e.reply(i)
 		switch {
 		case reply.Positive():
 			d.entries--
-			l.counts.delivered++
-			l.q.metrics.delivered.Inc()
-			l.logEnd("delivered", r, reply)
-			l.end(r)
+			told = l.delivered(e, r, reply, told)
 		case reply.Permanent():
 			d.entries--
-			failed.add(r, reply, e.a.Stage.String())
+			failed.add(r, reply, e.a.Stage.String(), e.remote())
 		case next:
 			j.last = reply
 			again = append(again, r)
@@ -44,12 +43,44 @@ func (e *deliveredEvent) apply(l *loop) {
 			l.retryFailed(r, reply, e.notBefore(l, hostFailed), &failed)
 		}
 	}
+	l.tell(j.t, told)
 	if len(again) > 0 {
 		l.tryNext(j, again, e.hop)
 	}
 	l.bounce(j.t, failed)
 	l.wake(e.h)
 	l.tidy(d)
+}
+
+// delivered ends a recipient that was delivered, unless its sender wants to hear of
+// it and the next hop will not tell (RFC 3461 section 5.2.2): then it is added to
+// told.
+func (l *loop) delivered(e *deliveredEvent, r *rcpt, reply smtp.Reply, told []notice) []notice {
+	l.counts.delivered++
+	l.q.metrics.delivered.Inc()
+	l.logEnd("delivered", r, reply)
+	kind, ours := dsn.Success(e.hop.Protocol == msg.ProtoLMTP, e.a.DSN)
+	if r.attr().Notify == "" || !ours || r.t.env.Mail.From.IsNull() || !dsn.Due(r.attr().Notify, kind) {
+		l.end(r)
+		return told
+	}
+	n := r.notice(kind, reply)
+	n.f.Remote = e.remote()
+	return append(told, n)
+}
+
+// remote names the host that gave the replies.
+func (e *deliveredEvent) remote() string {
+	switch {
+	case e.a.HostFailed || e.err != nil:
+		return ""
+	case e.hop.Socket != "":
+		return e.hop.Socket
+	case e.hop.Host != "":
+		return e.hop.Host
+	default:
+		return "[" + e.hop.Addr.Addr().String() + "]"
+	}
 }
 
 // reply is what became of recipient i.
@@ -134,9 +165,10 @@ func (l *loop) retry(r *rcpt, reply smtp.Reply, notBefore time.Time) {
 // for too long, it is added to failed.
 func (l *loop) retryFailed(r *rcpt, reply smtp.Reply, notBefore time.Time, failed *failures) {
 	if l.expired(r) {
-		failed.add(r, expiredReply(reply), "")
+		failed.add(r, expiredReply(reply), "", "")
 		return
 	}
+	l.delayed(r, reply)
 	attempts := r.state.Attempts + 1
 	next := l.now.Add(l.retryPolicy().Delay(attempts, l.rnd.Float64()))
 	if next.Before(notBefore) {
@@ -156,7 +188,7 @@ func (l *loop) postpone(r *rcpt, pause time.Duration, reason string) {
 func (l *loop) postponeUntil(r *rcpt, next time.Time, reason string) {
 	if l.expired(r) {
 		var failed failures
-		failed.add(r, expiredReply(smtp.NewReply(451, "4.4.7", reason)), "")
+		failed.add(r, expiredReply(smtp.NewReply(451, "4.4.7", reason)), "", "")
 		l.bounce(r.t, failed)
 		return
 	}
@@ -164,6 +196,23 @@ func (l *loop) postponeUntil(r *rcpt, next time.Time, reason string) {
 		next = l.now.Add(time.Second)
 	}
 	l.put(r, next, r.state.Attempts, reason)
+}
+
+// delayed tells the sender once that a recipient still waits (README 3.8, item 13).
+func (l *loop) delayed(r *rcpt, reply smtp.Reply) {
+	after := l.q.cfg.DelayDefault
+	if after == 0 || r.state.Delayed || l.now.Sub(r.t.env.Arrival) < after || r.t.env.Mail.From.IsNull() {
+		return
+	}
+	lmtp := r.dest != nil && len(r.dest.hops) > 0 && r.dest.hops[0].Protocol == msg.ProtoLMTP
+	if lmtp && l.q.cfg.DSN.NoLMTPDelay {
+		return
+	}
+	r.state.Delayed = true
+	n := r.notice(dsn.Delayed, reply)
+	n.keep = true
+	n.f.RetryUntil = r.t.env.Arrival.Add(l.q.cfg.ReturnDefault)
+	l.tell(r.t, []notice{n})
 }
 
 func (l *loop) expired(r *rcpt) bool {

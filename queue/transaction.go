@@ -67,11 +67,12 @@ type transaction struct {
 	ended    []int // recipients with an end record in the IBDB
 	inDEFEDB bool
 	hasFile  bool
-	memory   int64 // bytes counted against the content budget
-	pending  int   // operations on the DEFEDB under way
-	spilling bool  // a deferSpill is under way
-	bounced  bool  // a bounce was made: further ones return only the header
-	lost     bool  // its content is gone
+	memory   int64    // bytes counted against the content budget
+	pending  int      // operations on the DEFEDB under way
+	spilling bool     // a deferSpill is under way
+	bounced  bool     // a bounce was made: further ones return only the header
+	lost     bool     // its content is gone
+	notices  []notice // kept back for a while, to share a DSN
 	accepted time.Time
 
 	spill spillState // owned by the deferrer
