@@ -22,12 +22,12 @@ type metrics struct {
 func newMetrics(q *Queue, reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{reg: reg}
 	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "meta1_queue_" + name, Help: help})
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "meta1_qmgr_" + name, Help: help})
 		m.all = append(m.all, c)
 		return c
 	}
 	gauge := func(name, help string, f func() float64) {
-		m.all = append(m.all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meta1_queue_" + name, Help: help}, f))
+		m.all = append(m.all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meta1_qmgr_" + name, Help: help}, f))
 	}
 	m.accepted = counter("accepted_total", "Messages accepted and durable.")
 	m.delivered = counter("delivered_total", "Recipients delivered.")
@@ -36,7 +36,7 @@ func newMetrics(q *Queue, reg prometheus.Registerer) (*metrics, error) {
 	m.throttled = counter("throttled_total", "Transactions that had to wait because the active queue was full.")
 	m.commits = counter("commits_total", "Synced commits to the IBDB.")
 	m.syncTime = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "meta1_queue_commit_seconds", Help: "Time of a synced commit to the IBDB.",
+		Name: "meta1_qmgr_commit_seconds", Help: "Time of a synced commit to the IBDB.",
 		Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
 	})
 	m.all = append(m.all, m.syncTime)

@@ -27,10 +27,14 @@ type ClientName struct {
 }
 
 // FindClientName finds the name of a client: one that the address has, and that has
-// the address (README 3.9.3). lookup may give nil when it must not wait; then ok is
+// the address (README 3.9.3). The name of a loopback address is localhost, without a
+// question to the DNS (RFC 6303 section 3, RFC 6761 section 6.3). lookup may give nil when it must not wait; then ok is
 // false.
 func FindClientName(ip netip.Addr, lookup func(name string, qtype uint16) *Answer) (n ClientName, ok bool) {
 	ip = ip.WithZone("").Unmap()
+	if ip.IsLoopback() {
+		return ClientName{Name: "localhost.", Result: ResolveOK}, true
+	}
 	zone := "ip6.arpa."
 	if ip.Is4() {
 		zone = "in-addr.arpa."
