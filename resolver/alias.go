@@ -125,8 +125,8 @@ func (r *Resolver) expand(ctx context.Context, s *set, q *msg.RouteQ) (a msg.Rou
 		return msg.RouteA{}, false
 	}
 	o := alias.Options{
-		Home: s.home, Delimiters: r.cfg.Delimiter,
-		ReplaceMacros: r.cfg.Aliases.ReplaceMacros, PreserveDomain: r.cfg.Aliases.PreserveDomain,
+		Home: s.home, Delimiters: s.cfg.Delimiter,
+		ReplaceMacros: s.cfg.Aliases.ReplaceMacros, PreserveDomain: s.cfg.Aliases.PreserveDomain,
 	}
 	res, err := alias.Expand(ctx, aliasFinder{r, s}, o, q.Rcpt)
 	if err != nil {

@@ -68,7 +68,7 @@ func (c *checker) from() bool {
 	if c.exempt() || c.access == nil {
 		return false
 	}
-	a := maps.ParseAddress(c.q.Mail.From.Local, c.q.Mail.From.Domain, c.cfg.Delimiter)
+	a := maps.ParseAddress(c.q.Mail.From.Local, c.q.Mail.From.Domain, c.set.cfg.Delimiter)
 	return c.apply(c.access.address(c.ctx, "from:", a, maps.AllAddress))
 }
 

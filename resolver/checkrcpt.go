@@ -162,7 +162,7 @@ func (c *checker) allowedBy(restriction string) (bool, error) {
 
 func (c *checker) senderMatches(pattern string) bool {
 	from := c.q.Mail.From
-	a := maps.ParseAddress(from.Local, from.Domain, c.cfg.Delimiter)
+	a := maps.ParseAddress(from.Local, from.Domain, c.set.cfg.Delimiter)
 	pattern = maps.Lower(pattern)
 	if steps := c.protectSteps(); steps != 0 {
 		for key := range a.Keys(steps) {

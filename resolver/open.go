@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"meta1/maps"
@@ -14,6 +15,7 @@ import (
 // set before, if there is one: a damaged file never takes a working map away.
 type loader struct {
 	*Resolver
+	cfg  *Config
 	old  *set // nil at the start
 	set  *set
 	errs []error
@@ -21,10 +23,10 @@ type loader struct {
 
 // load opens all maps. At the start any error is fatal; at a reload the set is
 // usable in spite of them.
-func (r *Resolver) load(old *set) (*set, error) {
-	l := &loader{Resolver: r, old: old, set: &set{maps: map[string]maps.Map{}}}
-	for i := range r.cfg.Maps {
-		l.declared(r.cfg.Maps[i].Name, nil)
+func (r *Resolver) load(cfg *Config, old *set) (*set, error) {
+	l := &loader{Resolver: r, cfg: cfg, old: old, set: &set{maps: map[string]maps.Map{}, cfg: cfg}}
+	for i := range cfg.Maps {
+		l.declared(cfg.Maps[i].Name, nil)
 	}
 	l.mailertable()
 	l.access()
@@ -102,7 +104,7 @@ func opened[M maps.Map](m M, err error) (maps.Map, error) {
 
 // socket makes a socket map, or takes the one of before with its connections.
 func (l *loader) socket(c *MapConfig) (maps.Map, error) {
-	if l.old != nil && l.old.maps[c.Name] != nil {
+	if l.old != nil && l.old.maps[c.Name] != nil && reflect.DeepEqual(l.old.cfg.declared(c.Name), c) {
 		return l.old.maps[c.Name], nil
 	}
 	s := maps.SocketConfig{
@@ -175,6 +177,15 @@ func openByName(path string) (maps.Map, error) {
 		return opened(maps.OpenCDB(path, false))
 	}
 	return opened(maps.OpenText(path, false))
+}
+
+// closeUnused closes what keeps connections in the set before and is not in s.
+func (s *set) closeUnused(old *set) {
+	for name, m := range old.maps {
+		if c, ok := m.(*maps.Socket); ok && s.maps[name] != m {
+			c.Close()
+		}
+	}
 }
 
 // closeMaps closes what keeps connections.

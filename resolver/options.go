@@ -121,40 +121,40 @@ func (c *Config) newMap(name string) *confparse.Table {
 	return &confparse.Table{
 		Options: []confparse.Option{
 			{
-				Name: "type", Type: confparse.Enum, Required: true, Readme: "3.9.1", Into: &m.Type,
+				Name: "type", Type: confparse.Enum, Required: true, Readme: "3.9.1", Reload: true, Into: &m.Type,
 				Words: []string{"hash", "cdb", "regex", "sequence", "socket", "passwd", "text"},
 				Doc:   "Type of the map; text, an addition of ours, is a flat text file that is read at start and reload.",
 			},
 			{
-				Name: "file", Type: confparse.File, Readme: "3.9.1", Into: &m.File,
+				Name: "file", Type: confparse.File, Readme: "3.9.1", Reload: true, Into: &m.File,
 				Doc: "File of the map, with its extension (types hash, cdb, regex, text); for type passwd another file than /etc/passwd.",
 			},
 			{
-				Name: "mapname", Type: confparse.String, Readme: "3.9.1", Into: &m.MapName,
+				Name: "mapname", Type: confparse.String, Readme: "3.9.1", Reload: true, Into: &m.MapName,
 				Doc: "Name of the map in the protocol of a socket map (README 10.2).",
 			},
 			{
-				Name: "address", Type: confparse.IP, Readme: "3.9.1", Into: &m.Address,
+				Name: "address", Type: confparse.IP, Readme: "3.9.1", Reload: true, Into: &m.Address,
 				Doc: "IP address of the server of a socket map.",
 			},
 			{
-				Name: "path", Type: confparse.Path, Readme: "3.9.1", Into: &m.Path,
+				Name: "path", Type: confparse.Path, Readme: "3.9.1", Reload: true, Into: &m.Path,
 				Doc: "Unix socket of the server of a socket map.",
 			},
 			{
-				Name: "port", Type: confparse.Int, Min: "1", Max: "65535", Readme: "3.9.1", Into: &m.Port,
+				Name: "port", Type: confparse.Int, Min: "1", Max: "65535", Readme: "3.9.1", Reload: true, Into: &m.Port,
 				Doc: "Port of the server of a socket map.",
 			},
 			{
-				Name: "maps", Type: confparse.List, Readme: "3.9.1", Into: &m.Maps,
+				Name: "maps", Type: confparse.List, Readme: "3.9.1", Reload: true, Into: &m.Maps,
 				Doc: "Names of the maps that a sequence map tries in turn.",
 			},
 			{
-				Name: "case_sensitive", Kind: confparse.KindFlag, Readme: "own", Into: &m.CaseSensitive,
+				Name: "case_sensitive", Kind: confparse.KindFlag, Readme: "own", Reload: true, Into: &m.CaseSensitive,
 				Doc: "Keys are looked up as they are. Without it they are converted to lower case first (README 6.5, item 2).",
 			},
 			{
-				Name: "timeout", Type: confparse.Time, Unit: "s", Default: "10s", Min: "1s", Max: "5m", Readme: "own", Into: &m.Timeout,
+				Name: "timeout", Type: confparse.Time, Unit: "s", Default: "10s", Min: "1s", Max: "5m", Readme: "own", Reload: true, Into: &m.Timeout,
 				Doc: "How long one lookup in a socket map may take.",
 			},
 		},

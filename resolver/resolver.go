@@ -88,6 +88,7 @@ type set struct {
 	aliases     *aliasMap           // nil: none
 	users       *userMap            // nil: none
 	home        string              // domain of addresses without one
+	cfg         *Config             // what it was made of
 }
 
 // New reads the maps and makes a Resolver. It starts no goroutine. An error lists
@@ -118,7 +119,7 @@ func New(cfg Config, deps Deps) (*Resolver, error) {
 		r.only = r.onlyTarget()
 	}
 	r.metrics = newMetrics(r)
-	s, err := r.load(nil)
+	s, err := r.load(&r.cfg, nil)
 	if err != nil {
 		s.closeMaps()
 		return nil, err
@@ -200,8 +201,23 @@ func (r *Resolver) home(t *table) string {
 func (r *Resolver) Reload(ctx context.Context) error {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
-	s, err := r.load(r.set.Load())
+	return r.reload(ctx, r.set.Load().cfg)
+}
+
+// Reconfigure is Reload with what cfg says of maps: the rows of the option table that
+// a reload changes. The rest of cfg is not looked at.
+func (r *Resolver) Reconfigure(ctx context.Context, cfg Config) error {
+	cfg, _ = withDefaults(cfg, Deps{})
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	return r.reload(ctx, &cfg)
+}
+
+func (r *Resolver) reload(ctx context.Context, cfg *Config) error {
+	old := r.set.Load()
+	s, err := r.load(cfg, old)
 	r.set.Store(s)
+	s.closeUnused(old)
 	r.routes.clear()
 	if err != nil {
 		r.log.LogAttrs(ctx, slog.LevelError, "some maps not reloaded, the old ones stay", slog.String("stat", err.Error()))

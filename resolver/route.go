@@ -45,7 +45,7 @@ func (r *Resolver) split(s *set, p smtp.Path) maps.Address {
 	if domain == "" {
 		domain = s.home
 	}
-	return maps.ParseAddress(p.Local, strings.TrimSuffix(domain, "."), r.cfg.Delimiter)
+	return maps.ParseAddress(p.Local, strings.TrimSuffix(domain, "."), s.cfg.Delimiter)
 }
 
 // decide finds where an address goes: a rule of the mailertable, an address
