@@ -90,8 +90,8 @@ func joinPath(path, name string) string {
 	return path + "/" + name
 }
 
-// setting finds the option or flag of that name, or nil.
-func (s *Section) setting(name string) *Setting {
+// Setting finds the option or flag of that name, in any case; nil if it has no value.
+func (s *Section) Setting(name string) *Setting {
 	for _, k := range [...]Kind{KindOption, KindFlag} {
 		for _, v := range s.Settings {
 			if v.Option.kind() == k && strings.EqualFold(v.Option.Name, name) {
@@ -126,7 +126,7 @@ func (s *Section) locate(path string) (*Section, *Setting) {
 	for {
 		head, rest, more := strings.Cut(path, "/")
 		if !more {
-			if v := s.setting(head); v != nil {
+			if v := s.Setting(head); v != nil {
 				return s, v
 			}
 		}
@@ -169,6 +169,12 @@ func (r *Result) Diagnose(sev Severity, path, format string, args ...any) Diagno
 		return Diagnostic{Pos: Pos{File: r.File}, Severity: sev, Message: fmt.Sprintf(format, args...)}
 	}
 	return r.Root.diagnose(sev, path, fmt.Sprintf(format, args...))
+}
+
+// Diagnose is [Result.Diagnose] for a path below s. It is the way to a section that
+// has no name of its own.
+func (s *Section) Diagnose(sev Severity, path, format string, args ...any) Diagnostic {
+	return s.diagnose(sev, path, fmt.Sprintf(format, args...))
 }
 
 // diagnose places a message at an option, or else at the section it would be in.

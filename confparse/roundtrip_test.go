@@ -2,6 +2,7 @@ package confparse
 
 import (
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -95,7 +96,8 @@ func TestReadme(t *testing.T) {
 		for _, w := range res.Warnings {
 			warnings.WriteString("# " + w.Pos.String() + ": " + w.Message + "\n")
 		}
-		golden(t, strings.TrimSuffix(file, ".conf")+".show", res.Show(false)+warnings.String())
+		shown := strings.ReplaceAll(res.Show(false)+warnings.String(), filepath.Dir(res.File), "CWD")
+		golden(t, strings.TrimSuffix(file, ".conf")+".show", shown)
 		table := tables[0]
 		tables = tables[1:]
 		again, err := Load(LoadOptions{FS: Files{res.File: res.Show(true)}}, file, table)

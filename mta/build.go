@@ -165,7 +165,7 @@ func (m *mta) resolverUnit() (supervise.Unit, error) {
 	c := m.conf
 	return m.module(unitResolver, &c.ResolveOf, m.ports.Status[unitResolver], 0, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
-			r, err := resolver.New(c.Resolver, resolver.Deps{
+			r, err := resolver.New(m.resolverConfig(), resolver.Deps{
 				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname,
 				ConfigDir: filepath.Dir(m.result.File), LMTPSocket: below(m.dir, c.Client.LMTPSocket),
 				RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
@@ -274,6 +274,13 @@ func copyListener(l net.Listener) (net.Listener, error) {
 	}
 	defer f.Close()
 	return net.FileListener(f)
+}
+
+// resolverConfig is the section smar as it is since the last reload.
+func (m *mta) resolverConfig() resolver.Config {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.conf.Resolver
 }
 
 // setReloader notes the running instance of a module that can read its maps anew.

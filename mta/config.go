@@ -240,10 +240,33 @@ func (c *Config) check(r *confparse.Report) {
 	if len(c.Servers) == 0 {
 		r.Warnf("", "there is no section smtps: nothing takes mail")
 	}
+	c.checkSizes(r)
 	names := c.sectionNames()
 	for _, of := range c.commons() {
 		if err := of.checkDependencies(names); err != nil {
 			r.Errorf(of.Section+"/restart_dependencies", "%v", err)
+		}
+	}
+}
+
+// checkSizes checks that one transaction fits into the tables of QMGR (README 3.8,
+// items 1 and 8).
+func (c *Config) checkSizes(r *confparse.Report) {
+	for _, s := range c.Servers {
+		n := s.Server.Limits.RecipientsTransaction
+		for _, table := range []struct {
+			name string
+			size int
+		}{{"AQ_entries_max", c.Queue.AQEntriesMax}, {"IQDB/cache_entries_max", c.Queue.IQDB.CacheEntries}} {
+			if table.size > n {
+				continue
+			}
+			at := "qmgr/" + table.name
+			if _, set := r.Origin(at); !set {
+				at = s.Of.Section + "/recipients_per_transaction_max"
+			}
+			name := table.name[strings.IndexByte(table.name, '/')+1:]
+			r.Errorf(at, "%s (%d) must be larger than recipients_per_transaction_max (%d) of section %s", name, table.size, n, s.Of.Section)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"meta1/mta/listen"
 	"meta1/mta/logfmt"
 	"meta1/mta/supervise"
+	"meta1/resolver"
 )
 
 // levelNotice is for the few events of normal operation that are always logged.
@@ -179,33 +180,36 @@ func (m *mta) logStatus(ctx context.Context) {
 	}
 }
 
-// Reload reads the configuration and the maps anew. Log levels take effect; other
-// options that have changed are named, because they need a restart. What cannot be
-// read leaves the old state as it is.
+// Reload reads the configuration and the maps anew. What the option tables mark as
+// changed by a reload takes effect: log levels, and everything about maps; other options
+// that have changed are named, because they need a restart. A wrong configuration
+// changes nothing. A map that cannot be read stays as it is.
 func (m *mta) Reload(ctx context.Context) control.ReloadReport {
 	m.reload.Lock()
 	defer m.reload.Unlock()
 	var report control.ReloadReport
-	c, result, err := Load(m.setup.File, confparse.LoadOptions{})
+	c, result, err := Check(m.setup.File)
 	if err != nil {
 		report.Errors = append(report.Errors, strings.Split(err.Error(), "\n")...)
-	} else {
-		m.logs.setLevels(c)
-		report.Reloaded = append(report.Reloaded, "log levels")
-		report.NeedRestart = changed(m.result, result)
+		m.logReload(ctx, report)
+		return report
 	}
+	m.logs.setLevels(c)
+	report.Reloaded = append(report.Reloaded, "log levels")
+	report.NeedRestart = changed(m.result, result)
 	m.mu.Lock()
 	reloaders := make(map[string]reloader, len(m.reloaders))
 	for unit, r := range m.reloaders {
 		reloaders[unit] = r
 	}
+	m.conf.Resolver = c.Resolver // for an instance that is started later
 	m.mu.Unlock()
 	for _, unit := range []string{unitResolver, unitQueue} {
 		r := reloaders[unit]
 		if r == nil {
 			continue
 		}
-		if err := r.Reload(ctx); err != nil {
+		if err := reloadModule(ctx, r, c); err != nil {
 			report.Errors = append(report.Errors, fmt.Sprintf("%s: %v", unit, err))
 			continue
 		}
@@ -213,6 +217,15 @@ func (m *mta) Reload(ctx context.Context) control.ReloadReport {
 	}
 	m.logReload(ctx, report)
 	return report
+}
+
+// reloadModule gives a module what can change, if it takes that, and makes it read its
+// maps anew.
+func reloadModule(ctx context.Context, r reloader, c *Config) error {
+	if smar, ok := r.(*resolver.Resolver); ok {
+		return smar.Reconfigure(ctx, c.Resolver)
+	}
+	return r.Reload(ctx)
 }
 
 func (m *mta) logReload(ctx context.Context, r control.ReloadReport) {
@@ -224,6 +237,18 @@ func (m *mta) logReload(ctx context.Context, r control.ReloadReport) {
 		slog.String("error", strings.Join(r.Errors, "; ")))
 }
 
+// present adds the sections that stand in a configuration, but for those of which
+// everything can change at a reload.
+func present(all map[string]string, s *confparse.Section) {
+	for _, sub := range s.Subs {
+		fixed := slices.ContainsFunc(sub.Table.Options, func(o confparse.Option) bool { return !o.Reload })
+		if sub.Present && fixed {
+			all[sub.Path()] += "present\n"
+		}
+		present(all, sub)
+	}
+}
+
 // changed names the options whose values differ and that a reload does not change.
 func changed(old, now *confparse.Result) []string {
 	values := func(r *confparse.Result) map[string]string {
@@ -233,6 +258,9 @@ func changed(old, now *confparse.Result) []string {
 				all[strings.TrimPrefix(s.Path()+"/"+v.Option.Name, "/")] += v.Text() + "\n"
 			}
 		})
+		if r.Root != nil {
+			present(all, r.Root)
+		}
 		return all
 	}
 	before, after := values(old), values(now)
@@ -248,5 +276,7 @@ func changed(old, now *confparse.Result) []string {
 		}
 	}
 	slices.Sort(names)
-	return names
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { // a section of which options are named
+		return slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, name+"/") })
+	})
 }

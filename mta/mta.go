@@ -68,7 +68,7 @@ type mta struct {
 	reload   sync.Mutex // held during a reload; guards result
 	required map[string]bool
 
-	mu        sync.Mutex // guards reloaders
+	mu        sync.Mutex // guards reloaders and conf.Resolver
 	reloaders map[string]reloader
 }
 
@@ -102,7 +102,7 @@ func Run(ctx context.Context, s Setup) error {
 
 // load reads the configuration and what it says of this host.
 func (m *mta) load() (err error) {
-	m.conf, m.result, err = Load(m.setup.File, confparse.LoadOptions{})
+	m.conf, m.result, err = Check(m.setup.File)
 	if err != nil {
 		return exit(ExConfig, err)
 	}

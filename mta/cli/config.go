@@ -37,10 +37,17 @@ func checkCommand(e *Env) *cobra.Command {
 	c := &cobra.Command{
 		Use: "check", Short: "Check a configuration", Args: noArgs,
 		Long: `check reads a configuration and prints everything that is wrong with it, with file, line
-and column. The exit status is 0 if nothing is wrong, else 78. Warnings go to standard
-error as well: options that have no effect, for example.`,
-		RunE: func(*cobra.Command, []string) error {
-			_, result, err := mta.Load(file, confparse.LoadOptions{})
+and column. It also looks at the files that the configuration names: whether the account
+that will serve can read them, whether keys fit certificates, whether maps can be used,
+whether the directories of the queue are safe. It changes nothing.
+
+The exit status is 0 if nothing is wrong, else 78. Warnings go to standard error as well:
+options that have no effect, for example.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, result, err := mta.Check(file)
+			if err == nil {
+				err = c.CheckMaps(cmd.Context(), result)
+			}
 			if asJSON {
 				return printChecked(e.Stdout, file, result, err)
 			}

@@ -1,0 +1,165 @@
+package mta
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"meta1/confparse"
+	"meta1/maps"
+	"meta1/mta/msg"
+	"meta1/mta/verify"
+	"meta1/resolver"
+)
+
+// Check is Load with all checks that ask this host, too: that accounts and files
+// exist and may be read, that keys fit certificates, that the spool is safe, that
+// maps name what the configuration has. It changes nothing. The warnings of the
+// result are those of all checks.
+func Check(file string) (*Config, *confparse.Result, error) {
+	c, result, err := Load(file, confparse.LoadOptions{})
+	if err != nil {
+		return nil, result, err
+	}
+	if err := c.verify(result); err != nil {
+		return nil, result, err
+	}
+	return c, result, nil
+}
+
+// CheckMaps opens all maps as a start would. What is wrong in them is in the error, a
+// confparse.Errors.
+func (c *Config) CheckMaps(ctx context.Context, result *confparse.Result) error {
+	name := c.Hostname
+	if name == "" {
+		name = ownHostname(ctx)
+	}
+	_, err := resolver.New(c.Resolver, resolver.Deps{
+		Ports: msg.NewPorts(), Hostname: name, ConfigDir: filepath.Dir(result.File),
+		LMTPSocket: c.Client.LMTPSocket, RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
+	})
+	if err == nil {
+		return nil
+	}
+	return confparse.Errors(inMaps(nil, err))
+}
+
+// inMaps makes diagnostics of what is wrong in maps.
+func inMaps(list []confparse.Diagnostic, err error) []confparse.Diagnostic {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			list = inMaps(list, e)
+		}
+		return list
+	}
+	d := confparse.Diagnostic{Severity: confparse.SeverityError, Message: err.Error()}
+	var line *maps.LineError
+	if errors.As(err, &line) {
+		d.Pos, d.Message = confparse.Pos{File: line.File, Line: line.Line, Col: 1}, line.Err.Error()
+	}
+	return append(list, d)
+}
+
+// verify makes the checks that ask this host, and adds their warnings to the result.
+func (c *Config) verify(result *confparse.Result) error {
+	dir, err := filepath.Abs(c.WorkingDirectory)
+	if err != nil {
+		return confparse.Errors{result.Diagnose(confparse.SeverityError, "working_directory", "finding the main queue directory: %v", err)}
+	}
+	who, errs := c.verifyAccount(result, os.Geteuid() == 0)
+	if len(errs) == 0 {
+		found, warnings := verify.Check(result, who, dir)
+		errs = append(errs, found...)
+		result.Warnings = append(result.Warnings, warnings...)
+	}
+	errs = append(errs, c.verifyUsers(result)...)
+	errs = append(errs, c.mapNames(result)...)
+	if len(errs) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(errs, func(a, b confparse.Diagnostic) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
+	})
+	return errs
+}
+
+// verifyAccount finds the account that will serve if we are started as root or not.
+func (c *Config) verifyAccount(result *confparse.Result, root bool) (verify.Account, confparse.Errors) {
+	a, err := c.serverAccount(root)
+	if errors.Is(err, errRoot) { // the start will refuse; another account may do it
+		result.Warnings = append(result.Warnings, result.Diagnose(confparse.SeverityWarning, "user", "%v", err))
+		return verify.Self(), nil
+	}
+	if err != nil {
+		return verify.Account{}, confparse.Errors{result.Diagnose(confparse.SeverityError, "user", "%v", err)}
+	}
+	if a == nil {
+		return verify.Self(), nil
+	}
+	return verify.Account{Name: a.name, UID: a.uid, Groups: append([]int{a.gid}, a.groups...)}, nil
+}
+
+// verifyUsers looks the accounts of sockets and services up.
+func (c *Config) verifyUsers(result *confparse.Result) confparse.Errors {
+	var errs confparse.Errors
+	for _, s := range c.sectionsOf(result.Root) {
+		for _, l := range s.Subs {
+			if l.Keyword != "listen_socket" {
+				continue
+			}
+			for _, e := range missingAccounts(l) {
+				errs = append(errs, l.Diagnose(confparse.SeverityError, e.option, "listen_socket of section %s: %v", s.Title(), e.err))
+			}
+		}
+		if s.Service && os.Geteuid() == 0 {
+			for _, e := range missingAccounts(s) {
+				errs = append(errs, s.Diagnose(confparse.SeverityError, e.option, "section %s: %v", s.Title(), e.err))
+			}
+		}
+	}
+	return errs
+}
+
+// sectionsOf are the sections that listen: servers and services.
+func (c *Config) sectionsOf(root *confparse.Section) []*confparse.Section {
+	var all []*confparse.Section
+	for _, s := range root.Subs {
+		if s.Service || s.Keyword == "smtps" {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// accountError says which option names an account that does not exist.
+type accountError struct {
+	option string
+	err    error
+}
+
+func missingAccounts(s *confparse.Section) []accountError {
+	var list []accountError
+	if name := text(s, "user"); name != "" {
+		if _, err := lookupUser(name); err != nil {
+			list = append(list, accountError{"user", err})
+		}
+	}
+	if name := text(s, "group"); name != "" {
+		if _, err := lookupGroup(name); err != nil {
+			list = append(list, accountError{"group", err})
+		}
+	}
+	return list
+}
+
+// text is the value of a string option that a file sets, or "".
+func text(s *confparse.Section, option string) string {
+	if v := s.Setting(option); v != nil && v.IsSet {
+		return fmt.Sprint(v.Value)
+	}
+	return ""
+}
