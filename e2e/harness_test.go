@@ -38,7 +38,7 @@ func TestHarness(t *testing.T) {
 func TestHarnessRefusals(t *testing.T) {
 	t.Parallel()
 	s := newSink(t, "")
-	for verb, reply := range map[string]string{"RCPT": "451 later", "DATA": "451 not now", ".": "452 no room"} {
+	for verb, reply := range map[string]string{"MAIL": "452 full", "RCPT": "451 later", "DATA": "451 not now", ".": "452 no room"} {
 		s.answer(func(v, _ string) string { return map[string]string{verb: reply}[v] })
 		err := sendOne(s.addr, testMessage(1, 100, "a@b.test"))
 		if err == nil || !strings.Contains(err.Error(), reply) {

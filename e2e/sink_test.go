@@ -135,6 +135,7 @@ type sinkDialogue struct {
 	r    *bufio.Reader
 	w    *bufio.Writer
 	msg  arrival
+	mail bool // MAIL was accepted
 }
 
 // decide chooses the reply to a command.
@@ -185,9 +186,13 @@ func (d *sinkDialogue) command() bool {
 		d.msg = arrival{}
 		return d.say(verb, argument, "250 2.0.0 ok")
 	case "MAIL":
-		d.msg = arrival{from: address(argument)}
-		return d.say(verb, argument, "250 2.1.0 ok")
+		reply := d.decide(verb, argument, "250 2.1.0 ok")
+		d.msg, d.mail = arrival{from: address(argument)}, positive(reply)
+		return d.send(reply)
 	case "RCPT":
+		if !d.mail {
+			return d.send("503 5.5.1 no sender")
+		}
 		reply := d.decide(verb, argument, "250 2.1.5 ok")
 		if positive(reply) {
 			d.msg.rcpts = append(d.msg.rcpts, address(argument))
