@@ -157,6 +157,10 @@ func (d *deferrer) spillAll(ctx context.Context, ops []deferOp) map[*transaction
 func (d *deferrer) spill(ta smtp.ID, body msg.Body) error {
 	w, err := d.q.cdb.Create(ta)
 	if errors.Is(err, fs.ErrExist) {
+		// If the DEFEDB has the transaction, the file is whole and must stay.
+		if deferred, err := d.q.defedb.HasRcpts(ta); err != nil || deferred {
+			return err
+		}
 		if err := d.q.cdb.Remove(ta); err != nil {
 			return err
 		}
