@@ -4,7 +4,6 @@ GO       ?= go
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS  := -X main.version=$(VERSION)
 FUZZTIME ?= 30s
-SHARED   ?= ../shared
 PLATFORMS = linux/amd64 linux/arm64 freebsd/amd64 openbsd/amd64 darwin/amd64 darwin/arm64
 # Everything but the whole-program tests.
 UNIT      = $$($(GO) list ./... | grep -v '/e2e$$')
@@ -13,7 +12,7 @@ SOURCES   = $$(git ls-files --cached --others --exclude-standard '*.go')
 
 export META1_TEST_CACHE ?= /var/cache/meta1-test
 
-.PHONY: build run test needs unit race e2e lint fmt cross fuzz clean
+.PHONY: build run test needs unit race e2e lint fmt cross fuzz bench profile image man clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o meta1 .
@@ -60,5 +59,20 @@ fuzz:
 		done; \
 	done
 
+# Beside Postfix, on this machine: docs/performance.md. Needs root and shared/bench.
+bench: build
+	scripts/bench.sh
+
+# Where the time goes: ./profile. Needs root and shared/bench.
+profile: build
+	scripts/profile.sh
+
+image:
+	scripts/image.sh meta1:latest $(VERSION)
+	docker tag meta1:latest meta1:$(VERSION)
+
+man: build
+	./meta1 man man
+
 clean:
-	rm -rf meta1 bin profile var vendor
+	rm -rf meta1 bin man profile var vendor
