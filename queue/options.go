@@ -302,12 +302,23 @@ func (c *VERPConfig) options() *confparse.Table {
 // check makes the cross-checks of README 3.8.
 func (c *Config) check(r *confparse.Report) {
 	if c.RetryMax < c.RetryMin {
-		r.Errorf("retry_delay_max", "must not be less than retry_delay_min (%v)", c.RetryMin)
+		r.Errorf("retry_delay_max", "retry_delay_max (%v) must not be less than retry_delay_min (%v)", c.RetryMax, c.RetryMin)
 	}
 	if c.DiskMin > 0 && c.DiskOK > 0 && c.DiskOK <= c.DiskMin {
-		r.Errorf("disk_space_ok", "must be larger than disk_space_min")
+		r.Errorf("disk_space_ok", "disk_space_ok (%d KB) must be larger than disk_space_min (%d KB)", c.DiskOK>>10, c.DiskMin>>10)
+	}
+	if c.IQDB.HashEntries <= c.IQDB.CacheEntries {
+		at := "IQDB/hash_table_entries"
+		if _, set := r.Origin(at); !set {
+			at = "IQDB/cache_entries_max"
+		}
+		r.Errorf(at, "hash_table_entries (%d) must be larger than cache_entries_max (%d)", c.IQDB.HashEntries, c.IQDB.CacheEntries)
 	}
 	if c.SMTPC.Max < c.SMTPC.Initial {
-		r.Errorf("smtpc", "connections_max (%d) must not be less than initial_connections (%d)", c.SMTPC.Max, c.SMTPC.Initial)
+		at := "smtpc/connections_max"
+		if _, set := r.Origin(at); !set {
+			at = "smtpc/initial_connections"
+		}
+		r.Errorf(at, "connections_max (%d) must not be less than initial_connections (%d)", c.SMTPC.Max, c.SMTPC.Initial)
 	}
 }

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"slices"
 	"time"
 
 	"meta1/confparse"
@@ -87,8 +88,74 @@ func (c *Config) check(r *confparse.Report) {
 			r.Errorf(section+"/name", "map %q is not declared", name)
 		}
 	}
+	if _, set := r.Origin("local_user_map"); set && c.LocalUser.Name == "" {
+		r.Errorf("local_user_map", "local_user_map needs name")
+	}
+	if access := c.Access.Present || c.Access.Name != ""; len(c.DNSBLs) > 0 && !access {
+		r.Errorf("dnsbl#1", "dnsbl needs an access_map, which says what its answers mean")
+	}
+	c.checkSequences(r)
 	if n := len(c.DNS.Servers); n > 4 {
 		r.Errorf("DNS/nameservers", "%d addresses are given, at most 4 are possible", n)
+	}
+}
+
+// checkSequences checks that the maps of sequences are declared, and that none
+// contains itself.
+func (c *Config) checkSequences(r *confparse.Report) {
+	for i := range c.Maps {
+		m := &c.Maps[i]
+		for _, name := range m.Maps {
+			switch in := c.declared(name); {
+			case in == nil:
+				r.Errorf("map "+m.Name+"/maps", "map %q is not declared", name)
+			case c.reaches(in, m.Name, map[string]bool{}):
+				r.Errorf("map "+m.Name+"/maps", "sequence %q contains itself", m.Name)
+			}
+		}
+	}
+}
+
+// reaches says whether a map is the named one or contains it; seen are those that do
+// not.
+func (c *Config) reaches(m *MapConfig, name string, seen map[string]bool) bool {
+	if m.Name == name || seen[m.Name] {
+		return m.Name == name
+	}
+	seen[m.Name] = true
+	for _, inner := range m.Maps {
+		if in := c.declared(inner); in != nil && c.reaches(in, name, seen) {
+			return true
+		}
+	}
+	return false
+}
+
+// check checks that a map has what its type needs (README 3.9.1).
+func (m *MapConfig) check(r *confparse.Report) {
+	switch m.Type {
+	case "hash", "cdb", "regex", "text":
+		if m.File == "" {
+			r.Errorf("", "map %s of type %s lacks file", m.Name, m.Type)
+		}
+	case "sequence":
+		if len(m.Maps) == 0 {
+			r.Errorf("", "map %s of type sequence lacks maps", m.Name)
+		}
+	case "socket":
+		inet := m.Address.IsValid() && m.Port != 0
+		if inet == (m.Path != "") || m.Path != "" && (m.Address.IsValid() || m.Port != 0) {
+			r.Errorf("", "map %s of type socket needs either path, or address and port", m.Name)
+		}
+	}
+	fits := map[string][]string{
+		"file": {"hash", "cdb", "regex", "text", "passwd"}, "maps": {"sequence"}, "mapname": {"socket"},
+		"address": {"socket"}, "path": {"socket"}, "port": {"socket"}, "timeout": {"socket"},
+	}
+	for _, option := range []string{"file", "mapname", "address", "path", "port", "maps", "timeout"} {
+		if _, set := r.Origin(option); set && m.Type != "" && !slices.Contains(fits[option], m.Type) {
+			r.Warnf(option, "%s has no effect in a map of type %s", option, m.Type)
+		}
 	}
 }
 
@@ -158,7 +225,8 @@ func (c *Config) newMap(name string) *confparse.Table {
 				Doc: "How long one lookup in a socket map may take.",
 			},
 		},
-		Done: func() { c.Maps = append(c.Maps, *m) },
+		Check: m.check,
+		Done:  func() { c.Maps = append(c.Maps, *m) },
 	}
 }
 
