@@ -312,7 +312,7 @@ func TestRetryUntilTheHostRecovers(t *testing.T) {
 						t.Errorf("recipient %d got it %d times", i, n)
 					}
 				}
-				if attempts < 30/30 || attempts > 30*20 {
+				if attempts == 0 || attempts > 600 {
 					t.Errorf("%d attempts", attempts)
 				}
 				w.checkEmpty()

@@ -34,7 +34,12 @@ func TestWindowClosesAndProbes(t *testing.T) {
 		t.Fatalf("initial window %d", w.Free(now))
 	}
 	fail := func() bool { w.Start(); return w.Failed(now, r, 0) }
-	if fail() || fail() || w.Size() != 1 {
+	for range 2 {
+		if fail() {
+			t.Fatalf("the window closed at size %d", w.Size())
+		}
+	}
+	if w.Size() != 1 {
 		t.Fatalf("window %d after two failures", w.Size())
 	}
 	if !fail() || w.Free(now) != 0 || !w.Closed(now) {
