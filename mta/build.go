@@ -169,6 +169,7 @@ func (m *mta) resolverUnit() (supervise.Unit, error) {
 				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname,
 				ConfigDir: filepath.Dir(m.result.File), LMTPSocket: below(m.dir, c.Client.LMTPSocket),
 				RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
+				SpoolDir: m.dir, RcptConf: rcptConfSteps(&c.Queue.SMTPC),
 			})
 			if err != nil {
 				return nil, err
