@@ -167,7 +167,7 @@ func TestFiles(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			errs, warnings := check(t, dir, tt.text, Account{Name: "root"})
+			errs, warnings := check(t, dir, tt.text, Self())
 			same := errs == tt.errs || tt.errs != "" && !strings.HasSuffix(tt.errs, "\n") && strings.HasPrefix(errs, tt.errs)
 			if !same || warnings != tt.warnings {
 				t.Errorf("errors\n%swant\n%s\nwarnings\n%swant\n%s", errs, tt.errs, warnings, tt.warnings)
@@ -218,8 +218,8 @@ func TestAccount(t *testing.T) {
 	if err := os.Chmod(dir+"/key.pem", 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if errs, warnings := check(t, dir, "sign { keyfile = key.pem; }", group); errs+warnings != "" && os.TempDir() == "/tmp" {
-		t.Errorf("%s%s", errs, warnings)
+	if errs, _ := check(t, dir, "sign { keyfile = key.pem; }", group); errs != "" {
+		t.Error(errs)
 	}
 }
 
