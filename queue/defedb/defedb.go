@@ -126,16 +126,7 @@ func (b *Batch) dropDue(ta smtp.ID, index int, due time.Time) error {
 }
 
 // Commit makes the batch durable.
-func (db *DB) Commit(b *Batch) error {
-	err := b.b.Commit(pebble.Sync)
-	if cerr := b.b.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("committing to the DEFEDB: %w", err)
-	}
-	return nil
-}
+func (db *DB) Commit(b *Batch) error { return db.s.Commit(b.b) }
 
 // Discard gives up a batch that was not committed.
 func (b *Batch) Discard() { _ = b.b.Close() }

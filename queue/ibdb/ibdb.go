@@ -129,16 +129,7 @@ func (b *Batch) endKey(ta smtp.ID, index int) []byte {
 
 // Commit makes the batch durable: when it returns nil, a crash does not lose it.
 // An error means that nothing may be acknowledged.
-func (db *DB) Commit(b *Batch) error {
-	err := b.b.Commit(pebble.Sync)
-	if cerr := b.b.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("committing to the IBDB: %w", err)
-	}
-	return nil
-}
+func (db *DB) Commit(b *Batch) error { return db.s.Commit(b.b) }
 
 // Discard gives up a batch that was not committed.
 func (b *Batch) Discard() { _ = b.b.Close() }

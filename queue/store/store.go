@@ -50,6 +50,7 @@ type Options struct {
 // Store is an open Pebble store and its ballast.
 type Store struct {
 	*pebble.DB
+	name    string
 	ballast *ballast
 }
 
@@ -85,7 +86,7 @@ func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{DB: db, ballast: b}
+	s := &Store{DB: db, name: o.Name, ballast: b}
 	if err := s.checkVersion(dir, o); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -168,6 +169,19 @@ func (s *Store) stampVersion(o Options) error {
 		return fmt.Errorf("%w: %s has records but no version", ErrDamaged, o.Name)
 	}
 	return s.Set(versionKey, binary.BigEndian.AppendUint32(nil, o.Version), pebble.Sync)
+}
+
+// Commit makes a batch durable and closes it: when it returns nil, a crash does not
+// lose it. An error means that nothing in it may be relied on.
+func (s *Store) Commit(b *pebble.Batch) error {
+	err := b.Commit(pebble.Sync)
+	if cerr := b.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("committing to %s: %w", s.name, err)
+	}
+	return nil
 }
 
 // Refill makes the ballast again where it is missing and there is room. The queue
