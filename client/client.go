@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -25,6 +26,9 @@ type Deps struct {
 	// Dial opens a connection: network is "tcp" or "unix". It must obey ctx. Nil is
 	// net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// DialFrom opens a TCP connection from a local address (README 3.8, item 16i). An
+	// error of bind(2) must be in it as net has it. It must obey ctx. Nil is net.Dialer.
+	DialFrom func(ctx context.Context, source netip.Addr, addr string) (net.Conn, error)
 	// ReuseConnections keeps a connection open for a while for the next transaction
 	// (QMGR's flag reuse_connection, README 3.8).
 	ReuseConnections bool
@@ -63,6 +67,9 @@ func New(cfg Config, deps Deps) *Client {
 		// Our own deadlines end dead connections; the probes of TCP cost four more
 		// system calls for each connection.
 		deps.Dial = (&net.Dialer{KeepAlive: -1}).DialContext
+	}
+	if deps.DialFrom == nil {
+		deps.DialFrom = dialFrom
 	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)

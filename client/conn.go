@@ -9,15 +9,13 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
-
-	"meta1/mta/msg"
 )
 
 // conn is one connection to a hop. One worker at a time uses it; only abort may be
 // called by another goroutine.
 type conn struct {
-	nc  net.Conn
-	hop msg.Hop
+	nc net.Conn
+	line
 	id  string // da_se
 	ext extensions
 
@@ -45,8 +43,8 @@ type conn struct {
 }
 
 // newConn makes a conn of an open connection.
-func newConn(nc net.Conn, hop msg.Hop, id string, now time.Time) *conn {
-	return &conn{nc: nc, hop: hop, id: id, in: make([]byte, replyLineMax), opened: now}
+func newConn(nc net.Conn, to line, id string, now time.Time) *conn {
+	return &conn{nc: nc, line: to, id: id, in: make([]byte, replyLineMax), opened: now}
 }
 
 // abort ends what the connection is doing, from another goroutine.

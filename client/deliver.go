@@ -65,6 +65,7 @@ type delivery struct {
 	thread uint32
 	a      msg.DeliverA
 	conn   *conn // in our hands, nil if none
+	line   line  // where the connection goes
 	sent   bool  // the request was answered
 	steps  steps
 }
@@ -75,6 +76,7 @@ func (d *delivery) run() {
 	c, q := d.c, &d.r.Q
 	start := time.Now()
 	d.a.Rcpts = make([]smtp.Reply, len(q.Rcpts))
+	d.line = c.lineOf(q)
 	if d.r.Ctx.Err() != nil {
 		d.notConnected(stoppedEarly(q.Hop)) // nobody waits any more: a delivery would be repeated
 	} else if d.connect(true) {
@@ -98,12 +100,12 @@ func (d *delivery) run() {
 // connect gets a connection, or answers for all recipients why there is none.
 // reuse allows one that has been idle.
 func (d *delivery) connect(reuse bool) bool {
-	c, q := d.c, &d.r.Q
-	cn, w, dial := c.pool.take(d.r.Ctx, q.Hop, reuse)
+	c := d.c
+	cn, w, dial := c.pool.take(d.r.Ctx, d.line, reuse)
 	got := connected{conn: cn, reused: true}
 	if cn == nil {
 		if dial {
-			c.startDial(q.Hop, d.thread)
+			c.startDial(d.line, d.thread)
 		}
 		got = d.wait(w)
 	}
@@ -141,7 +143,7 @@ func (d *delivery) wait(w *waiter) connected {
 	case <-d.r.Ctx.Done():
 	case <-d.c.group.Context().Done():
 	}
-	if late, served := d.c.pool.giveUp(d.r.Q.Hop, w); served {
+	if late, served := d.c.pool.giveUp(d.line, w); served {
 		return late // the transaction will find out that the request has ended
 	}
 	return connected{failed: stoppedEarly(d.r.Q.Hop)}
@@ -188,8 +190,7 @@ func (d *delivery) try() (stale bool) {
 // mayReuse reports whether a connection may serve one more transaction after more
 // others have been begun.
 func (c *Client) mayReuse(cn *conn, more int) bool {
-	limit := c.deps.TransactionsPerSession
-	return c.deps.ReuseConnections && (limit <= 0 || cn.transactions+more < limit) &&
+	return c.deps.ReuseConnections && (cn.most <= 0 || cn.transactions+more < cn.most) &&
 		time.Since(cn.opened) < connAgeMax && !c.stopped()
 }
 

@@ -23,10 +23,10 @@ type dialFailure struct {
 
 // startDial opens a connection in a goroutine of its own, because the delivery that
 // asked for it may be served by another connection first.
-func (c *Client) startDial(hop msg.Hop, thread uint32) {
+func (c *Client) startDial(to line, thread uint32) {
 	c.group.Go(func(ctx context.Context) error {
-		cn, failed := c.open(ctx, hop, thread)
-		if surplus := c.pool.dialed(hop, cn, failed, time.Now()); surplus != nil {
+		cn, failed := c.open(ctx, to, thread)
+		if surplus := c.pool.dialed(to, cn, failed, time.Now()); surplus != nil {
 			surplus.quit(c.limits.quit, c.cfg.ReadQuitReply)
 		}
 		return nil
@@ -34,8 +34,8 @@ func (c *Client) startDial(hop msg.Hop, thread uint32) {
 }
 
 // open makes a connection and speaks up to the reply to EHLO.
-func (c *Client) open(ctx context.Context, hop msg.Hop, thread uint32) (cn *conn, f *dialFailure) {
-	id := c.newID(thread)
+func (c *Client) open(ctx context.Context, to line, thread uint32) (cn *conn, f *dialFailure) {
+	id, hop := c.newID(thread), to.hop
 	defer func() {
 		if v := recover(); v != nil { // waiters must get an answer all the same
 			c.logPanic(ctx, v, slog.String("da_se", id))
@@ -50,12 +50,8 @@ func (c *Client) open(ctx context.Context, hop msg.Hop, thread uint32) (cn *conn
 	if c.cfg.Timing {
 		s.begin()
 	}
-	network, addr := "tcp", hop.Addr.String()
-	if hop.Socket != "" {
-		network, addr = "unix", hop.Socket
-	}
 	dialCtx, cancel := context.WithTimeout(ctx, c.limits.connect)
-	nc, err := c.deps.Dial(dialCtx, network, addr)
+	nc, err := c.dial(dialCtx, to, id)
 	cancel()
 	if err != nil {
 		f = &dialFailure{stage: msg.DeliverConnect, hostFailed: ctx.Err() == nil, session: id}
@@ -64,7 +60,7 @@ func (c *Client) open(ctx context.Context, hop msg.Hop, thread uint32) (cn *conn
 		return nil, f
 	}
 	s.mark(&s.connect)
-	cn = newConn(nc, hop, id, time.Now())
+	cn = newConn(nc, to, id, time.Now())
 	cn.steps = s
 	c.pool.watch(cn, ctx)
 	if f = c.hello(cn); f == nil {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -19,10 +20,21 @@ type pool struct {
 	idleTimeout         time.Duration
 
 	mu      sync.Mutex // guards all below, and the pool's fields of each conn
-	hops    map[msg.Hop]*hopConns
+	hops    map[line]*hopConns
 	idle    connList // of all hops, the longest idle first
 	busy    connList
 	stopped bool // nothing is kept any more
+}
+
+// line is what connections have in common of which one may stand for another: they
+// go to one hop, from one local address, and end after as many transactions. Where
+// the pool speaks of a hop it means a line.
+type line struct {
+	hop msg.Hop
+	// source is the local address; the zero Addr leaves it to the system.
+	source netip.Addr
+	// most is how many transactions one connection may serve; 0 is no bound.
+	most int
 }
 
 // hopConns is what the pool knows of one hop. It goes away when nothing is left.
@@ -48,14 +60,14 @@ type connected struct {
 func newPool(cfg Config) *pool {
 	return &pool{
 		idleMax: cfg.IdleMax, idleHopMax: cfg.IdleHopMax, idleTimeout: cfg.IdleTimeout,
-		hops: map[msg.Hop]*hopConns{},
+		hops: map[line]*hopConns{},
 	}
 }
 
 // take returns an idle connection to the hop, or nil and a waiter. dial says that
 // the caller must start a dial, which ends in dialed. Without reuse idle connections
 // are left alone.
-func (p *pool) take(ctx context.Context, hop msg.Hop, reuse bool) (c *conn, w *waiter, dial bool) {
+func (p *pool) take(ctx context.Context, hop line, reuse bool) (c *conn, w *waiter, dial bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.hops[hop]
@@ -102,12 +114,12 @@ func (p *pool) forget(c *conn) {
 	defer p.mu.Unlock()
 	p.busy.remove(c)
 	c.reqCtx = nil
-	p.tidyLocked(c.hop)
+	p.tidyLocked(c.line)
 }
 
 // dialed reports the end of a dial. Exactly one of c and failed is set; c is
 // watched. It returns a connection that is to be closed, or nil.
-func (p *pool) dialed(hop msg.Hop, c *conn, failed *dialFailure, now time.Time) (surplus *conn) {
+func (p *pool) dialed(hop line, c *conn, failed *dialFailure, now time.Time) (surplus *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.hops[hop]
@@ -128,10 +140,10 @@ func (p *pool) dialed(hop msg.Hop, c *conn, failed *dialFailure, now time.Time) 
 func (p *pool) put(c *conn, now time.Time) (surplus *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	h := p.hops[c.hop]
+	h := p.hops[c.line]
 	if h == nil {
 		h = &hopConns{}
-		p.hops[c.hop] = h
+		p.hops[c.line] = h
 	}
 	return p.putLocked(h, c, true, now)
 }
@@ -164,17 +176,17 @@ func (p *pool) putLocked(h *hopConns, c *conn, reused bool, now time.Time) (surp
 
 // dropIdleLocked takes the longest idle connection of a hop out of the pool.
 func (p *pool) dropIdleLocked(c *conn) {
-	h := p.hops[c.hop]
+	h := p.hops[c.line]
 	p.idle.remove(c)
 	n := copy(h.idle, h.idle[1:])
 	h.idle[n] = nil
 	h.idle = h.idle[:n]
-	p.tidyLocked(c.hop)
+	p.tidyLocked(c.line)
 }
 
 // giveUp takes back a waiter whose request has ended. If it was served meanwhile, the
 // caller gets what it was served with.
-func (p *pool) giveUp(hop msg.Hop, w *waiter) (late connected, served bool) {
+func (p *pool) giveUp(hop line, w *waiter) (late connected, served bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
@@ -239,7 +251,7 @@ func (p *pool) counts() (idle, busy, hops int) {
 }
 
 // tidyLocked forgets a hop of which nothing is left.
-func (p *pool) tidyLocked(hop msg.Hop) {
+func (p *pool) tidyLocked(hop line) {
 	if h := p.hops[hop]; h != nil && len(h.idle) == 0 && len(h.waiters) == 0 && h.dialing == 0 {
 		delete(p.hops, hop)
 	}

@@ -209,15 +209,15 @@ func TestPoolRules(t *testing.T) {
 		p := newPool(Config{IdleMax: 4, IdleHopMax: 2, IdleTimeout: time.Minute})
 		now := time.Now()
 		var working []*conn
-		var dials []msg.Hop
+		var dials []line
 		type waiting struct {
-			hop msg.Hop
-			w   *waiter
+			line
+			w *waiter
 		}
 		var waiters []waiting
 		closed, made := 0, 0
-		hop := rapid.Custom(func(t *rapid.T) msg.Hop {
-			return msg.Hop{Host: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "host")}
+		hop := rapid.Custom(func(t *rapid.T) line {
+			return line{hop: msg.Hop{Host: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "host")}}
 		})
 		lose := func(c *conn) {
 			if c != nil {
@@ -247,7 +247,7 @@ func TestPoolRules(t *testing.T) {
 				dials = append(dials[:i], dials[i+1:]...)
 				if rapid.Bool().Draw(t, "ok") {
 					made++
-					c := &conn{hop: h, nc: &cannedConn{}}
+					c := &conn{line: h, nc: &cannedConn{}}
 					p.watch(c, context.Background())
 					lose(p.dialed(h, c, nil, now))
 				} else {
@@ -278,7 +278,7 @@ func TestPoolRules(t *testing.T) {
 				i := pick(t, len(waiters))
 				w := waiters[i]
 				waiters = append(waiters[:i], waiters[i+1:]...)
-				if late, served := p.giveUp(w.hop, w.w); served && late.conn != nil {
+				if late, served := p.giveUp(w.line, w.w); served && late.conn != nil {
 					working = append(working, late.conn)
 				}
 			},

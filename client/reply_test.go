@@ -9,7 +9,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
 
@@ -48,7 +47,7 @@ func TestReply(t *testing.T) {
 func readFrom(b []byte) (smtp.Reply, error) {
 	peer := &cannedConn{}
 	peer.out.Write(b)
-	c := newConn(peer, msg.Hop{}, "", time.Time{})
+	c := newConn(peer, line{}, "", time.Time{})
 	if err := c.readReply(time.Minute); err != nil {
 		return smtp.Reply{}, err
 	}
@@ -67,7 +66,7 @@ func FuzzReply(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, packet uint8) {
 		whole, err := readFrom(in)
 		peer := &packets{data: in, size: int(packet%100) + 1}
-		c := newConn(peer, msg.Hop{}, "", time.Time{})
+		c := newConn(peer, line{}, "", time.Time{})
 		perr := c.readReply(time.Minute)
 		if (err == nil) != (perr == nil) {
 			t.Fatalf("whole: %v, in packets of %d: %v", err, peer.size, perr)

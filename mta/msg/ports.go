@@ -267,6 +267,12 @@ type DeliverQ struct {
 	Mail  Mail
 	Rcpts []Rcpt // at least one
 	Body  Body
+	// Source are the local addresses from which SMTPC may connect, one of those of the
+	// hop's family (README 3.8, item 16i); without any, the system chooses.
+	Source []netip.Addr
+	// TransactionsMax bounds the transactions of the connection (README 3.8, item 16f);
+	// 0 leaves it at QMGR's general limit.
+	TransactionsMax int
 }
 
 // DeliverStage is how far the dialogue got.
