@@ -21,7 +21,8 @@ func (c *Config) check(r *confparse.Report) {
 	if _, err := parseGreeting(c.Greeting, "host.invalid", ""); err != nil {
 		r.Errorf("greeting", "greeting %v", err)
 	}
-	if c.ProtectedPresent && len(c.Protected.AllowBy) == 0 {
+	by := c.Protected.AllowBy
+	if c.ProtectedPresent && !confparse.HasFlag(by, "sender", false) && !confparse.HasFlag(by, "client_ip", false) {
 		r.Errorf("protected_recipients", "protected_recipients needs allow_by with at least one of sender and client_ip")
 	}
 	if c.DKIMPresent && len(c.DKIM.Sign) == 0 {

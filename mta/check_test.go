@@ -1,0 +1,223 @@
+package mta
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"meta1/confparse"
+	"meta1/maps"
+)
+
+// TestCrossChecks has configurations whose values do not fit each other.
+func TestCrossChecks(t *testing.T) {
+	const at = "/etc/meta1.conf:"
+	server := func(text string) string { return "smtps { " + listen25 + text + " }" }
+	tests := map[string]struct{ text, want string }{
+		"AQ": {
+			"qmgr { AQ_entries_max = 1000; }\n" + server(""),
+			at + "1:25: error: AQ_entries_max (1000) must be larger than recipients_per_transaction_max (1000) of section smtps",
+		},
+		"AQ of default": {
+			server("\nrecipients_per_transaction_max = 20000;"),
+			at + "2:34: error: AQ_entries_max (20000) must be larger than recipients_per_transaction_max (20000) of section smtps",
+		},
+		"AQ of the second": {
+			"smtps a { " + listen25 + "} smtps b { id = 1; " + listen25 + "\nrecipients_per_transaction_max = 20000; }",
+			at + "2:34: error: AQ_entries_max (20000) must be larger than recipients_per_transaction_max (20000) of section smtps b",
+		},
+		"IQDB": {
+			"qmgr { IQDB { cache_entries_max = 9; } }\n" + server(""),
+			at + "1:35: error: cache_entries_max (9) must be larger than recipients_per_transaction_max (1000)",
+		},
+		"IQDB hash":        {"qmgr { IQDB {\nhash_table_entries = 65536; } }", at + "2:22: error: hash_table_entries (65536) must be larger than cache_entries_max (65536)"},
+		"IQDB hash, cache": {"qmgr { IQDB {\ncache_entries_max = 70000; } }", at + "2:21: error: hash_table_entries (65537) must be larger than cache_entries_max (70000)"},
+		"disk":             {"qmgr { disk_space_min = 20;\ndisk_space_ok = 20; }", at + "2:17: error: disk_space_ok (20 KB) must be larger than disk_space_min (20 KB)"},
+		"retry":            {"qmgr { retry_delay_min = 2h;\nretry_delay_max = 1h; }", at + "2:19: error: retry_delay_max (1h0m0s) must not be less"},
+		"connections":      {"qmgr { smtpc {\nconnections_max = 5; } }", at + "2:19: error: connections_max (5) must not be less than initial_connections (10)"},
+		"file and name":    {"smar { map m { type = passwd; } access_map { file = a;\nname = m; } }", at + "2:8: error: only one of file and name may be given"},
+		"aliases both":     {"smar { map m { type = passwd; } aliases { file = a;\nname = m; } }", at + "2:8: error: only one of file and name may be given"},
+		"mailertable both": {"smar { map m { type = passwd; } mailertable { file = a;\nname = m; } }", at + "2:8: error: only one of file and name may be given"},
+		"no such map":      {"smar { aliases {\nname = m; } }", at + `2:8: error: map "m" is not declared`},
+		"local users":      {"smar {\nlocal_user_map { name = m; } }", at + `2:25: error: map "m" is not declared`},
+		"local users what": {"smar {\nlocal_user_map { } }", at + "2:1: error: local_user_map needs name"},
+		"sequence":         {"smar { map s { type = sequence;\nmaps = { a }; } }", at + `2:10: error: map "a" is not declared`},
+		"sequence of none": {"smar {\nmap s { type = sequence; } }", at + "2:1: error: map s of type sequence lacks maps"},
+		"sequence in it":   {"smar { map s { type = sequence;\nmaps = { t }; } map t { type = sequence; maps = { s }; } }", at + `2:10: error: sequence "s" contains itself`},
+		"hash map":         {"smar {\nmap h { type = hash; } }", at + "2:1: error: map h of type hash lacks file"},
+		"socket map":       {"smar {\nmap h { type = socket; path = p; port = 1; } }", at + "2:1: error: map h of type socket needs either path, or address and port"},
+		"socket map where": {"smar {\nmap h { type = socket; port = 1; } }", at + "2:1: error: map h of type socket needs either path, or address and port"},
+		"dnsbl":            {"smar {\ndnsbl { domain = d; tag = t; } }", at + "2:1: error: dnsbl needs an access_map"},
+		"listen_socket":    {"smtps { start_action = pass; pass_fd_socket = x; }", at + "1:1: error: section smtps lacks listen_socket"},
+		"allow_by":         {server("\nprotected_recipients { }"), at + "2:1: error: protected_recipients needs allow_by"},
+		"allow_by nobody":  {server("\nprotected_recipients { allow_by = { no_sender }; }"), at + "2:1: error: protected_recipients needs allow_by"},
+		"DKIM":             {server("\nDKIM_signing { }"), at + "2:1: error: DKIM_signing needs at least one section sign"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if _, _, err := loadText(tt.text); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+	for _, text := range []string{"", server(""), "smtps { start_action = wait; }", server("protected_recipients { allow_by = sender; }")} {
+		if _, _, err := loadText(text); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// checkIn checks a configuration in a folder that has an empty mailertable and these
+// files.
+func checkIn(t *testing.T, text string, files map[string]string) (*Config, *confparse.Result, string) {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, dir+"/mt", "")
+	for name, text := range files {
+		if source, ok := strings.CutSuffix(name, ".db"); ok {
+			if _, err := maps.Create(dir+"/"+source+".db", strings.NewReader(text), maps.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		write(t, dir+"/"+name, text)
+	}
+	write(t, dir+"/meta1.conf", "allow_root = on; working_directory = \""+dir+"/spool\";\n"+text)
+	c, r, err := Check(dir + "/meta1.conf")
+	if err == nil {
+		err = c.CheckMaps(t.Context(), r)
+	}
+	if err == nil {
+		return c, r, ""
+	}
+	if ExitStatus(err) != ExConfig {
+		t.Errorf("exit status %d", ExitStatus(err))
+	}
+	return c, r, strings.ReplaceAll(err.Error(), dir+"/", "")
+}
+
+// TestMapNames has maps whose entries name sections of the configuration.
+func TestMapNames(t *testing.T) {
+	const conf = `smtps { listen_socket { type = inet; port = 25; } session_features notls { flags = { -starttls }; } }
+		smtpc { session_features out { flags = { -starttls }; } }
+		qmgr { smtpc { connection_limits low { connections_max = 20; } source net10 { ips = { 10.0.0.1 }; } } `
+	const access = `
+smar { access_map { file = "access"; } }`
+	tests := map[string]struct {
+		text, file, entries, want string
+	}{
+		"right": {"}" + access, "access", "smtps_session_conf:10. session_feature=notls;\nsmtpc_rcpt_conf:a.b session_feature = out;\ncltaddr:10. relay\n", ""},
+		"server": {
+			"}" + access, "access", "# text\nsmtps_session_conf:10. session_feature=nottls;\n",
+			`access:2:1: error: "smtps_session_conf:10.": session_feature "nottls": there is no section session_features "nottls" in smtps`,
+		},
+		"server's name": {"}" + access, "access", "smtps_se_conf:a.b. session_feature=out;\n", `no section session_features "out" in smtps`},
+		"client":        {"}" + access, "access", "smtpc_session_conf:a.b session_feature=notls;\n", `no section session_features "notls" in smtpc`},
+		"syntax":        {"}" + access, "access", "smtps_session_conf:10. session_feature;\n", `access:1:1: error: "smtps_session_conf:10.": found`},
+		"in a hash map": {
+			"} smar { access_map { file = \"access.db\"; } }", "access.db", "smtps_session_conf:10. session_feature=x;\n",
+			`meta1.conf:4:`,
+		},
+		"declared": {
+			"} smar { map m { type = text; file = a; } access_map { name = m; } }", "a", "smtps_session_conf:10. session_feature=x;\n",
+			`a:1:1: error: "smtps_session_conf:10."`,
+		},
+		"limits right": {"conf = c; }", "c", "smtpc_conf_rcpt_domain:a.b connection_limits=low;\nsmtpc_conf_cltaddr:10. source = net10;\noci: 5\n", ""},
+		"limits":       {"conf = c; }", "c", "smtpc_conf_rcpt_domain:a.b connection_limits=high;\n", `connection_limits "high": there is no section connection_limits "high" in qmgr.smtpc`},
+		"source":       {"conf = c; }", "c", "smtpc_conf_mail:a@b.c source=netex;\n", `source "netex": there is no section source "netex" in qmgr.smtpc`},
+		"no conf":      {"conf = d; }", "c", "", "meta1.conf:4:112: error: conf of qmgr: d does not exist"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, _, got := checkIn(t, conf+tt.text, map[string]string{tt.file: tt.entries})
+			if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
+				t.Errorf("error %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestCheckHost has what only this host can tell.
+func TestCheckHost(t *testing.T) {
+	const smtps = "smtps { listen_socket { type = inet; port = 25; } }\n"
+	tests := map[string]struct {
+		text, mt, want string
+	}{
+		"right":        {smtps, "a.b lmtp:\n", ""},
+		"rule":         {smtps, "\na.b lmtp:x:y:z\n", "mt:2:1: error: "},
+		"two rules":    {smtps, "a.b nonsense:\nc.d nonsense:\n", "mt:2:1: error: "},
+		"mailertable":  {smtps + "smar { mailertable { file = none; } }", "", "meta1.conf:3:29: error: file of mailertable: none does not exist"},
+		"access.db":    {smtps + "smar { access_map { } }", "", "meta1 createmap access.db < access"},
+		"socket user":  {smtps + "x { start_action = accept; path = x; listen_socket { type = unix; path = x; user = \"no-such\"; } }", "", `meta1.conf:3:84: error: listen_socket of section x: there is no user "no-such"`},
+		"socket group": {smtps + "x { start_action = accept; path = x; listen_socket { type = unix; path = x; group = \"no-such\"; } }", "", `meta1.conf:3:85: error: listen_socket of section x: there is no group "no-such"`},
+		"all at once":  {smtps + "smar { access_map { file = no; } mailertable { file = none; } }", "", "2 errors"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, _, got := checkIn(t, tt.text, map[string]string{"mt": tt.mt})
+			if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
+				t.Errorf("error %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestCheckUser: an account that does not exist is an error only for root.
+func TestCheckUser(t *testing.T) {
+	c, r, _ := checkIn(t, "smtps { listen_socket { type = inet; port = 25; } }", nil)
+	c.User = "no-such"
+	if _, errs := c.verifyAccount(r, true); len(errs) != 1 || !strings.Contains(errs[0].Message, `there is no user "no-such"`) {
+		t.Errorf("%v", errs)
+	}
+	if a, errs := c.verifyAccount(r, false); len(errs) != 0 || a.UID != os.Geteuid() {
+		t.Errorf("%v, %v", a, errs)
+	}
+	c.User, c.AllowRoot = "", false
+	if _, err := lookupUser(defaultUser); err != nil {
+		warnings := len(r.Warnings)
+		if _, errs := c.verifyAccount(r, true); len(errs) != 0 || len(r.Warnings) != warnings+1 {
+			t.Errorf("%v, %v", errs, r.Warnings)
+		}
+	}
+}
+
+// TestReloadChanges changes maps of a running MTA, and what needs a restart; a wrong
+// configuration changes nothing.
+func TestReloadChanges(t *testing.T) {
+	r := start(t, "a.test lmtp:\n", "")
+	change := func(smar, extra string) {
+		text := strings.Replace(config(r.dir, extra), "smar { mailertable { file = mt; }", "smar { "+smar, 1)
+		write(t, r.dir+"/meta1.conf", text)
+	}
+	write(t, r.dir+"/other", "a.test lmtp:\nb.test lmtp:\nc.test lmtp:\n")
+	change("mailertable { file = other; }", "metrics2 { start_action = wait; path = x; }")
+	report, err := r.control.Reload(t.Context())
+	if err != nil || len(report.Errors) > 0 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if got := strings.Join(report.NeedRestart, " "); !strings.Contains(got, "metrics2/path") || strings.Contains(got, "smar") {
+		t.Errorf("needs a restart: %s", got)
+	}
+	eventually(t, "the new mailertable", func() bool { return strings.Contains(r.log.String(), "mailertable=3") })
+
+	change("map m { type = text; file = mt; } mailertable { name = m; }", "")
+	if report, err = r.control.Reload(t.Context()); err != nil || len(report.Errors)+len(report.NeedRestart) > 0 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	change("mailertable { file = nowhere; }", "smtpc { log_level = 3; }")
+	report, err = r.control.Reload(t.Context())
+	if err != nil || len(report.Reloaded) > 0 || len(report.Errors) == 0 || !strings.Contains(report.Errors[0], "meta1.conf:4:") {
+		t.Errorf("a wrong configuration: %+v, %v", report, err)
+	}
+	eventually(t, "the error in the log", func() bool { return strings.Contains(r.log.String(), "nowhere does not exist") })
+}
+
+// TestInMaps takes errors apart.
+func TestInMaps(t *testing.T) {
+	err := errors.Join(&maps.LineError{File: "f", Line: 3, Err: errors.New("bad")}, errors.New("no file"))
+	got := confparse.Errors(inMaps(nil, err))
+	if len(got) != 2 || got[0].String() != "f:3:1: error: bad" || got[1].String() != "error: no file" {
+		t.Errorf("%v", got)
+	}
+}
