@@ -17,6 +17,9 @@ import (
 type journal struct {
 	q   *Queue
 	ops *mailbox[journalOp]
+
+	lastSync  time.Duration // how long the last commit with messages took
+	lastBatch int           // and how many messages it had
 }
 
 type opKind uint8
@@ -65,7 +68,7 @@ func (j *journal) run(ctx context.Context, commits <-chan *commitRequest) error 
 func (j *journal) gather(ctx context.Context, commits <-chan *commitRequest) (reqs []*commitRequest, ok bool) {
 	select {
 	case r := <-commits:
-		return j.drain(append(reqs, r), commits), true
+		return j.company(ctx, append(reqs, r), commits), true
 	case <-ctx.Done():
 		return j.drain(nil, commits), false
 	case <-j.ops.ready:
@@ -74,12 +77,39 @@ func (j *journal) gather(ctx context.Context, commits <-chan *commitRequest) (re
 	defer timer.Stop()
 	select {
 	case r := <-commits:
-		return j.drain(append(reqs, r), commits), true
+		return j.company(ctx, append(reqs, r), commits), true
 	case <-ctx.Done():
 		return j.drain(nil, commits), false
 	case <-timer.C:
 		return nil, true
 	}
+}
+
+// slowSync is the time of a sync from which on it pays to wait for company.
+const slowSync = time.Millisecond
+
+// company gathers what has come, and on a slow disk waits a part of a sync's time
+// for those sessions that were answered by the last commit and are about to come
+// again: else one message would make all others wait for a sync of its own.
+func (j *journal) company(ctx context.Context, reqs []*commitRequest, commits <-chan *commitRequest) []*commitRequest {
+	reqs = j.drain(reqs, commits)
+	enough := min(j.lastBatch*3/4, j.q.cfg.IBDB.OpenTAs)
+	if j.lastSync < slowSync || len(reqs) >= enough {
+		return reqs
+	}
+	timer := time.NewTimer(min(j.lastSync/4, j.q.cfg.IBDB.CommitDelay))
+	defer timer.Stop()
+	for len(reqs) < enough {
+		select {
+		case r := <-commits:
+			reqs = j.drain(append(reqs, r), commits)
+		case <-timer.C:
+			return reqs
+		case <-ctx.Done():
+			return reqs
+		}
+	}
+	return reqs
 }
 
 func (j *journal) drain(reqs []*commitRequest, commits <-chan *commitRequest) []*commitRequest {
@@ -114,7 +144,11 @@ func (j *journal) commit(reqs []*commitRequest, ops []journalOp) error {
 		failAll(taken, smtp.NewReply(451, "4.3.0", "cannot store the message"))
 		return err
 	}
-	j.q.metrics.commit(len(accepted), time.Since(start))
+	took := time.Since(start)
+	if len(accepted) > 0 {
+		j.lastSync, j.lastBatch = took, len(accepted)
+	}
+	j.q.metrics.commit(len(accepted), took)
 	j.q.space.used(size)
 	// The loop hears of a message before the client does, so that a listing after
 	// the 250 shows it.
