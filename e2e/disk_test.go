@@ -147,7 +147,7 @@ func mount64MB(t *testing.T, fs string) string {
 	if err := os.Mkdir(at, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	mount := []string{"mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", at}
+	mount := []string{"mount", "-t", "tmpfs", "-o", "size=64m,mode=755", "tmpfs", at}
 	if fs != "tmpfs" {
 		image := dir + "/image"
 		writeFile(t, image, "")

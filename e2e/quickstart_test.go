@@ -24,7 +24,7 @@ func scrape(t *testing.T, addr string) map[string]string {
 			samples[name] = value
 		}
 	}
-	for _, module := range []string{"mta", "smtps", "queue", "smar", "smtpc"} {
+	for _, module := range []string{"mta", "smtps", "qmgr", "smar", "smtpc"} {
 		if !strings.Contains(page, "\nmeta1_"+module+"_") {
 			t.Errorf("/metrics has nothing of %s", module)
 		}
