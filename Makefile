@@ -71,8 +71,11 @@ image:
 	scripts/image.sh meta1:latest $(VERSION)
 	docker tag meta1:latest meta1:$(VERSION)
 
+# The manual pages, which are kept with the source: a test compares them.
 man: build
+	mkdir -p man
 	./meta1 man man
+	./meta1 config manual > docs/meta1.conf.5.md
 
 clean:
-	rm -rf meta1 bin man profile var vendor
+	rm -rf meta1 bin profile var vendor

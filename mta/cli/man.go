@@ -13,14 +13,12 @@ import (
 	"meta1/mta"
 )
 
-func manCommand(e *Env) *cobra.Command {
+func manCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "man directory", Short: "Write the manual pages", Args: exactArgs(1),
 		Long: `man writes a manual page for each command, and meta1.conf.5, into a directory.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			pages := map[string]string{"meta1.conf.5": manual.Man((&mta.Config{}).Options())}
-			manPages(pages, c.Root(), e.Version)
-			for name, text := range pages {
+			for name, text := range pages(c.Root()) {
 				if err := os.WriteFile(filepath.Join(args[0], name), []byte(text), 0o644); err != nil {
 					return &statusError{mta.ExCantCreate, err}
 				}
@@ -30,22 +28,41 @@ func manCommand(e *Env) *cobra.Command {
 	}
 }
 
+// pages are all manual pages by file name. They do not tell the version: they are kept
+// with the source, and a test compares them.
+func pages(root *cobra.Command) map[string]string {
+	all := map[string]string{"meta1.conf.5": manual.Man((&mta.Config{}).Options())}
+	manPages(all, root)
+	return all
+}
+
+// unlisted says that a command has no page: those that cobra adds when one is run.
+func unlisted(c *cobra.Command) bool {
+	return c.Hidden || c.Name() == "help" || c.Name() == "completion"
+}
+
 // manPages makes the pages of a command and those below it, by file name.
-func manPages(pages map[string]string, c *cobra.Command, version string) {
-	if c.Hidden || c.Name() == "help" {
+func manPages(pages map[string]string, c *cobra.Command) {
+	if unlisted(c) {
 		return
 	}
 	name := strings.ReplaceAll(c.CommandPath(), " ", "-")
-	pages[name+".1"] = manPage(c, name, version)
+	pages[name+".1"] = manPage(c, name)
 	for _, sub := range c.Commands() {
-		manPages(pages, sub, version)
+		manPages(pages, sub)
 	}
 }
 
-func manPage(c *cobra.Command, name, version string) string {
+func manPage(c *cobra.Command, name string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, ".TH %s 1 \"\" \"meta1 %s\"\n.SH NAME\n%s \\- %s\n", roff(strings.ToUpper(name)), roff(version), roff(name), roff(c.Short))
-	fmt.Fprintf(&b, ".SH SYNOPSIS\n.B %s\n", roff(c.UseLine()))
+	fmt.Fprintf(&b, ".TH %s 1 \"\" meta1\n.SH NAME\n%s \\- %s\n", roff(strings.ToUpper(name)), roff(name), roff(c.Short))
+	var options strings.Builder
+	c.LocalFlags().VisitAll(func(f *pflag.Flag) { manFlag(&options, f) })
+	use := c.UseLine()
+	if options.Len() == 0 {
+		use = strings.TrimSuffix(use, " [flags]")
+	}
+	fmt.Fprintf(&b, ".SH SYNOPSIS\n.B %s\n", roff(use))
 	long := c.Long
 	if long == "" {
 		long = c.Short + "."
@@ -54,16 +71,16 @@ func manPage(c *cobra.Command, name, version string) string {
 	for _, paragraph := range strings.Split(long, "\n\n") {
 		fmt.Fprintf(&b, ".PP\n%s\n", roff(paragraph))
 	}
-	if c.HasAvailableLocalFlags() {
-		b.WriteString(".SH OPTIONS\n")
-		c.LocalFlags().VisitAll(func(f *pflag.Flag) { manFlag(&b, f) })
+	if options.Len() > 0 {
+		b.WriteString(".SH OPTIONS\n" + options.String())
 	}
 	manCommands(&b, c)
+	b.WriteString(".SH SEE ALSO\n.BR meta1 (1),\n.BR meta1.conf (5)\n")
 	return b.String()
 }
 
 func manFlag(b *strings.Builder, f *pflag.Flag) {
-	if f.Hidden {
+	if f.Hidden || f.Name == "help" {
 		return
 	}
 	names := "--" + f.Name
@@ -77,7 +94,7 @@ func manFlag(b *strings.Builder, f *pflag.Flag) {
 func manCommands(b *strings.Builder, c *cobra.Command) {
 	var names []string
 	for _, sub := range c.Commands() {
-		if !sub.Hidden && sub.Name() != "help" {
+		if !unlisted(sub) {
 			names = append(names, fmt.Sprintf(".TP\n.B %s\n%s\n", roff(sub.CommandPath()), roff(sub.Short)))
 		}
 	}

@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"meta1/confparse"
+	"meta1/confparse/manual"
+	"meta1/mta"
+)
+
+// TestManuals compares the manual pages that are kept with the source with those that
+// would be made now.
+func TestManuals(t *testing.T) {
+	want := map[string]string{"../../docs/meta1.conf.5.md": manual.Markdown((&mta.Config{}).Options())}
+	for name, text := range pages(newRoot(&Env{})) {
+		want["../../man/"+name] = text
+	}
+	for file, text := range want {
+		have, err := os.ReadFile(file)
+		if err != nil || string(have) != text {
+			t.Errorf("%s is out of date (%v): run make man", file, err)
+		}
+	}
+	files, err := filepath.Glob("../../man/*")
+	if err != nil || len(files) < 20 {
+		t.Errorf("%d manual pages, %v", len(files), err)
+	}
+	for _, file := range files {
+		if want[file] == "" {
+			t.Errorf("%s is the page of nothing: remove it", file)
+		}
+	}
+}
+
+// TestManPages looks at what a reader needs of a page.
+func TestManPages(t *testing.T) {
+	all := pages(newRoot(&Env{Version: "1.2.3"}))
+	for name, text := range all {
+		if !strings.HasPrefix(text, ".TH ") || !strings.Contains(text, "\n.SH DESCRIPTION\n") || strings.Contains(text, "1.2.3") {
+			t.Errorf("%s:\n%s", name, text)
+		}
+	}
+	for name, want := range map[string]string{
+		"meta1.1": `.B meta1 serve`, "meta1-serve.1": `.B \-f, \-\-file string`, "meta1-config-check.1": "exit status is 0",
+		"meta1.conf.5": `\fBAQ_entries_max\fR (int; unit entries; default 20000`,
+	} {
+		if !strings.Contains(all[name], want) {
+			t.Errorf("%s lacks %s:\n%.2000s", name, want, all[name])
+		}
+	}
+}
+
+// TestExampleFile reads the configuration that explains all options, as it is and
+// with everything in it that is commented out.
+func TestExampleFile(t *testing.T) {
+	text := manual.Example((&mta.Config{}).Options())
+	load := func(text string) error {
+		_, _, err := mta.Load("/c", confparse.LoadOptions{FS: confparse.Files{"/c": text}})
+		return err
+	}
+	if err := load(text); err != nil {
+		t.Error(err)
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		at := strings.IndexByte(line, '#')
+		if at < 0 || line[at+1] == ' ' || strings.Contains(line, " = ;") || strings.Contains(line, "==") {
+			continue
+		}
+		b.WriteString(line[:at] + line[at+1:])
+	}
+	err := load(b.String())
+	for line := range strings.Lines(err.Error()) { // sections without what they need are no matter of syntax
+		if strings.Contains(line, "error: ") && !strings.Contains(line, "lacks") && !strings.Contains(line, "needs") {
+			t.Error(line)
+		}
+	}
+}
