@@ -1,0 +1,232 @@
+// Package conf reads QMGR's configuration map qmgr_conf (README 3.8.1) and answers
+// lookups in it. Every entry is checked when the map is read, so that a mistake is
+// told with its key at the start or at the reload, and not found out later.
+package conf
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"meta1/maps"
+)
+
+// errorsMax bounds the mistakes that Open tells of.
+const errorsMax = 10
+
+// Names are the sections of the configuration file that entries may name.
+type Names struct {
+	Limits  []string // connection_limits
+	Sources []string // source
+}
+
+// Table is what a map says. It does not change. The zero Table has no entries.
+type Table struct {
+	Initial IPTable // oci: connections with which slow start begins
+	Max     IPTable // ocm: most connections
+	Rate    IPTable // ocr: most connections opened within a minute
+	Timeout IPTable // octo: seconds that an entry of the connection cache lasts
+	InRate  IPTable // icr: most incoming connections within a minute
+	InOpen  IPTable // icm: most open incoming connections
+	// NotInEffect counts the entries that are understood but have no effect, by tag.
+	NotInEffect map[string]int
+	// Entries is the number of all entries.
+	Entries int
+
+	limits map[string]string   // by domain
+	client map[string][]string // sources by IP address or net
+	mail   map[string][]string // sources by sender: user@domain, @domain, @.domain
+}
+
+// Open reads the map file path, made by createmap: a name that ends with .db is a
+// hash map, .cdb a cdb map, any other a text file, as for SMAR's maps. An error that
+// is of a missing file wraps fs.ErrNotExist.
+func Open(path string, names Names) (*Table, error) {
+	t := &Table{}
+	var errs []error
+	add := func(key, value []byte) error {
+		if err := t.add(string(key), string(value), &names); err != nil && len(errs) < errorsMax {
+			errs = append(errs, fmt.Errorf("entry %q: %w", key, err))
+		}
+		return nil
+	}
+	if err := each(path, add); err != nil {
+		return nil, err
+	}
+	if len(errs) > 0 {
+		slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+		return nil, fmt.Errorf("configuration map %s: %w", path, errors.Join(errs...))
+	}
+	return t, nil
+}
+
+// each calls f for the entries of a map file.
+func each(path string, f func(key, value []byte) error) error {
+	switch {
+	case strings.HasSuffix(path, ".db"):
+		m, err := maps.OpenHash(path)
+		if err != nil {
+			return err
+		}
+		return m.Each(f)
+	case strings.HasSuffix(path, ".cdb"):
+		m, err := maps.OpenCDB(path, true)
+		if err != nil {
+			return err
+		}
+		return m.Each(f)
+	}
+	m, err := maps.OpenText(path, false)
+	if err != nil {
+		return err
+	}
+	m.All(func(e maps.Entry) { _ = f([]byte(e.Key), []byte(e.Value)) }) // f keeps its errors
+	return nil
+}
+
+// add checks an entry and adds it. The colon of a tag without argument may be missing,
+// as createmap may have taken it away.
+func (t *Table) add(key, value string, names *Names) error {
+	tag, arg, _ := strings.Cut(maps.Lower(key), ":")
+	value = strings.TrimSpace(value)
+	t.Entries++
+	switch tag {
+	case "oci":
+		return t.Initial.add(arg, value, count)
+	case "ocm":
+		return t.Max.add(arg, value, count)
+	case "ocr":
+		return t.Rate.add(arg, value, count)
+	case "octo":
+		return t.Timeout.add(arg, value, seconds)
+	case "icr":
+		return t.InRate.add(arg, value, count)
+	case "icm":
+		return t.InOpen.add(arg, value, count)
+	case "icl", "icc":
+		return t.ignore(tag, value, count)
+	case "smtpc_session_conf":
+		return t.ignore(tag, value, nil)
+	case "smtpc_conf_rcpt_domain":
+		return t.addLimits(arg, value, names)
+	case "smtpc_conf_cltaddr":
+		return t.addClient(arg, value, names)
+	case "smtpc_conf_mail":
+		return t.addMail(arg, value, names)
+	}
+	return errors.New("unknown tag; known are oci, ocm, ocr, octo, icr, icm, icl, icc, smtpc_conf_rcpt_domain, " +
+		"smtpc_conf_cltaddr, smtpc_conf_mail and smtpc_session_conf, each followed by a colon")
+}
+
+// ignore checks the number of an entry without effect, and counts it.
+func (t *Table) ignore(tag, value string, parse func(string) (int, error)) error {
+	if t.NotInEffect == nil {
+		t.NotInEffect = map[string]int{}
+	}
+	t.NotInEffect[tag]++
+	if parse == nil {
+		return nil
+	}
+	_, err := parse(value)
+	return err
+}
+
+func (t *Table) addLimits(domain, value string, names *Names) error {
+	if domain == "" || strings.ContainsAny(domain, "@ \t") {
+		return fmt.Errorf("%q is not a domain", domain)
+	}
+	found, err := references(value, "connection_limits", names.Limits)
+	if err != nil {
+		return err
+	}
+	if len(found) > 1 {
+		return errors.New("connection_limits stands twice")
+	}
+	return put(&t.limits, domain, found[0], func(a, b string) bool { return a == b })
+}
+
+func (t *Table) addClient(ip, value string, names *Names) error {
+	key, err := ipKey(ip)
+	if err != nil {
+		return err
+	}
+	found, err := references(value, "source", names.Sources)
+	if err != nil {
+		return err
+	}
+	return put(&t.client, key, found, slices.Equal[[]string])
+}
+
+func (t *Table) addMail(addr, value string, names *Names) error {
+	if i := strings.LastIndexByte(addr, '@'); i < 0 {
+		addr = "@" + addr // a domain
+	} else if addr[i:] == "@" {
+		return fmt.Errorf("%q is not a mail address, nor a domain", addr)
+	}
+	if addr == "@" {
+		return errors.New("it needs a mail address or a domain")
+	}
+	found, err := references(value, "source", names.Sources)
+	if err != nil {
+		return err
+	}
+	return put(&t.mail, addr, found, slices.Equal[[]string])
+}
+
+// put adds an entry, which must not contradict one that is there.
+func put[V any](m *map[string]V, key string, v V, same func(a, b V) bool) error {
+	if *m == nil {
+		*m = map[string]V{}
+	}
+	if old, ok := (*m)[key]; ok && !same(old, v) {
+		return errors.New("another entry says something else of the same")
+	}
+	(*m)[key] = v
+	return nil
+}
+
+// Limits names the section connection_limits for recipients at a domain, "" for none:
+// the entry of the domain, or that of .domain for one above it.
+func (t *Table) Limits(domain string) string {
+	if len(t.limits) == 0 {
+		return ""
+	}
+	for key := range maps.DomainKeys(maps.Lower(domain), maps.DotSubdomain) {
+		if name := t.limits[key]; name != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// Sources names the sections source for mail that came from an IP address, zero if
+// there is none, with a sender: what the first of smtpc_conf_cltaddr:address,
+// smtpc_conf_cltaddr:net, smtpc_conf_cltaddr:, smtpc_conf_mail:address and
+// smtpc_conf_mail:domain says.
+func (t *Table) Sources(client netip.Addr, local, domain string) []string {
+	if len(t.client) > 0 && client.IsValid() {
+		for key := range maps.IPKeys(client) {
+			if s := t.client[key]; s != nil {
+				return s
+			}
+		}
+		if s := t.client[""]; s != nil {
+			return s
+		}
+	}
+	if len(t.mail) == 0 || domain == "" {
+		return nil
+	}
+	a := maps.ParseAddress(maps.Lower(local), domain, "")
+	if s := t.mail[a.String()]; s != nil {
+		return s
+	}
+	for key := range maps.DomainKeys(a.Domain, maps.DotSubdomain) {
+		if s := t.mail["@"+key]; s != nil {
+			return s
+		}
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package conf
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"meta1/maps"
+)
+
+func names() Names {
+	return Names{Limits: []string{"low", "high"}, Sources: []string{"net10", "netex", "two words"}}
+}
+
+// create makes a map in the given form: .db, .cdb, or text.
+func create(t testing.TB, ext, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "qmgr_conf"+ext)
+	if ext != ".db" && ext != ".cdb" {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	if _, err := maps.Create(path, strings.NewReader(text), maps.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const example = `oci:	5
+ocm:	10
+oci:10	10
+ocm:10.1.	50
+ocm:10.1.2.3	4
+ocr:2001:db8:	7
+octo:	30m
+octo:192.0.2.1	90
+icr:10	5
+icr:	100
+icm:	120
+icl:example.com	3
+smtpc_session_conf:10.	session_feature=notls;
+smtpc_conf_rcpt_domain:Example.COM	connection_limits=low;
+smtpc_conf_rcpt_domain:.example.com	connection_limits = high
+smtpc_conf_cltaddr:10.	source = net10;  source = netex;
+smtpc_conf_mail:user@example.org	source = "two words";
+smtpc_conf_mail:example.org	source=netex;
+smtpc_conf_mail:@.example.org	source=net10;
+`
+
+func TestLookups(t *testing.T) {
+	for _, ext := range []string{".db", ".cdb", ".txt"} {
+		t.Run(ext, func(t *testing.T) {
+			c, err := Open(create(t, ext, example), names())
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkNumbers(t, c)
+			checkNames(t, c)
+			if c.Entries != 19 || c.NotInEffect["icl"] != 1 || c.NotInEffect["smtpc_session_conf"] != 1 {
+				t.Errorf("%d entries, %v", c.Entries, c.NotInEffect)
+			}
+		})
+	}
+}
+
+func checkNumbers(t *testing.T, c *Table) {
+	t.Helper()
+	for _, want := range []struct {
+		tag   string
+		table IPTable
+		ip    string
+		n     int // 0: not found
+	}{
+		{"oci", c.Initial, "10.9.9.9", 10}, {"oci", c.Initial, "11.0.0.1", 0}, {"oci", c.Initial, "100.0.0.1", 0},
+		{"ocm", c.Max, "10.1.2.3", 4}, {"ocm", c.Max, "10.1.2.4", 50}, {"ocm", c.Max, "10.2.0.1", 0},
+		{"ocm", c.Max, "::ffff:10.1.2.3", 4},
+		{"ocr", c.Rate, "2001:db8::5", 7}, {"ocr", c.Rate, "2001:db9::5", 0},
+		{"octo", c.Timeout, "192.0.2.1", 90},
+		{"icr", c.InRate, "10.0.0.1", 5}, {"icm", c.InOpen, "10.0.0.1", 0},
+	} {
+		if n, found := want.table.Of(netip.MustParseAddr(want.ip)); n != want.n || found != (want.n > 0) {
+			t.Errorf("%s of %s is %d, %v, want %d", want.tag, want.ip, n, found, want.n)
+		}
+	}
+	if c.Initial.Default(1) != 5 || c.Timeout.Default(1) != 1800 || c.Rate.Default(1) != 1 || c.InOpen.Default(1) != 120 {
+		t.Errorf("defaults %v %v %v %v", c.Initial[""], c.Timeout[""], c.Rate[""], c.InOpen[""])
+	}
+}
+
+func checkNames(t *testing.T, c *Table) {
+	t.Helper()
+	for domain, want := range map[string]string{
+		"example.com": "low", "EXAMPLE.com": "low", "a.b.example.com": "high", "com": "", "notexample.com": "",
+	} {
+		if got := c.Limits(domain); got != want {
+			t.Errorf("limits of %s are %q, want %q", domain, got, want)
+		}
+	}
+	for _, want := range []struct{ ip, local, domain, sources string }{
+		{"10.1.1.1", "user", "example.org", "net10 netex"}, // the client's address goes first
+		{"11.1.1.1", "User", "Example.org", "two words"},
+		{"11.1.1.1", "other", "example.org", "netex"},
+		{"", "other", "sub.example.org", "net10"},
+		{"11.1.1.1", "user", "example.net", ""},
+		{"11.1.1.1", "", "", ""},
+	} {
+		var ip netip.Addr
+		if want.ip != "" {
+			ip = netip.MustParseAddr(want.ip)
+		}
+		if got := strings.Join(c.Sources(ip, want.local, want.domain), " "); got != want.sources {
+			t.Errorf("sources of %+v are %q", want, got)
+		}
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	for _, c := range []struct{ key, value, want string }{
+		{"oci:", "0", "not a number from 1"}, {"ocm:10.", "-1", "not a number"}, {"ocr:", "5 6", "not a number"}, {"icm:", "many", "not a number"},
+		{"icc:example.com", "x", "not a number"},
+		{"octo:", "5x", "not a time"}, {"octo:", "0", "not a time"}, {"octo:", "99999999w", "not a time"}, {"octo:", "h", "not a time"},
+		{"oci:256.", "1", "not an IP"}, {"oci:1.2.3.4.5", "1", "not an IP"}, {"oci:1..2", "1", "not an IP"}, {"oci:010.", "1", "not an IP"},
+		{"oci:2001:db8::1", "1", "in full"}, {"oci:g:1", "1", "not an IP"}, {"oci:example.com", "1", "not an IP"}, {"oci:10/8", "1", "not an IP"},
+		{"occ:", "1", "unknown tag"}, {"nonsense", "1", "unknown tag"},
+		{"smtpc_conf_rcpt_domain:", "connection_limits=low;", "not a domain"},
+		{"smtpc_conf_rcpt_domain:a@b", "connection_limits=low;", "not a domain"},
+		{"smtpc_conf_rcpt_domain:b", "connection_limits=none;", `no section connection_limits "none"`},
+		{"smtpc_conf_rcpt_domain:b", "source=net10;", "expected connection_limits"},
+		{"smtpc_conf_rcpt_domain:b", "connection_limits=low; connection_limits=high;", "twice"},
+		{"smtpc_conf_rcpt_domain:b", "connection_limits low", "expected connection_limits"},
+		{"smtpc_conf_cltaddr:x", "source=net10;", "not an IP"},
+		{"smtpc_conf_cltaddr:10.", "source=net11;", `no section source "net11"`},
+		{"smtpc_conf_cltaddr:10.", "source=;", "not a name"},
+		{"smtpc_conf_cltaddr:10.", `source="net10`, "quotes"},
+		{"smtpc_conf_cltaddr:10.", `source="net10" x`, "semicolon"},
+		{"smtpc_conf_cltaddr:10.", "source=net10 netex;", "not a name"},
+		{"smtpc_conf_cltaddr:10.", ";", "expected source"},
+		{"smtpc_conf_mail:", "source=net10;", "needs a mail address"},
+		{"smtpc_conf_mail:user@", "source=net10;", "not a mail address"},
+	} {
+		_, err := Open(create(t, ".cdb", c.key+"\t"+c.value+"\n"), names())
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), `entry "`+strings.TrimSuffix(c.key, ":")) {
+			t.Errorf("%s %s: %v", c.key, c.value, err)
+		}
+	}
+}
+
+func TestContradictions(t *testing.T) {
+	if _, err := Open(create(t, ".txt", "oci:10 5\noci:10. 6\n"), names()); err == nil || !strings.Contains(err.Error(), "something else") {
+		t.Errorf("two numbers for one net: %v", err)
+	}
+	if _, err := Open(create(t, ".txt", "oci:10 5\noci:10. 5\n"), names()); err != nil {
+		t.Errorf("the same twice: %v", err)
+	}
+}
+
+func TestFiles(t *testing.T) {
+	if _, err := Open(filepath.Join(t.TempDir(), "no.db"), Names{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "bad.db")
+	if err := os.WriteFile(path, []byte("oci: 5\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, Names{}); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a text file as hash map: %v", err)
+	}
+}
+
+// FuzzAdd: no entry makes a table that cannot be asked, and a number that is accepted
+// is within its bounds.
+func FuzzAdd(f *testing.F) {
+	for line := range strings.Lines(example) {
+		key, value, _ := strings.Cut(line, "\t")
+		f.Add(key, value)
+	}
+	f.Fuzz(func(t *testing.T, key, value string) {
+		var c Table
+		n := names()
+		if err := c.add(key, value, &n); err != nil {
+			return
+		}
+		for _, table := range []IPTable{c.Initial, c.Max, c.Rate, c.InRate, c.InOpen} {
+			for k, n := range table {
+				if n < 1 || n > countMax || strings.Contains(k, "::") {
+					t.Errorf("%q %q gives %q %d", key, value, k, n)
+				}
+			}
+		}
+		for k, s := range c.client {
+			if len(s) == 0 {
+				t.Errorf("%q %q gives %q nothing", key, value, k)
+			}
+		}
+		c.Limits("a.b")
+		c.Sources(netip.MustParseAddr("10.0.0.1"), "a", "b.c")
+	})
+}
