@@ -82,12 +82,8 @@ func (c *recorder) finish(rcpt string) {
 // crashes it in front of its writes, and expects of each crash that every
 // recipient that was acknowledged and had not ended is served by a new start.
 func TestCrashAtAnyWrite(t *testing.T) {
-	stride := 1
-	if testing.Short() {
-		stride = 17
-	}
 	var all []snapshot
-	synctest.Test(t, func(t *testing.T) { all = record(t, stride) })
+	synctest.Test(t, func(t *testing.T) { all = record(t, crashStride) })
 	if len(all) < 10 {
 		t.Fatalf("only %d snapshots were taken", len(all))
 	}
