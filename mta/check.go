@@ -70,6 +70,7 @@ func (c *Config) verify(result *confparse.Result) error {
 	if err != nil {
 		return confparse.Errors{result.Diagnose(confparse.SeverityError, "working_directory", "finding the main queue directory: %v", err)}
 	}
+	warnNotYet(result)
 	who, errs := c.verifyAccount(result, os.Geteuid() == 0)
 	if len(errs) == 0 {
 		found, warnings := verify.Check(result, who, dir)
@@ -78,13 +79,16 @@ func (c *Config) verify(result *confparse.Result) error {
 	}
 	errs = append(errs, c.verifyUsers(result)...)
 	errs = append(errs, c.mapNames(result)...)
+	slices.SortStableFunc(result.Warnings, byPlace)
+	slices.SortStableFunc(errs, byPlace)
 	if len(errs) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(errs, func(a, b confparse.Diagnostic) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
-	})
 	return errs
+}
+
+func byPlace(a, b confparse.Diagnostic) int {
+	return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
 }
 
 // verifyAccount finds the account that will serve if we are started as root or not.
