@@ -235,8 +235,29 @@ func TestDamagedHash(t *testing.T) {
 	}
 }
 
-// mainCF keeps postmap from asking DNS for our name.
-const mainCF = "compatibility_level = 3.6\nmyhostname = mail.example.org\n"
+// postmap makes a command of Postfix's postmap that needs no installed Postfix: its
+// libraries and its cdb maps are where the program was unpacked. myhostname keeps it
+// from asking DNS for our name.
+func postmap(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	program := peer(t, "postmap")
+	dir := t.TempDir()
+	mainCF := "compatibility_level = 3.6\nmyhostname = mail.example.org\n"
+	lib := filepath.Join(filepath.Dir(program), "../lib/postfix")
+	if exists(filepath.Join(lib, "postfix-cdb.so")) {
+		mainCF += "shlib_directory = " + filepath.Clean(lib) + "\nmeta_directory = " + dir + "\n"
+	}
+	for name, text := range map[string]string{
+		"main.cf": mainCF, "dynamicmaps.cf": "cdb\tpostfix-cdb.so\tdict_cdb_open\tmkmap_cdb_open\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(program, append([]string{"-c", dir}, args...)...)
+	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+filepath.Clean(lib))
+	return cmd
+}
 
 // Files of cdb(1), of postmap with and without the final NUL, and ours.
 func TestCDBPeers(t *testing.T) {
@@ -245,7 +266,12 @@ func TestCDBPeers(t *testing.T) {
 	want := map[string]string{"alpha": "one", "beta+x": "two words", "gamma": "three"}
 	run := func(stdin, name string, args ...string) string {
 		t.Helper()
-		cmd := exec.Command(peer(t, name), args...)
+		var cmd *exec.Cmd
+		if name == "postmap" {
+			cmd = postmap(t, args...)
+		} else {
+			cmd = exec.Command(peer(t, name), args...)
+		}
 		cmd.Stdin = strings.NewReader(stdin)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -279,8 +305,7 @@ func TestCDBPeers(t *testing.T) {
 		t.Run("postmap"+flag, func(t *testing.T) {
 			path := filepath.Join(dir, "post")
 			os.WriteFile(path, []byte(text), 0o600)
-			os.WriteFile(filepath.Join(dir, "main.cf"), []byte(mainCF), 0o600)
-			run("", "postmap", "-c", dir, flag, "cdb:"+path)
+			run("", "postmap", flag, "cdb:"+path)
 			verify(t, path+".cdb")
 		})
 	}
@@ -298,8 +323,7 @@ func TestCDBPeers(t *testing.T) {
 		if got := run("", "cdb", "-d", "-m", path); got != text {
 			t.Errorf("cdb -d:\n%s", got)
 		}
-		os.WriteFile(filepath.Join(dir, "main.cf"), []byte(mainCF), 0o600)
-		if got := run("", "postmap", "-c", dir, "-q", "beta+x", "cdb:"+strings.TrimSuffix(path, ".cdb")); got != "two words\n" {
+		if got := run("", "postmap", "-q", "beta+x", "cdb:"+strings.TrimSuffix(path, ".cdb")); got != "two words\n" {
 			t.Errorf("postmap -q: %q", got)
 		}
 	})

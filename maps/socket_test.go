@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -206,7 +205,6 @@ func TestSocketGone(t *testing.T) {
 // Postfix's socketmap client speaks the same protocol: what it asks our server code
 // reads, and what our client's server answers it takes.
 func TestSocketPostmap(t *testing.T) {
-	postmap := peer(t, "postmap")
 	s := serveMap(t, "unix", func(q string) []byte {
 		switch q {
 		case "aliases known":
@@ -216,13 +214,9 @@ func TestSocketPostmap(t *testing.T) {
 		}
 		return netstring("NOTFOUND ")
 	})
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "main.cf"), []byte(mainCF), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	m := s.client(t)
 	for key, want := range map[string]string{"known": "the value", "unknown": "", "temp": ""} {
-		out, err := exec.Command(postmap, "-c", dir, "-q", key, "socketmap:unix:"+s.address+":aliases").Output()
+		out, err := postmap(t, "-q", key, "socketmap:unix:"+s.address+":aliases").Output()
 		if got := strings.TrimSpace(string(out)); got != want || (err == nil) != (want != "") {
 			t.Errorf("postmap %s: %q %v", key, got, err)
 		}

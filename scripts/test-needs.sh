@@ -22,10 +22,13 @@ need swaks swaks
 need mkfs.ext4 e2fsprogs
 need mount mount
 need ip iproute2
+need cdb tinycdb
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 if engine && ! docker image inspect "$image" >/dev/null 2>&1; then need debootstrap debootstrap; fi
 tools=
-[ -x "$peers/usr/sbin/smtp-source" ] && [ -x "$peers/usr/sbin/smtp-sink" ] || tools=postfix
+[ -x "$peers/usr/sbin/smtp-source" ] && [ -x "$peers/usr/sbin/smtp-sink" ] && [ -e "$peers/usr/lib/postfix/postfix-cdb.so" ] ||
+	tools="postfix postfix-cdb"
+have unbound || [ -x "$peers/usr/sbin/unbound" ] || tools="$tools unbound"
 
 if [ -n "$missing$tools" ]; then
 	have apt-get || die "install these, then try again:$missing $tools (smtp-source and smtp-sink of Postfix)"
@@ -40,16 +43,23 @@ if [ -n "$missing" ]; then
 	rm -f "/tmp/test-needs.$$"
 fi
 if [ -n "$tools" ]; then
-	say "unpacking Postfix's tools into $peers"
+	say "unpacking $tools into $peers"
 	mkdir -p "$cache/debs" "$peers"
-	( cd "$cache/debs" && rm -f postfix_*.deb && apt-get -q download postfix 2>/dev/null && dpkg -x postfix_*.deb "$peers" ) ||
-		die "apt-get download postfix failed"
+	for p in $tools; do
+		( cd "$cache/debs" && rm -f "${p}"_*.deb && apt-get -q download "$p" 2>/dev/null && dpkg -x "${p}"_*.deb "$peers" ) ||
+			die "apt-get download $p failed"
+	done
 fi
-if LD_LIBRARY_PATH=$peers/usr/lib/postfix ldd "$peers/usr/sbin/smtp-sink" | grep -q 'not found'; then
-	[ "$(id -u)" = 0 ] || die "smtp-sink lacks libraries; run this as root"
-	libs=$(apt-cache depends postfix | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p')
-	say "installing the libraries of Postfix's tools:" $libs
+# libraries PACKAGE PROGRAM: installs what an unpacked program lacks.
+libraries() {
+	[ -x "$2" ] || return 0
+	LD_LIBRARY_PATH=$peers/usr/lib/postfix ldd "$2" | grep -q 'not found' || return 0
+	[ "$(id -u)" = 0 ] || die "$2 lacks libraries; run this as root"
+	libs=$(apt-cache depends "$1" | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p')
+	say "installing the libraries of $1:" $libs
 	# shellcheck disable=SC2086
 	DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $libs >/dev/null
-fi
+}
+libraries postfix "$peers/usr/sbin/smtp-sink"
+libraries unbound "$peers/usr/sbin/unbound"
 say "everything is there"
