@@ -26,7 +26,8 @@ func Text(rows []confparse.Row) string {
 }
 
 // Verbose is what meta1 serve -V ... -VVVVVV show of the configuration (README 3.1):
-// from level 5 all options with their defaults, from level 6 all flags, too.
+// from level 5 all options with their defaults, from level 6 all flags and
+// the words of options, too.
 func Verbose(root *confparse.Table, level int) string {
 	var b strings.Builder
 	for _, r := range confparse.Rows(root) {
@@ -35,9 +36,13 @@ func Verbose(root *confparse.Table, level int) string {
 		}
 		value := r.Default
 		if r.Kind == confparse.KindFlag {
-			value = "flag, " + orElse(value, "off")
+			value = "flag, " + value
 		}
-		b.WriteString(r.Section + "/" + r.Name + ": " + orElse(value, "(no default)") + "\n")
+		b.WriteString(r.Section + "/" + r.Name + ": " + orElse(value, "(no default)"))
+		if level >= 6 && len(r.Words) > 0 {
+			b.WriteString(" (of " + strings.Join(r.Words, ", ") + ")")
+		}
+		b.WriteByte('\n')
 	}
 	return b.String()
 }

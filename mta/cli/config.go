@@ -127,17 +127,18 @@ MeTA1's README, effect and documentation: as a table with tabs, or as JSON.`,
 }
 
 func fmtCommand(e *Env) *cobra.Command {
-	var write bool
+	var write, list bool
 	c := &cobra.Command{
 		Use: "fmt [file ...]", Short: "Lay a configuration out in the usual way",
 		Long: `fmt prints configuration files in the canonical layout; comments stay. Without a file it
-reads standard input. With -w it rewrites the files in place.`,
+reads standard input. With -w it rewrites the files in place, with -l it only lists those
+whose layout is another.`,
 		RunE: func(_ *cobra.Command, files []string) error {
 			if len(files) == 0 {
 				return formatStdin(e)
 			}
 			for _, name := range files {
-				if err := formatFile(e.Stdout, name, write); err != nil {
+				if err := formatFile(e.Stdout, name, write, list); err != nil {
 					return err
 				}
 			}
@@ -145,6 +146,7 @@ reads standard input. With -w it rewrites the files in place.`,
 		},
 	}
 	c.Flags().BoolVarP(&write, "write", "w", false, "rewrite the files")
+	c.Flags().BoolVarP(&list, "list", "l", false, "list the files whose layout is another")
 	return c
 }
 
@@ -160,7 +162,7 @@ func formatStdin(e *Env) error {
 	return err
 }
 
-func formatFile(out io.Writer, name string, write bool) error {
+func formatFile(out io.Writer, name string, write, list bool) error {
 	old, err := os.ReadFile(name)
 	if err != nil {
 		return &statusError{mta.ExIOErr, err}
@@ -169,12 +171,18 @@ func formatFile(out io.Writer, name string, write bool) error {
 	switch {
 	case err != nil:
 		return err
-	case !write:
+	case !write && !list:
 		_, err = out.Write(text)
-	case string(text) != string(old):
-		err = replaceFile(name, text)
+		return err
+	case string(text) == string(old):
+		return nil
+	case list:
+		fmt.Fprintln(out, plain(name))
 	}
-	return err
+	if write {
+		return replaceFile(name, text)
+	}
+	return nil
 }
 
 // replaceFile puts a new file in the place of an old one, with its mode, so that a

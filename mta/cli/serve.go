@@ -147,6 +147,21 @@ func versionCommand(e *Env) *cobra.Command {
 	}
 }
 
+// writeBuild shows the modules that are built in from level 3, how they were built
+// from level 4.
+func writeBuild(b *strings.Builder, info *debug.BuildInfo, level int) {
+	if level >= 3 {
+		for _, d := range info.Deps {
+			fmt.Fprintf(b, "%s %s\n", d.Path, d.Version)
+		}
+	}
+	if level >= 4 {
+		for _, s := range info.Settings {
+			fmt.Fprintf(b, "build %s=%s\n", s.Key, s.Value)
+		}
+	}
+}
+
 // showVersion shows more with each level (README 3.1).
 func showVersion(e *Env, level int) error {
 	var b strings.Builder
@@ -154,10 +169,8 @@ func showVersion(e *Env, level int) error {
 	if level >= 2 {
 		fmt.Fprintf(&b, "%s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	}
-	if info, ok := debug.ReadBuildInfo(); ok && level >= 3 {
-		for _, d := range info.Deps {
-			fmt.Fprintf(&b, "%s %s\n", d.Path, d.Version)
-		}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		writeBuild(&b, info, level)
 	}
 	b.WriteString(manual.Verbose((&mta.Config{}).Options(), level))
 	_, err := io.WriteString(e.Stdout, b.String())
