@@ -48,7 +48,6 @@ func TestCrossChecks(t *testing.T) {
 		"hash map":         {"smar {\nmap h { type = hash; } }", at + "2:1: error: map h of type hash lacks file"},
 		"socket map":       {"smar {\nmap h { type = socket; path = p; port = 1; } }", at + "2:1: error: map h of type socket needs either path, or address and port"},
 		"socket map where": {"smar {\nmap h { type = socket; port = 1; } }", at + "2:1: error: map h of type socket needs either path, or address and port"},
-		"dnsbl":            {"smar {\ndnsbl { domain = d; tag = t; } }", at + "2:1: error: dnsbl needs an access_map"},
 		"listen_socket":    {"smtps { start_action = pass; pass_fd_socket = x; }", at + "1:1: error: section smtps lacks listen_socket"},
 		"allow_by":         {server("\nprotected_recipients { }"), at + "2:1: error: protected_recipients needs allow_by"},
 		"allow_by nobody":  {server("\nprotected_recipients { allow_by = { no_sender }; }"), at + "2:1: error: protected_recipients needs allow_by"},

@@ -241,10 +241,23 @@ func (c *Config) check(r *confparse.Report) {
 		r.Warnf("", "there is no section smtps: nothing takes mail")
 	}
 	c.checkSizes(r)
+	c.checkAccess(r)
 	names := c.sectionNames()
 	for _, of := range c.commons() {
 		if err := of.checkDependencies(names); err != nil {
 			r.Errorf(of.Section+"/restart_dependencies", "%v", err)
+		}
+	}
+}
+
+// checkAccess warns of servers that ask an access map that is not there.
+func (c *Config) checkAccess(r *confparse.Report) {
+	if c.Resolver.Access.Present || c.Resolver.Access.Name != "" {
+		return
+	}
+	for _, s := range c.Servers {
+		if s.Server.Flags.Access {
+			r.Warnf(s.Of.Section+"/access", "the flag access of section %s has no effect without a section access_map in smar", s.Of.Section)
 		}
 	}
 }

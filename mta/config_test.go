@@ -59,6 +59,8 @@ func TestLoadWarns(t *testing.T) {
 		"no server":   {"", "nothing takes mail"},
 		"user":        {"smtps { user = smtps; " + listen25 + "}", "user has no effect in a module section"},
 		"socket":      {"qmgr { " + listen25 + "} smtps { " + listen25 + "}", "listen_socket has no effect in section qmgr"},
+		"no access":   {"smtps { flags = { access }; " + listen25 + "}", "the flag access of section smtps has no effect without a section access_map"},
+		"dnsbl":       {"smar { dnsbl { domain = a.b; tag = t; } } smtps { " + listen25 + "}", "dnsbl has no effect without an access_map"},
 		"host option": {"smtps { path = x; " + listen25 + "}", "path has no effect in one process"},
 	}
 	for name, tt := range tests {

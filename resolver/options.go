@@ -92,7 +92,7 @@ func (c *Config) check(r *confparse.Report) {
 		r.Errorf("local_user_map", "local_user_map needs name")
 	}
 	if access := c.Access.Present || c.Access.Name != ""; len(c.DNSBLs) > 0 && !access {
-		r.Errorf("dnsbl#1", "dnsbl needs an access_map, which says what its answers mean")
+		r.Warnf("dnsbl#1", "dnsbl has no effect without an access_map, which says what its answers mean")
 	}
 	c.checkSequences(r)
 	if n := len(c.DNS.Servers); n > 4 {
