@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"math"
 	"net/netip"
 	"time"
 
@@ -130,7 +131,8 @@ func (a *admission) session(q *msg.AdmitQ, now time.Time) msg.AdmitA {
 	if err != nil {
 		return msg.AdmitA{Reply: smtp.NewReply(421, "4.3.0", "no session id left")}
 	}
-	if !q.Client.IsValid() || q.Client.IsLoopback() {
+	rate, open := a.limits(q.Client)
+	if rate == 0 {
 		return msg.AdmitA{ID: id}
 	}
 	c := a.count(q.Client, now)
@@ -138,14 +140,48 @@ func (a *admission) session(q *msg.AdmitQ, now time.Time) msg.AdmitA {
 		return msg.AdmitA{ID: id} // the table is full of open clients
 	}
 	c.count++ // a refused one counts too
-	if c.rate(now) > a.q.cfg.SMTPS.RateMax {
+	if c.rate(now) > rate {
 		return msg.AdmitA{Reply: smtp.NewReply(421, "4.7.0", "too many connections within a minute from your address")}
 	}
-	if c.open >= a.q.cfg.SMTPS.ConnectionsMax {
+	if c.open >= open {
 		return msg.AdmitA{Reply: smtp.NewReply(421, "4.7.0", "too many open connections from your address")}
 	}
 	c.open++
 	return msg.AdmitA{ID: id}
+}
+
+// limits are those of a client's address: the configuration map's icr: and icm:, else
+// the options (README 3.8.1). A Unix socket has none, and a loopback address has them
+// only from entries for itself or its net; rate is 0 then. The name of the client is
+// not known yet, so icl: and icc: are not in effect.
+func (a *admission) limits(client netip.Addr) (rate, open int) {
+	if !client.IsValid() {
+		return 0, 0
+	}
+	c := a.q.conf.Load()
+	rate, rated := c.InRate.Of(client)
+	open, counted := c.InOpen.Of(client)
+	local := client.Unmap().IsLoopback()
+	switch {
+	case local && !rated && !counted:
+		return 0, 0
+	case local:
+		return orUnlimited(rate, rated), orUnlimited(open, counted)
+	}
+	if !rated {
+		rate = c.InRate.Default(a.q.cfg.SMTPS.RateMax)
+	}
+	if !counted {
+		open = c.InOpen.Default(a.q.cfg.SMTPS.ConnectionsMax)
+	}
+	return rate, open
+}
+
+func orUnlimited(n int, given bool) int {
+	if given {
+		return n
+	}
+	return math.MaxInt
 }
 
 func (a *admission) end(client netip.Addr) {

@@ -2,41 +2,28 @@ package queue
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/sched"
 	"meta1/queue/verp"
 )
-
-// hostKey names a host for slow start (README 3.8.1). Two services on one address
-// but different ports are different hosts, so that a hanging one does not stop
-// the other.
-type hostKey struct {
-	addr   netip.AddrPort
-	socket string
-}
-
-func keyOf(h msg.Hop) hostKey { return hostKey{addr: h.Addr, socket: h.Socket} }
-
-// host is an entry of the OCC, the outgoing connection cache.
-type host struct {
-	window  sched.Window
-	waiters list[*dest] // destinations that found the window full
-	used    time.Time
-	reason  string // why the window closed
-}
 
 // dest is a destination: recipients that go the same way.
 type dest struct {
 	key     string
+	limits  *ConnectionLimits // for the domain of its recipients; nil for none
 	hops    []msg.Hop
 	jobs    list[*job]
 	entries int  // recipients in jobs and under way
 	queued  bool // in loop.ready or in the waiters of a host
+}
+
+// destKey is the key of a destination.
+type destKey struct {
+	key    string
+	limits *ConnectionLimits
 }
 
 // job is a transaction to be delivered: recipients of one message that go to one
@@ -52,11 +39,7 @@ type job struct {
 
 // join queues a recipient for its destination.
 func (l *loop) join(r *rcpt, a *msg.RouteA) {
-	d := l.dests[a.Dest]
-	if d == nil {
-		d = &dest{key: a.Dest}
-		l.dests[a.Dest] = d
-	}
+	d := l.dest(a.Dest, l.q.limitsOf(r.path().Domain))
 	d.hops = a.Hops
 	if l.overShare(d) {
 		l.postpone(r, l.q.cfg.RetryMin, "the destination has used its share of the active queue")
@@ -71,6 +54,17 @@ func (l *loop) join(r *rcpt, a *msg.RouteA) {
 	}
 	d.jobs.push(&job{t: r.t, d: d, rcpts: []*rcpt{r}, queued: l.now})
 	l.enqueue(d)
+}
+
+// dest finds a destination. Recipients to whom other limits apply are one of their own.
+func (l *loop) dest(key string, limits *ConnectionLimits) *dest {
+	k := destKey{key: key, limits: limits}
+	d := l.dests[k]
+	if d == nil {
+		d = &dest{key: key, limits: limits}
+		l.dests[k] = d
+	}
+	return d
 }
 
 // verp tells whether the sender of a transaction names its recipient (README 3.14).
@@ -112,7 +106,7 @@ func (l *loop) enqueue(d *dest) {
 // tidy forgets a destination that has nothing to do.
 func (l *loop) tidy(d *dest) {
 	if d.entries == 0 && !d.queued {
-		delete(l.dests, d.key)
+		delete(l.dests, destKey{key: d.key, limits: d.limits})
 	}
 }
 
@@ -140,15 +134,20 @@ func (l *loop) schedule() {
 
 // startOne starts the first job of a destination if a host of its route lets it.
 // Otherwise the destination waits for the host, or all its jobs are deferred
-// because no host can be tried now.
+// because no host can be tried now. If only those hosts are closed that this job has
+// not tried, it alone is deferred.
 func (l *loop) startOne(d *dest) bool {
 	j := d.jobs.first()
 	hop, h, until := l.pick(d, j)
 	switch {
+	case h == nil && l.anyOpen(d):
+		d.jobs.pop()
+		l.deferJob(j, time.Time{})
+		return true
 	case h == nil:
 		l.deferDest(d, until)
 		return false
-	case h.window.Free(l.now) == 0:
+	case h.free(l.now) == 0:
 		d.queued = true
 		h.waiters.push(d)
 		return false
@@ -166,7 +165,7 @@ func (l *loop) pick(d *dest, j *job) (hop msg.Hop, h *host, until time.Time) {
 		if slices.Contains(j.tried, hop) {
 			continue
 		}
-		h := l.host(hop)
+		h := l.host(hop, d)
 		if !h.window.Closed(l.now) {
 			return hop, h, time.Time{}
 		}
@@ -177,65 +176,19 @@ func (l *loop) pick(d *dest, j *job) (hop msg.Hop, h *host, until time.Time) {
 	return msg.Hop{}, nil, until
 }
 
-// host finds the OCC entry of a hop.
-func (l *loop) host(hop msg.Hop) *host {
-	k := keyOf(hop)
-	h := l.hosts[k]
-	if h == nil {
-		if len(l.hosts) >= l.q.cfg.OCCEntries {
-			l.forgetHost()
-		}
-		h = &host{window: sched.NewWindow(sched.Limits{Initial: l.q.cfg.SMTPC.Initial, Max: l.q.cfg.SMTPC.Max})}
-		l.hosts[k] = h
-	}
-	h.used = l.now
-	return h
-}
-
-// forgetHost drops an idle host. It looks at a few entries, which Go picks by
-// chance, and takes the one that was unused for longest.
-func (l *loop) forgetHost() {
-	const look = 32
-	var victim hostKey
-	var oldest *host
-	n := 0
-	for k, h := range l.hosts {
-		if n++; n > look && oldest != nil || n > 64*look {
-			break
-		}
-		if h.window.Idle() && h.waiters.len() == 0 && (oldest == nil || h.used.Before(oldest.used)) {
-			victim, oldest = k, h
-		}
-	}
-	if oldest != nil {
-		delete(l.hosts, victim)
-	}
-}
-
-// wake lets as many waiting destinations try again as the window has places.
-func (l *loop) wake(h *host) {
-	for free := h.window.Free(l.now); free > 0; free-- {
-		d, ok := h.waiters.pop()
-		if !ok {
-			return
-		}
-		l.ready.push(d)
-	}
-	if h.window.Closed(l.now) { // they will find it closed and look for another
-		for d, ok := h.waiters.pop(); ok; d, ok = h.waiters.pop() {
-			l.ready.push(d)
-		}
-	}
-}
-
 // start hands a job to the client.
 func (l *loop) start(j *job, hop msg.Hop, h *host) {
 	h.window.Start()
+	counted := h.rate.start(l.now)
 	l.inflight++
 	q := msg.DeliverQ{Hop: hop, TA: j.t.env.TA, Mail: j.t.env.Mail, Body: j.t.body, Rcpts: make([]msg.Rcpt, len(j.rcpts))}
 	for i, r := range j.rcpts {
 		r.phase, r.start = phaseInflight, l.now
 		q.Rcpts[i] = *r.attr()
+	}
+	q.Source = l.q.sources(j.t.env)
+	if limits := j.d.limits; limits != nil {
+		q.TransactionsMax = limits.TransactionsMax
 	}
 	if l.verp(j.t) {
 		v := &l.q.cfg.VERP
@@ -243,11 +196,12 @@ func (l *loop) start(j *job, hop msg.Hop, h *host) {
 			q.Mail.From = from
 		}
 	}
+	start := l.now
 	l.q.group.Go(func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, l.q.cfg.DeliveryTimeout)
 		defer cancel()
 		a, err := l.q.ports.Deliver.Ask(ctx, q)
-		l.q.events.put(&deliveredEvent{j: j, hop: hop, h: h, a: a, err: err})
+		l.q.events.put(&deliveredEvent{j: j, hop: hop, h: h, a: a, err: err, start: start, counted: counted})
 		return nil
 	})
 }
@@ -255,25 +209,40 @@ func (l *loop) start(j *job, hop msg.Hop, h *host) {
 // deferDest defers all jobs of a destination none of whose hosts can be tried.
 func (l *loop) deferDest(d *dest, until time.Time) {
 	for j, ok := d.jobs.pop(); ok; j, ok = d.jobs.pop() {
-		reply := j.last
-		if reply.IsZero() {
-			reply = smtp.NewReply(451, "4.4.1", "no host of "+d.key+" can be tried now: "+l.closedReason(d))
-		}
-		for _, r := range j.rcpts {
-			d.entries--
-			if len(j.tried) == 0 {
-				l.postponeUntil(r, until, reply.String())
-			} else {
-				l.retry(r, reply, until)
-			}
-		}
+		l.deferJob(j, until)
 	}
 	l.tidy(d)
 }
 
+// deferJob defers the recipients of a job that has no host to be tried now.
+func (l *loop) deferJob(j *job, until time.Time) {
+	d, reply := j.d, j.last
+	if reply.IsZero() {
+		reply = smtp.NewReply(451, "4.4.1", "no host of "+d.key+" can be tried now: "+l.closedReason(d))
+	}
+	for _, r := range j.rcpts {
+		d.entries--
+		if len(j.tried) == 0 {
+			l.postponeUntil(r, until, reply.String())
+		} else {
+			l.retry(r, reply, until)
+		}
+	}
+}
+
+// anyOpen tells whether some host of a destination may be tried.
+func (l *loop) anyOpen(d *dest) bool {
+	for _, hop := range d.hops {
+		if h := l.hosts[l.hostKey(hop, d)]; h != nil && !h.window.Closed(l.now) {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *loop) closedReason(d *dest) string {
 	for _, hop := range d.hops {
-		if h := l.hosts[keyOf(hop)]; h != nil && h.reason != "" {
+		if h := l.hosts[l.hostKey(hop, d)]; h != nil && h.reason != "" {
 			return h.reason
 		}
 	}
@@ -281,8 +250,10 @@ func (l *loop) closedReason(d *dest) string {
 }
 
 // sweep defers recipients that waited longer than scheduler_timeout for a place in
-// a window (README 8.3 item 8), and forgets destinations without work.
+// a window (README 8.3 item 8), and forgets destinations without work and hosts whose
+// time in the OCC is over.
 func (l *loop) sweep() {
+	l.expireHosts()
 	old := l.now.Add(-l.q.cfg.SchedulerTimeout)
 	for _, d := range l.dests {
 		for j := d.jobs.first(); j != nil && j.queued.Before(old); j = d.jobs.first() {

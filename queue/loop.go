@@ -36,7 +36,7 @@ type loop struct {
 
 	tas      map[smtp.ID]*transaction
 	entries  int // recipients in the active queue
-	dests    map[string]*dest
+	dests    map[destKey]*dest
 	hosts    map[hostKey]*host
 	ready    list[*dest] // destinations that may start a delivery
 	inflight int         // delivery attempts that run
@@ -60,7 +60,7 @@ type counts struct {
 
 func newLoop(q *Queue) *loop {
 	return &loop{
-		q: q, tas: map[smtp.ID]*transaction{}, dests: map[string]*dest{}, hosts: map[hostKey]*host{},
+		q: q, tas: map[smtp.ID]*transaction{}, dests: map[destKey]*dest{}, hosts: map[hostKey]*host{},
 		rnd: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 }

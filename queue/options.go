@@ -11,6 +11,7 @@ import (
 type Config struct {
 	AQEntriesMax int
 	Conf         string
+	ConfNamed    bool   // the configuration file names Conf, which must then exist
 	Control      string // control_socket
 
 	DEFEDB DEFEDBConfig
@@ -130,7 +131,7 @@ func (c *Config) Options() *confparse.Table {
 		},
 		{
 			Name: "conf", Type: confparse.File, Default: "qmgr_conf.db", Readme: "3.8", Into: &c.Conf,
-			Doc: "Configuration map of QMGR (README 3.8.1). Not yet in effect.",
+			Doc: "Configuration map of QMGR (README 3.8.1), made by createmap: hash if its name ends with .db, cdb with .cdb, else text. The default may be missing. It is read anew at a reload. Limits for the address of a host (oci:, ocm:) override the connection_limits for the domain of a recipient, and these the entries without address. icl:, icc: and smtpc_session_conf: are not yet in effect.",
 		},
 		{
 			Name: "control_socket", Type: confparse.Path, Default: "control", Readme: "3.8", Into: &c.Control,
@@ -255,13 +256,13 @@ func (c *SMTPCConfig) options() *confparse.Table {
 		{Name: "transactions_per_session_max", Type: confparse.Int, Unit: "entries", Default: "1000", Min: "1", Readme: "3.8", Into: &c.TransactionsMax, Doc: "Transactions after which a connection is closed. The default is ours."},
 		{Name: "lmtp_rcpts_per_transaction_max", Type: confparse.Int, Unit: "entries", Default: "100", Min: "1", Readme: "3.8", Into: &c.LMTPRcpts, Doc: "Most recipients in one LMTP transaction. The default is RFC 5321's least maximum."},
 		{Name: "smtp_rcpts_per_transaction_max", Type: confparse.Int, Unit: "entries", Default: "100", Min: "1", Readme: "3.8", Into: &c.SMTPRcpts, Doc: "Most recipients in one SMTP transaction. The default is RFC 5321's least maximum."},
-		{Name: "connection_limits", Kind: confparse.KindSection, Named: true, Readme: "3.8", New: c.newLimits, Doc: "Limits for recipients that the map conf selects. Not yet in effect."},
+		{Name: "connection_limits", Kind: confparse.KindSection, Named: true, Readme: "3.8", New: c.newLimits, Doc: "Limits for recipients that the map conf selects by smtpc_conf_rcpt_domain:. They hold for each host to which such recipients go, counted apart from other recipients."},
 		{Name: "lookup_rcpt_conf", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.LookupRcptConf, Doc: "Look up configuration of recipients in the access map. Not yet in effect."},
 		{Name: "lookup_session_conf", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.LookupSessionConf, Doc: "Look up configuration of sessions in the map conf. Not yet in effect."},
 		{Name: "rcpt_conf_lookup_flags", Type: confparse.Flags, Words: []string{"full_address", "detail_plus", "detail_star", "star", "domain", "dotsubdomain", "dot"}, Default: "{ full_address, detail_plus, detail_star, star, domain, dotsubdomain, dot }", DefaultWords: "all", Readme: "3.8", Into: &c.RcptConfFlags, Doc: "Which lookups lookup_rcpt_conf makes. Not yet in effect."},
-		{Name: "source", Kind: confparse.KindSection, Named: true, Readme: "3.8", New: c.newSource, Doc: "Local addresses for outgoing connections, selected by the map conf. Not yet in effect."},
+		{Name: "source", Kind: confparse.KindSection, Named: true, Readme: "3.8", New: c.newSource, Doc: "Local addresses for outgoing connections, selected by the map conf: the first entry counts of smtpc_conf_cltaddr: for the address from which the mail came, then its nets, and smtpc_conf_mail: for the sender, then its domain and .domain."},
 		{Name: "deliveries_max", Type: confparse.Int, Unit: "entries", Default: "1000", Min: "1", Readme: "own", Into: &c.DeliveriesAtOnce, Doc: "Most delivery attempts that run at once, over all hosts."},
-		{Name: "hosts_per_attempt_max", Type: confparse.Int, Unit: "entries", Default: "5", Min: "1", Readme: "own", Into: &c.HostsPerRcpt, Doc: "Most hosts of a route that are tried in one attempt. The default is Postfix's smtp_mx_address_limit."},
+		{Name: "hosts_per_attempt_max", Type: confparse.Int, Unit: "entries", Default: "5", Min: "1", Readme: "own", Into: &c.HostsPerRcpt, Doc: "Most hosts of a route that are tried in one attempt, if they fail as a whole (no connection, a refusing greeting, 421); after a 4xx reply to MAIL, RCPT or DATA one more is tried. The default is Postfix's smtp_mx_address_limit."},
 		{Name: "destination_share", Type: confparse.Int, Unit: "percent", Default: "25", Min: "1", Max: "100", Readme: "own", Into: &c.DestinationShare, Doc: "The part of a filling active queue that one destination may take; its further recipients wait in the DEFEDB, so that one destination cannot hold up the others."},
 	}}
 }
@@ -278,7 +279,7 @@ func (c *SMTPCConfig) newLimits(name string) *confparse.Table {
 func (c *SMTPCConfig) newSource(name string) *confparse.Table {
 	s := &Source{Name: name}
 	return &confparse.Table{Done: func() { c.Sources = append(c.Sources, *s) }, Options: []confparse.Option{
-		{Name: "ips", Type: confparse.IPList, Readme: "3.8", Into: &s.IPs, Doc: "Addresses to bind to."},
+		{Name: "ips", Type: confparse.IPList, Readme: "3.8", Into: &s.IPs, Doc: "Addresses to bind to; one of the family of the host to connect to is taken, several share the mail. An address that cannot be bound to is logged, and the connection made without."},
 	}}
 }
 
@@ -301,6 +302,7 @@ func (c *VERPConfig) options() *confparse.Table {
 
 // check makes the cross-checks of README 3.8.
 func (c *Config) check(r *confparse.Report) {
+	_, c.ConfNamed = r.Origin("conf")
 	if c.RetryMax < c.RetryMin {
 		r.Errorf("retry_delay_max", "retry_delay_max (%v) must not be less than retry_delay_min (%v)", c.RetryMax, c.RetryMin)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -59,13 +60,16 @@ type Queue struct {
 	events   *mailbox[event]
 	recovery *recovery
 
+	conf      atomic.Pointer[confTable]
+	reloading sync.Mutex // one Reload at a time, so that the last one counts
+
 	group   *supervise.Group // of the present Run
 	entries atomic.Int64     // recipients in the active queue
 	memory  atomic.Int64     // bytes of content in memory
 }
 
 // New opens the databases in the main queue directory, which must exist, and reads
-// what is in them. On an error nothing stays open. The error wraps
+// what is in them, and in the configuration map. On an error nothing stays open. The error wraps
 // store.ErrDamaged, store.ErrInUse or store.ErrVersion where that is the reason.
 func New(cfg Config, deps Deps) (*Queue, error) {
 	if deps.FS == nil {
@@ -74,6 +78,11 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 	q := &Queue{cfg: cfg, deps: deps, log: deps.Log, ports: deps.Ports, events: newMailbox[event]()}
 	q.journal = &journal{q: q, ops: newMailbox[journalOp]()}
 	q.deferrer = &deferrer{q: q, ops: newMailbox[deferOp]()}
+	c, err := q.readConf()
+	if err != nil {
+		return nil, err
+	}
+	q.conf.Store(c)
 	if err := q.open(); err != nil {
 		q.close()
 		return nil, err

@@ -1,12 +1,14 @@
 package queue
 
 import (
+	"slices"
 	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/queue/defedb"
 	"meta1/queue/dsn"
+	"meta1/queue/sched"
 )
 
 // deliveredEvent: a delivery attempt has ended.
@@ -16,13 +18,16 @@ type deliveredEvent struct {
 	h   *host
 	a   msg.DeliverA
 	err error // the client did not answer
+
+	start   time.Time
+	counted bool // as a connection of this minute
 }
 
 func (e *deliveredEvent) apply(l *loop) {
 	l.inflight--
 	j, d := e.j, e.j.d
 	hostFailed := l.judge(e)
-	next := hostFailed && !e.a.Unknown && l.hasNext(j, e.hop)
+	next := (hostFailed && !e.a.Unknown || e.refused() && len(j.tried) == 0) && l.hasNext(j, e.hop)
 	var again []*rcpt
 	var failed failures
 	var told []notice
@@ -50,6 +55,21 @@ func (e *deliveredEvent) apply(l *loop) {
 	l.bounce(j.t, failed)
 	l.wake(e.h)
 	l.tidy(d)
+}
+
+// refused tells whether temporary failures are those of an SMTP host that refused
+// the mail before it got the content. Then one more host of the route is tried (RFC
+// 5321 section 5.1, and Postfix's smtp_mx_session_limit of two): the first may be
+// the only one with a full disk, or with a broken table of users. A host that failed
+// as a whole (no connection, a greeting that is not 2xx, 421, a lost connection) does
+// not count: all others are tried, up to hosts_per_attempt_max.
+func (e *deliveredEvent) refused() bool {
+	if e.err != nil || e.a.HostFailed || e.a.Unknown || e.hop.Protocol != msg.ProtoSMTP || e.a.Stage < msg.DeliverMail {
+		return false
+	}
+	// After the content all recipients share one reply: if one was positive, the
+	// others were refused before.
+	return e.a.Stage < msg.DeliverDot || slices.ContainsFunc(e.a.Rcpts, smtp.Reply.Positive)
 }
 
 // delivered ends a recipient that was delivered, unless its sender wants to hear of
@@ -105,6 +125,7 @@ func (e *deliveredEvent) notBefore(l *loop, hostFailed bool) time.Time {
 
 // judge tells the host's window what the attempt says of the host.
 func (l *loop) judge(e *deliveredEvent) (failed bool) {
+	e.h.rate.ended(e, l.now, l.q.cfg.ReuseConnection && e.err == nil && !e.a.HostFailed)
 	switch {
 	case e.err != nil:
 		e.h.window.Aborted()
@@ -115,11 +136,20 @@ func (l *loop) judge(e *deliveredEvent) (failed bool) {
 		return false
 	}
 	e.h.reason = e.reply(0).String()
-	if e.h.window.Failed(l.now, l.retryPolicy(), l.rnd.Float64()) {
+	if e.h.window.Failed(l.now, l.closedFor(e.h), l.rnd.Float64()) {
 		l.q.log.Warn("host does not serve: no attempts for a while", "host", e.hop.String(),
 			"until", e.h.window.Until().UTC().Format(time.RFC3339), "reply", e.h.reason)
 	}
 	return true
+}
+
+// closedFor bounds the time for which a host's window closes: octo, if it is given
+// (README 3.8.1).
+func (l *loop) closedFor(h *host) sched.Retry {
+	if h.timeout > 0 {
+		return sched.Retry{Min: h.timeout, Max: h.timeout}
+	}
+	return l.retryPolicy()
 }
 
 // hasNext tells whether the route has a host that this job has not tried.

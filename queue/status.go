@@ -54,7 +54,7 @@ func (r *rcpt) entry(l *loop) msg.ListEntry {
 	case phaseWait:
 		e.Reason = "waiting for a connection"
 		if len(r.dest.hops) > 0 {
-			if h := l.hosts[keyOf(r.dest.hops[0])]; h != nil {
+			if h := l.hosts[l.hostKey(r.dest.hops[0], r.dest)]; h != nil {
 				e.Reason = "waiting for a connection: " + strconv.Itoa(h.window.Inflight()) + " of " + strconv.Itoa(h.window.Size()) + " in use"
 			}
 		}

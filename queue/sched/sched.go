@@ -49,6 +49,12 @@ type Window struct {
 // NewWindow makes the window of a host of which nothing is known.
 func NewWindow(l Limits) Window { return Window{limits: l, size: max(l.Initial, 1)} }
 
+// SetLimits gives a window new limits. A closed one stays closed.
+func (w *Window) SetLimits(l Limits) {
+	w.limits = l
+	w.size = min(w.size, max(l.Max, 1))
+}
+
 // Free is how many transactions may start at now. It is 0 while the window is
 // closed; when that time is over, one transaction may probe.
 func (w *Window) Free(now time.Time) int {

@@ -98,3 +98,27 @@ func TestWindowNeverExceedsItsLimit(t *testing.T) {
 		}
 	})
 }
+
+func TestNewLimits(t *testing.T) {
+	now := time.Unix(1000, 0)
+	w := NewWindow(Limits{Initial: 4, Max: 6})
+	w.Start()
+	w.SetLimits(Limits{Initial: 1, Max: 2})
+	if w.Free(now) != 1 {
+		t.Errorf("%d free under the lower limit", w.Free(now))
+	}
+	w.SetLimits(Limits{Initial: 1, Max: 3})
+	w.Served()
+	w.Start()
+	w.Served()
+	if w.Size() != 3 {
+		t.Errorf("window of %d under the higher limit", w.Size())
+	}
+	for range 2 {
+		w.Start()
+		w.Failed(now, Retry{Min: time.Minute, Max: time.Minute}, 0)
+	}
+	if w.SetLimits(Limits{Initial: 5, Max: 9}); !w.Closed(now) {
+		t.Error("new limits opened a closed window")
+	}
+}

@@ -1,0 +1,203 @@
+package queue
+
+import (
+	"math"
+	"net/netip"
+	"slices"
+	"time"
+
+	"meta1/mta/msg"
+	"meta1/queue/sched"
+)
+
+// hostKey names a host for slow start (README 3.8.1). Two services on one address
+// but different ports are different hosts, so that a hanging one does not stop
+// the other. So are the same host for recipients with and without connection_limits
+// of their own, unless the configuration map has limits for the address: those
+// override them and hold for all.
+type hostKey struct {
+	addr   netip.AddrPort
+	socket string
+	limits *ConnectionLimits
+}
+
+func (l *loop) hostKey(h msg.Hop, d *dest) hostKey {
+	k := hostKey{addr: h.Addr, socket: h.Socket, limits: d.limits}
+	if k.limits != nil && l.q.conf.Load().ruled(h.Addr.Addr()) {
+		k.limits = nil
+	}
+	return k
+}
+
+// host is an entry of the OCC, the outgoing connection cache.
+type host struct {
+	window  sched.Window
+	rate    rate
+	waiters list[*dest] // destinations that found the window full, or the rate used up
+	used    time.Time
+	timeout time.Duration // octo: how long the entry lasts, and a closed window; 0: not given
+	reason  string        // why the window closed
+}
+
+// free is how many deliveries may start.
+func (h *host) free(now time.Time) int { return min(h.window.Free(now), h.rate.free(now)) }
+
+// host finds the OCC entry of a hop.
+func (l *loop) host(hop msg.Hop, d *dest) *host {
+	k := l.hostKey(hop, d)
+	h := l.hosts[k]
+	if h == nil {
+		if len(l.hosts) >= l.q.cfg.OCCEntries {
+			l.forgetHost()
+		}
+		limits := l.q.hostLimits(k)
+		h = &host{window: sched.NewWindow(limits.window), timeout: limits.timeout, rate: rate{max: limits.rate}}
+		l.hosts[k] = h
+	}
+	h.used = l.now
+	return h
+}
+
+// forgetHost drops an idle host. It looks at a few entries, which Go picks by
+// chance, and takes the one that was unused for longest.
+func (l *loop) forgetHost() {
+	const look = 32
+	var victim hostKey
+	var oldest *host
+	n := 0
+	for k, h := range l.hosts {
+		if n++; n > look && oldest != nil || n > 64*look {
+			break
+		}
+		if h.window.Idle() && h.waiters.len() == 0 && (oldest == nil || h.used.Before(oldest.used)) {
+			victim, oldest = k, h
+		}
+	}
+	if oldest != nil {
+		delete(l.hosts, victim)
+	}
+}
+
+// expireHosts forgets the hosts that were unused for the time octo: slow start begins
+// anew. A closed host stays, so that one probe tells whether it serves again, and so
+// does one whose connections of the last minute still count.
+func (l *loop) expireHosts() {
+	for k, h := range l.hosts {
+		unused := l.now.Sub(h.used)
+		if h.timeout > 0 && unused >= h.timeout && (h.rate.max == 0 || unused >= rateWindow) &&
+			h.window.Size() > 0 && h.window.Idle() && h.waiters.len() == 0 {
+			delete(l.hosts, k)
+		}
+	}
+}
+
+// wake lets as many waiting destinations try again as the host has places.
+func (l *loop) wake(h *host) {
+	if h.waiters.len() == 0 {
+		return
+	}
+	for free := h.free(l.now); free > 0; free-- {
+		d, ok := h.waiters.pop()
+		if !ok {
+			return
+		}
+		l.ready.push(d)
+	}
+	if h.window.Closed(l.now) { // they will find it closed and look for another
+		for d, ok := h.waiters.pop(); ok; d, ok = h.waiters.pop() {
+			l.ready.push(d)
+		}
+	}
+}
+
+// keptFor is how long a connection is taken to stay open after a delivery. SMTPC keeps
+// it for longer, by default.
+const keptFor = 2 * time.Second
+
+// rate bounds the connections that are opened to a host within a minute (ocr). Only
+// the answer to a delivery tells whether a connection was opened for it: until then
+// one is counted, unless the host is known to keep connections and one should be
+// free. To find that out, one delivery may start when the minute's are used up: if it
+// opens a connection after all, that is one too many, once, and it counts as well.
+// The zero rate has no bound.
+type rate struct {
+	max     int
+	opened  []time.Time // connections of the last minute, in order of time
+	kept    int         // connections that should be open and without work
+	keptAt  time.Time   // when the last of them became free
+	reuse   reuse
+	finding bool // the delivery that finds out runs
+}
+
+// reuse is what is known of a host's keeping connections.
+type reuse uint8
+
+const (
+	reuseUnknown reuse = iota
+	reuseYes
+	reuseNo
+)
+
+// free is how many deliveries may start.
+func (r *rate) free(now time.Time) int {
+	if r.max == 0 {
+		return math.MaxInt
+	}
+	old := 0
+	for old < len(r.opened) && now.Sub(r.opened[old]) >= rateWindow {
+		old++
+	}
+	r.opened = slices.Delete(r.opened, 0, old)
+	if now.Sub(r.keptAt) >= keptFor {
+		r.kept = 0
+	}
+	n := max(r.max-len(r.opened), 0)
+	switch {
+	case r.reuse == reuseYes:
+		n += r.kept
+	case r.reuse == reuseUnknown && r.kept > 0 && !r.finding:
+		n++
+	}
+	return n
+}
+
+// start counts a delivery that begins, one of those that free allows. counted says
+// that it took a connection of the minute's.
+func (r *rate) start(now time.Time) (counted bool) {
+	full := len(r.opened) >= r.max
+	switch {
+	case r.max == 0:
+		return false
+	case r.kept > 0 && (r.reuse == reuseYes || full):
+		r.kept--
+		r.finding = r.finding || r.reuse == reuseUnknown
+		return false
+	}
+	r.opened = append(r.opened, now)
+	return true
+}
+
+// ended corrects the count by what was found out about a delivery. kept says that its
+// connection may be open and free now.
+func (r *rate) ended(e *deliveredEvent, now time.Time, kept bool) {
+	if r.max == 0 {
+		return
+	}
+	if !e.counted {
+		r.finding = false
+	}
+	switch reused := e.err == nil && e.a.Reused; {
+	case reused:
+		r.reuse = reuseYes
+		if i := slices.Index(r.opened, e.start); e.counted && i >= 0 {
+			r.opened = slices.Delete(r.opened, i, i+1)
+		}
+	case !e.counted: // there was none that was free
+		r.reuse, r.kept = reuseNo, 0
+		r.opened = append(r.opened, now)
+	}
+	if kept {
+		r.kept++
+		r.keptAt = now
+	}
+}
