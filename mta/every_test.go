@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -288,6 +289,7 @@ func TestEveryOption(t *testing.T) {
 		if _, _, err := Check(dir + "/meta1.conf"); err != nil {
 			t.Fatalf("variant %d: %v", variant, err)
 		}
+		roundTrip(t, dir+"/meta1.conf")
 		for _, o := range w.options {
 			t.Run(fmt.Sprintf("%d/%s:%d", variant, o.key, o.line), func(t *testing.T) { testWrong(t, w, o) })
 		}
@@ -300,6 +302,31 @@ func TestEveryOption(t *testing.T) {
 	}
 	if len(seen) < 400 {
 		t.Errorf("only %d options are set", len(seen))
+	}
+}
+
+// roundTrip reads what config show prints of a file.
+func roundTrip(t *testing.T, file string) {
+	t.Helper()
+	_, r, err := Load(file, confparse.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, defaults := range []bool{false, true} {
+		_, again, err := Load(file, confparse.LoadOptions{FS: confparse.Files{file: r.Show(defaults)}})
+		if err != nil {
+			t.Fatalf("what is shown is refused: %v", err)
+		}
+		want, got := r.Values(true), again.Values(true)
+		for i := range want {
+			want[i].Origin = ""
+		}
+		for i := range got {
+			got[i].Origin = ""
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("shown and read again: %d and %d values, or others", len(got), len(want))
+		}
 	}
 }
 
