@@ -218,6 +218,43 @@ func TestConnectionRate(t *testing.T) {
 	}
 }
 
+// TestRateCorrections: a delivery that turns out to have used an open connection gives
+// its place back; one that opened a connection after all takes one.
+func TestRateCorrections(t *testing.T) {
+	now := time.Unix(1000, 0)
+	r := rate{max: 3}
+	expect := func(n int, when string) {
+		t.Helper()
+		if got := r.free(now); got != n {
+			t.Fatalf("%s: %d free, want %d", when, got, n)
+		}
+	}
+	end := func(counted, reused, kept bool) {
+		r.ended(&deliveredEvent{start: now, counted: counted, a: msg.DeliverA{Reused: reused}}, now, kept)
+	}
+	for range 3 {
+		if !r.start(now) {
+			t.Fatal("the first connections do not count")
+		}
+	}
+	expect(0, "three connections")
+	end(true, true, false)
+	expect(1, "one was open before")
+	end(true, false, true)
+	expect(2, "an open one is free")
+	if r.start(now) {
+		t.Error("the open one counts as a new one")
+	}
+	end(false, false, false) // it was closed meanwhile
+	expect(0, "three connections again")
+	end(true, false, true)
+	expect(0, "a host that closed a connection is not taken to keep another")
+	now = now.Add(59 * time.Second)
+	expect(0, "a second before the minute is over")
+	now = now.Add(time.Second)
+	expect(3, "a minute later")
+}
+
 // TestCacheTimeout: octo is how long a closed window stays closed, and after how long
 // an unused host begins with slow start anew.
 func TestCacheTimeout(t *testing.T) {
