@@ -6,11 +6,13 @@ import (
 	"reflect"
 	"strings"
 	"time"
+
+	"meta1/confparse/syntax"
 )
 
 // binder fills the fields of a tree of tables from a tree of entries.
 type binder struct {
-	*diags
+	*syntax.Diags
 	res  *Result
 	root *Table
 	rows []Row // of root, made for the first misplaced name
@@ -21,17 +23,17 @@ type binder struct {
 // what it takes in memory. A server section has some 200.
 const maxRows = 50_000
 
-func (b *binder) bindRoot(body []*entry, at span) *Section {
+func (b *binder) bindRoot(body []*syntax.Entry, at syntax.Span) *Section {
 	root := &Section{Table: b.root, Present: true, at: at}
 	b.bind(root, body)
 	return root
 }
 
 // bind reads the entries of a section, applies its defaults and checks it.
-func (b *binder) bind(s *Section, body []*entry) {
+func (b *binder) bind(s *Section, body []*syntax.Entry) {
 	if b.size += len(s.Table.Options); b.size > maxRows {
-		b.errorf(s.at, "", "", "configuration has too many sections")
-		b.tooMany = true
+		b.Errorf(s.at, "", "", "configuration has too many sections")
+		b.TooMany = true
 		return
 	}
 	r := &reading{
@@ -39,7 +41,7 @@ func (b *binder) bind(s *Section, body []*entry) {
 		named: map[string]*Section{},
 	}
 	for _, e := range body {
-		if b.tooMany {
+		if b.TooMany {
 			return
 		}
 		r.entry(e)
@@ -49,7 +51,7 @@ func (b *binder) bind(s *Section, body []*entry) {
 		return
 	}
 	if s.Table.Check != nil {
-		s.Table.Check(&Report{sec: s, diags: b.diags, dir: b.res.dir})
+		s.Table.Check(&Report{sec: s, diags: b.Diags, dir: b.res.dir})
 	}
 	if s.Table.Done != nil {
 		s.Table.Done()
@@ -64,19 +66,19 @@ type reading struct {
 	subs   map[*Option][]*Section
 	others []*Section          // services
 	named  map[string]*Section // by keyword in lower case, and name
-	flags  *entry              // the section's flags option
+	flags  *syntax.Entry       // the section's flags option
 }
 
-func (r *reading) entry(e *entry) {
-	if e.form == formSection {
+func (r *reading) entry(e *syntax.Entry) {
+	if e.Form == syntax.FormSection {
 		r.section(e)
 		return
 	}
-	if o := r.sec.Table.find(KindOption, e.name); o != nil {
+	if o := r.sec.Table.find(KindOption, e.Name); o != nil {
 		r.option(o, e)
 		return
 	}
-	if strings.EqualFold(e.name, "flags") && len(r.sec.Table.names(KindFlag)) > 0 {
+	if strings.EqualFold(e.Name, "flags") && len(r.sec.Table.names(KindFlag)) > 0 {
 		r.flagList(e)
 		return
 	}
@@ -84,17 +86,17 @@ func (r *reading) entry(e *entry) {
 }
 
 // option reads one option.
-func (r *reading) option(o *Option, e *entry) {
+func (r *reading) option(o *Option, e *syntax.Entry) {
 	if old := r.set[o]; old != nil {
-		r.errorf(e.at, "", "it is first set at "+old.Origin().String(), "%s is set twice", o.Name)
+		r.Errorf(e.At, "", "it is first set at "+old.Origin().String(), "%s is set twice", o.Name)
 		return
 	}
-	s := &Setting{Option: o, IsSet: true, at: e.at}
+	s := &Setting{Option: o, IsSet: true, at: e.At}
 	r.set[o] = s
-	if len(e.values) > 0 {
-		s.at = e.values[0].at
+	if len(e.Values) > 0 {
+		s.at = e.Values[0].At
 	}
-	v, wrong := o.convert(e.form, e.values, r.res.dir)
+	v, wrong := o.convert(e.Form, e.Values, r.res.dir)
 	if wrong == nil {
 		s.Value = v
 		wrong = o.store(v)
@@ -102,17 +104,17 @@ func (r *reading) option(o *Option, e *entry) {
 	if wrong != nil {
 		s.failed = true
 		at := wrong.at
-		if at.src == nil {
+		if at.Src == nil {
 			at = s.at
 		}
-		r.errorf(at, wrong.expected, wrong.suggestion, "%s: %s", o.Name, wrong.msg)
+		r.Errorf(at, wrong.expected, wrong.suggestion, "%s: %s", o.Name, wrong.msg)
 		return
 	}
-	r.hostOption(o, e.at)
+	r.hostOption(o, e.At)
 }
 
 // hostOption warns of an option that has no effect where it stands.
-func (r *reading) hostOption(o *Option, at span) {
+func (r *reading) hostOption(o *Option, at syntax.Span) {
 	for s := r.sec; s != nil; s = s.parent {
 		if s.Service || s.row != nil && s.row.Effect == Host {
 			return
@@ -120,23 +122,23 @@ func (r *reading) hostOption(o *Option, at span) {
 	}
 	if o.Effect == Host {
 		r.res.NoEffect = append(r.res.NoEffect, joinPath(r.sec.Path(), o.Name))
-		r.report(newDiagnostic(SeverityWarning, at, o.Name+" has no effect in one process"))
+		r.Report(syntax.NewDiagnostic(SeverityWarning, at, o.Name+" has no effect in one process"))
 	}
 }
 
 // flagList reads flags = { ... } into the section's flag rows.
-func (r *reading) flagList(e *entry) {
+func (r *reading) flagList(e *syntax.Entry) {
 	if r.flags != nil {
-		r.errorf(e.at, "", "they are first set at "+r.flags.at.pos().String(), "flags are set twice")
+		r.Errorf(e.At, "", "they are first set at "+r.flags.At.Pos().String(), "flags are set twice")
 		return
 	}
 	r.flags = e
-	values := e.values
-	switch e.form {
-	case formOption:
+	values := e.Values
+	switch e.Form {
+	case syntax.FormOption:
 		values = splitValue(values[0])
-	case formExpr:
-		r.errorf(e.at, `"="`, "", `flags: "==" is for boolean expressions only`)
+	case syntax.FormExpr:
+		r.Errorf(e.At, `"="`, "", `flags: "==" is for boolean expressions only`)
 		return
 	}
 	for _, v := range values {
@@ -144,24 +146,24 @@ func (r *reading) flagList(e *entry) {
 	}
 }
 
-func (r *reading) flag(v value) {
+func (r *reading) flag(v syntax.Value) {
 	names := r.sec.Table.names(KindFlag)
-	name, on, ok := findFlag(v.text, names)
+	name, on, ok := findFlag(v.Text, names)
 	if !ok {
-		b := badFlag(v.text, names)
-		r.errorf(v.at, b.expected, b.suggestion, "%s of %s", b.msg, r.where())
+		b := badFlag(v.Text, names)
+		r.Errorf(v.At, b.expected, b.suggestion, "%s of %s", b.msg, r.where())
 		return
 	}
 	o := r.sec.Table.find(KindFlag, name)
 	if old := r.set[o]; old != nil && old.Value != on {
-		r.errorf(v.at, "", "see "+old.Origin().String(), "flag %s is both set and cleared", name)
+		r.Errorf(v.At, "", "see "+old.Origin().String(), "flag %s is both set and cleared", name)
 		return
 	}
-	r.set[o] = &Setting{Option: o, IsSet: true, at: v.at, Value: on}
+	r.set[o] = &Setting{Option: o, IsSet: true, at: v.At, Value: on}
 	if wrong := o.store(on); wrong != nil {
-		r.errorf(v.at, "", "", "%s: %s", name, wrong.msg)
+		r.Errorf(v.At, "", "", "%s: %s", name, wrong.msg)
 	}
-	r.hostOption(o, v.at)
+	r.hostOption(o, v.At)
 }
 
 // where names the section for a message.
@@ -176,21 +178,21 @@ func (r *reading) where() string {
 }
 
 // section reads one section.
-func (r *reading) section(e *entry) {
-	o := r.sec.Table.find(KindSection, e.name)
+func (r *reading) section(e *syntax.Entry) {
+	o := r.sec.Table.find(KindSection, e.Name)
 	if o == nil {
 		r.service(e)
 		return
 	}
 	name := ""
-	if e.label != nil {
-		name = e.label.text
+	if e.Label != nil {
+		name = e.Label.Text
 	}
 	if !r.nameFits(o, e, name) {
 		return
 	}
 	name, _ = findWord(name, o.Words)
-	r.hostOption(o, e.at)
+	r.hostOption(o, e.At)
 	s := &Section{Keyword: o.Name, Name: name, Table: o.Sub}
 	if o.New != nil {
 		s.Table = o.New(name)
@@ -204,38 +206,38 @@ func (r *reading) section(e *entry) {
 }
 
 // enter binds a section below the one that is read.
-func (r *reading) enter(s *Section, e *entry) {
-	s.parent, s.Present, s.at = r.sec, true, e.at
+func (r *reading) enter(s *Section, e *syntax.Entry) {
+	s.parent, s.Present, s.at = r.sec, true, e.At
 	if key := strings.ToLower(s.Keyword) + " " + s.Name; r.named[key] == nil {
 		r.named[key] = s
 	}
 	if s.Table == nil {
 		s.Table = &Table{}
 	}
-	r.bind(s, e.body)
+	r.bind(s, e.Body)
 }
 
 // nameFits checks a section's name and that it may stand once more.
-func (r *reading) nameFits(o *Option, e *entry, name string) bool {
-	at := e.at
-	if e.label != nil {
-		at = e.label.at
+func (r *reading) nameFits(o *Option, e *syntax.Entry, name string) bool {
+	at := e.At
+	if e.Label != nil {
+		at = e.Label.At
 	}
 	switch {
-	case o.New == nil && e.label != nil:
-		r.errorf(at, `"{"`, "", "section %s takes no name", o.Name)
+	case o.New == nil && e.Label != nil:
+		r.Errorf(at, `"{"`, "", "section %s takes no name", o.Name)
 		return false
 	case o.New != nil && o.Named && name == "":
-		r.errorf(at, "a name: "+o.Name+" name { ... }", "", "section %s needs a name", o.Name)
+		r.Errorf(at, "a name: "+o.Name+" name { ... }", "", "section %s needs a name", o.Name)
 		return false
-	case strings.ContainsFunc(name, isControl):
-		r.errorf(at, "", "", "control character in the name of a section")
+	case strings.ContainsFunc(name, syntax.IsControl):
+		r.Errorf(at, "", "", "control character in the name of a section")
 		return false
 	}
 	if name != "" && len(o.Words) > 0 {
 		if _, ok := findWord(name, o.Words); !ok {
-			r.errorf(at, "one of "+strings.Join(o.Words, ", "), didYouMean(name, o.Words),
-				"%s is no name of a section %s", shown(name), o.Name)
+			r.Errorf(at, "one of "+strings.Join(o.Words, ", "), didYouMean(name, o.Words),
+				"%s is no name of a section %s", syntax.ShownWord(name), o.Name)
 			return false
 		}
 		return true
@@ -247,30 +249,30 @@ func (r *reading) nameFits(o *Option, e *entry, name string) bool {
 }
 
 // first says whether no section of that keyword and name was read before.
-func (r *reading) first(keyword, name string, at span) bool {
+func (r *reading) first(keyword, name string, at syntax.Span) bool {
 	old, twice := r.named[strings.ToLower(keyword)+" "+name]
 	if twice {
-		r.errorf(at, "", "the first one is at "+old.Pos().String(), "section %s stands twice", old.Title())
+		r.Errorf(at, "", "the first one is at "+old.Pos().String(), "section %s stands twice", old.Title())
 	}
 	return !twice
 }
 
 // service reads a section that no row declares.
-func (r *reading) service(e *entry) {
+func (r *reading) service(e *syntax.Entry) {
 	t := r.sec.Table
-	if t.Any == nil || t.find(KindOption, e.name) != nil {
+	if t.Any == nil || t.find(KindOption, e.Name) != nil {
 		r.unknown(e, KindSection)
 		return
 	}
-	s := &Section{Keyword: e.name, Service: true}
-	if e.label != nil {
-		s.Name = e.label.text
+	s := &Section{Keyword: e.Name, Service: true}
+	if e.Label != nil {
+		s.Name = e.Label.Text
 	}
-	if strings.ContainsFunc(s.Name, isControl) {
-		r.errorf(e.label.at, "", "", "control character in the name of a section")
+	if strings.ContainsFunc(s.Name, syntax.IsControl) {
+		r.Errorf(e.Label.At, "", "", "control character in the name of a section")
 		return
 	}
-	if !r.first(s.Keyword, s.Name, e.at) {
+	if !r.first(s.Keyword, s.Name, e.At) {
 		return
 	}
 	if s.Table = t.Any(s.Keyword, s.Name); s.Table == nil {
@@ -282,27 +284,27 @@ func (r *reading) service(e *entry) {
 }
 
 // unknown reports a name that the section does not have.
-func (r *reading) unknown(e *entry, k Kind) {
+func (r *reading) unknown(e *syntax.Entry, k Kind) {
 	t := r.sec.Table
-	expected, suggestion := "", didYouMean(e.name, t.names(k))
+	expected, suggestion := "", didYouMean(e.Name, t.names(k))
 	if r.sec.Service && r.sec.parent != nil {
 		if n := nearest(r.sec.Keyword, r.sec.parent.Table.names(KindSection)); n != "" {
 			suggestion = "did you mean section " + n + "?"
 		}
 	}
 	switch {
-	case t.find(KindSection, e.name) != nil:
-		expected, suggestion = t.find(KindSection, e.name).Name+" { ... }", "it is a section, not an option"
-	case t.find(KindOption, e.name) != nil:
-		expected, suggestion = t.find(KindOption, e.name).Name+" = value;", "it is an option, not a section"
-	case t.find(KindFlag, e.name) != nil:
-		suggestion = "it is a flag: flags = { " + t.find(KindFlag, e.name).Name + " };"
-	case strings.EqualFold(e.name, "flags") && len(t.names(KindFlag)) > 0:
+	case t.find(KindSection, e.Name) != nil:
+		expected, suggestion = t.find(KindSection, e.Name).Name+" { ... }", "it is a section, not an option"
+	case t.find(KindOption, e.Name) != nil:
+		expected, suggestion = t.find(KindOption, e.Name).Name+" = value;", "it is an option, not a section"
+	case t.find(KindFlag, e.Name) != nil:
+		suggestion = "it is a flag: flags = { " + t.find(KindFlag, e.Name).Name + " };"
+	case strings.EqualFold(e.Name, "flags") && len(t.names(KindFlag)) > 0:
 		expected, suggestion = "flags = { flag, flag };", "it is an option, not a section"
 	case suggestion == "":
-		suggestion = r.elsewhere(e.name, k)
+		suggestion = r.elsewhere(e.Name, k)
 	}
-	r.errorf(e.at, expected, suggestion, "unknown %s %s in %s", k, shown(e.name), r.where())
+	r.Errorf(e.At, expected, suggestion, "unknown %s %s in %s", k, syntax.ShownWord(e.Name), r.where())
 }
 
 // elsewhere says in which other section a name would be right, or "".
@@ -375,7 +377,7 @@ func (r *reading) fallback(o *Option) *Setting {
 		}
 	}
 	if err != nil {
-		r.errorf(span{}, "", "", "option table: default of %s: %v", joinPath(r.sec.Path(), o.Name), err)
+		r.Errorf(syntax.Span{}, "", "", "option table: default of %s: %v", joinPath(r.sec.Path(), o.Name), err)
 		return nil
 	}
 	return &Setting{Option: o, Value: v}
@@ -387,7 +389,7 @@ func (r *reading) missing(o *Option) {
 	if o.kind() == KindSection {
 		d.Expected = o.Name + " { ... }"
 	}
-	r.report(d)
+	r.Report(d)
 }
 
 // defaultValue parses Default, which is written as in the file but without the
@@ -405,18 +407,18 @@ func (o *Option) defaultValue(dir string) (any, error) {
 
 // parse reads one value from text in the syntax of the configuration file.
 func (o *Option) parse(text, dir string) (any, error) {
-	in, op := &input{nodes: maxNodes}, " = "
+	in, op := &syntax.Input{Nodes: syntax.MaxNodes}, " = "
 	if o.Type == Expr {
 		op = " == "
 	}
-	body, _ := parse(&source{name: "value", text: "v" + op + text + ";"}, in)
-	if len(in.errs) > 0 {
-		return nil, errors.New(in.errs[0].Message)
+	body, _ := syntax.Parse(&syntax.Source{Name: "value", Text: "v" + op + text + ";"}, in)
+	if len(in.Errs) > 0 {
+		return nil, errors.New(in.Errs[0].Message)
 	}
 	if len(body) != 1 {
-		return nil, fmt.Errorf("%s is not one value", shown(text))
+		return nil, fmt.Errorf("%s is not one value", syntax.ShownWord(text))
 	}
-	v, wrong := o.convert(body[0].form, body[0].values, dir)
+	v, wrong := o.convert(body[0].Form, body[0].Values, dir)
 	if wrong != nil {
 		return nil, wrong
 	}

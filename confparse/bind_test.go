@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"meta1/confparse/syntax"
 )
 
 // item is one instance of a repeatable section.
@@ -219,7 +221,7 @@ func TestNoEffect(t *testing.T) {
 
 // TestManyWarnings checks that warnings do not end the reading.
 func TestManyWarnings(t *testing.T) {
-	const servers = maxDiagnostics
+	const servers = syntax.MaxDiagnostics
 	var b strings.Builder
 	for i := range servers {
 		fmt.Fprintf(&b, "lda x%d { path = x; }\n", i)
@@ -227,12 +229,12 @@ func TestManyWarnings(t *testing.T) {
 	c := &small{}
 	text := b.String()
 	c.check = func(r *Report) {
-		for range 2 * maxDiagnostics {
+		for range 2 * syntax.MaxDiagnostics {
 			r.Warnf("", "be warned")
 		}
 	}
 	res := mustLoad(t, c.table(), text+"qmgr { threads_max = 5; AQ_entries_max = 7; }")
-	if len(c.services) != servers || c.entries != 7 || len(res.Warnings) != maxDiagnostics || len(res.NoEffect) != 1 {
+	if len(c.services) != servers || c.entries != 7 || len(res.Warnings) != syntax.MaxDiagnostics || len(res.NoEffect) != 1 {
 		t.Error(len(c.services), c.entries, len(res.Warnings), len(res.NoEffect))
 	}
 }
@@ -387,7 +389,7 @@ func TestCheckTable(t *testing.T) {
 	}
 	loop := &Table{}
 	loop.Options = []Option{{Name: "s", Kind: KindSection, Sub: loop, Doc: "d", Readme: "own"}}
-	if err := CheckTable(loop); err == nil || len(Rows(loop)) > 2*maxDepth {
+	if err := CheckTable(loop); err == nil || len(Rows(loop)) > 2*syntax.MaxDepth {
 		t.Error("a table in itself is not found")
 	}
 }
@@ -400,29 +402,5 @@ func TestHasFlag(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, []bool{true, false, false, true, false}) {
 		t.Error(got)
-	}
-}
-
-// TestFormat compares files with their canonical layout.
-func TestFormat(t *testing.T) {
-	inTestdata(t, "format", func(t *testing.T, _ *Table, file string) {
-		text, err := diskText(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := Format(file, text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		golden(t, strings.TrimSuffix(file, ".conf")+".want", string(got))
-		if err := checkFormatted(got); err != nil {
-			t.Error(err)
-		}
-	})
-	if _, err := Format("f.conf", []byte("a = \n")); err == nil || !strings.Contains(err.Error(), "f.conf:2:1: error: unexpected end") {
-		t.Error(err)
-	}
-	if _, err := Format("f.conf", make([]byte, MaxBytes+1)); err == nil {
-		t.Error("too much is formatted")
 	}
 }

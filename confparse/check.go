@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"reflect"
 	"time"
+
+	"meta1/confparse/syntax"
 )
 
 // CheckTable finds mistakes in a tree of tables, for the tests of who writes one: a
@@ -19,7 +21,7 @@ func checkTable(errs []error, path string, t *Table, depth int) []error {
 	if t == nil {
 		return append(errs, fmt.Errorf("%s: no table", path))
 	}
-	if depth > maxDepth {
+	if depth > syntax.MaxDepth {
 		return append(errs, fmt.Errorf("%s: nested too deep", path))
 	}
 	for i := range t.Options {
@@ -70,7 +72,7 @@ func (o *Option) check(t *Table) (errs []error) {
 
 func validName(s string) bool {
 	for i := 0; i < len(s); i++ {
-		if !isWordByte(s[i]) {
+		if !syntax.IsWordByte(s[i]) {
 			return false
 		}
 	}

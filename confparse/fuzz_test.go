@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"meta1/confparse/syntax"
 )
 
 // FuzzParse reads arbitrary text with the table of all options. It must end; what
@@ -43,7 +45,7 @@ func FuzzParse(f *testing.F) {
 
 func checkPrintable(t *testing.T, text string) {
 	t.Helper()
-	if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && isControl(r) }); i >= 0 {
+	if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && syntax.IsControl(r) }); i >= 0 {
 		t.Errorf("byte %#x in a message: %q", text[i], text)
 	}
 }

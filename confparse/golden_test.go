@@ -63,5 +63,3 @@ func TestErrors(t *testing.T) {
 		golden(t, strings.TrimSuffix(file, ".conf")+".want", strings.ReplaceAll(err.Error(), cwd, "CWD")+"\n")
 	})
 }
-
-func diskText(file string) ([]byte, error) { return os.ReadFile(file) }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"meta1/confparse/syntax"
 )
 
 // hostile are large inputs of about n bytes, each of another kind.
@@ -160,7 +162,7 @@ func TestRefused(t *testing.T) {
 		"files":    {diamond, "more than 1000 files"},
 		"chain":    {chain, "include each other more than 16 deep"},
 		"depth":    {one(strings.Repeat("a{", 10_000)), "nested more than 32 deep"},
-		"nodes":    {one(strings.Repeat("a=b;", maxNodes+1)), "more than 100000 entries"},
+		"nodes":    {one(strings.Repeat("a=b;", syntax.MaxNodes+1)), "more than 100000 entries"},
 		"sections": {one(strings.Repeat("smtps{}", 5000)), "too many sections"},
 		"errors":   {one(many), "too many errors"},
 		"missing":  {Files{}, "does not exist"},
@@ -171,7 +173,7 @@ func TestRefused(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %.500v, want %q", err, c.want)
 			}
-			if n := len(err.(Errors)); n > maxDiagnostics+1 {
+			if n := len(err.(Errors)); n > syntax.MaxDiagnostics+1 {
 				t.Errorf("%d errors", n)
 			}
 		})

@@ -1,6 +1,10 @@
 package confparse
 
-import "strings"
+import (
+	"strings"
+
+	"meta1/confparse/syntax"
+)
 
 // Row is one line of the list of all options (meta1 config options).
 type Row struct {
@@ -29,7 +33,7 @@ func Rows(root *Table) []Row {
 }
 
 func tableRows(rows []Row, path string, t *Table, depth int) []Row {
-	if t == nil || depth > maxDepth {
+	if t == nil || depth > syntax.MaxDepth {
 		return rows
 	}
 	for i := range t.Options {
@@ -93,7 +97,7 @@ func (o *Option) shownDefault() string {
 			return onOff(err == nil && v)
 		}
 	case string:
-		if o.Type == String && v != "" && !strings.ContainsFunc(v, isControl) {
+		if o.Type == String && v != "" && !strings.ContainsFunc(v, syntax.IsControl) {
 			return v
 		}
 	}

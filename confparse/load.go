@@ -9,11 +9,11 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+
+	"meta1/confparse/syntax"
 )
 
 const (
-	// MaxBytes bounds the text of one configuration, all included files together.
-	MaxBytes = 4 << 20
 	// maxFiles bounds the files of one configuration.
 	maxFiles = 1000
 	// maxInclude bounds how deep files include each other.
@@ -71,48 +71,45 @@ type LoadOptions struct {
 // the error, which is an [Errors]; then nothing that was read may be used. The
 // Result is never nil: with an error it still has the warnings and the files.
 func Load(opts LoadOptions, file string, root *Table) (*Result, error) {
-	l := &loader{input: input{nodes: maxNodes}, fs: opts.FS, order: map[string]int{}}
+	l := &loader{Input: syntax.Input{Nodes: syntax.MaxNodes}, fs: opts.FS, order: map[string]int{}}
 	if l.fs == nil {
 		l.fs = diskFS{}
 	}
 	res := &Result{}
 	path, err := filepath.Abs(file)
 	if err != nil {
-		return res, Errors{{Severity: SeverityError, Message: fmt.Sprintf("finding %s: %v", shown(file), err)}}
+		return res, Errors{{Severity: SeverityError, Message: fmt.Sprintf("finding %s: %v", syntax.ShownWord(file), err)}}
 	}
 	body, err := l.read(file, path)
 	if err != nil {
-		l.report(Diagnostic{
+		l.Report(Diagnostic{
 			Pos: Pos{File: file}, Severity: SeverityError,
 			Message: "reading the configuration: " + reason(err),
 		})
 	}
 	res.dir, res.File, res.Files = filepath.Dir(path), path, l.files
-	if err == nil && !l.broken {
-		b := &binder{diags: &l.diags, res: res, root: root}
-		res.Root = b.bindRoot(body, span{src: l.main})
+	if err == nil && !l.Broken {
+		b := &binder{Diags: &l.Diags, res: res, root: root}
+		res.Root = b.bindRoot(body, syntax.Span{Src: l.main})
 	}
-	sortDiagnostics(l.warnings, l.order)
-	res.Warnings = l.warnings
-	return res, l.err(l.order)
+	syntax.SortDiagnostics(l.Warnings, l.order)
+	res.Warnings = l.Warnings
+	return res, l.Err(l.order)
 }
 
 // loader reads a file and those it includes.
 type loader struct {
-	input
+	syntax.Input
 	fs    FS
 	bytes int
-	main  *source
+	main  *syntax.Source
 	files []string       // opened, in order
 	order map[string]int // shown name -> place in files
 	stack []string       // paths being read
 }
 
-// errTooLarge says that the configuration is larger than MaxBytes.
-var errTooLarge = fmt.Errorf("configuration is larger than %d bytes", MaxBytes)
-
 // read parses the file at path and puts included entries in their place.
-func (l *loader) read(name, path string) ([]*entry, error) {
+func (l *loader) read(name, path string) ([]*syntax.Entry, error) {
 	if len(l.files) >= maxFiles {
 		return nil, fmt.Errorf("more than %d files", maxFiles)
 	}
@@ -120,7 +117,7 @@ func (l *loader) read(name, path string) ([]*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	src := &source{name: name, path: path, text: text}
+	src := &syntax.Source{Name: name, Path: path, Text: text}
 	if l.main == nil {
 		l.main = src
 	}
@@ -130,7 +127,7 @@ func (l *loader) read(name, path string) ([]*entry, error) {
 	l.files = append(l.files, path)
 	l.stack = append(l.stack, path)
 	defer func() { l.stack = l.stack[:len(l.stack)-1] }()
-	body, _ := parse(src, &l.input)
+	body, _ := syntax.Parse(src, &l.Input)
 	return l.expand(src, body), nil
 }
 
@@ -147,22 +144,22 @@ func (l *loader) text(path string) (string, error) {
 		return "", err
 	}
 	if n > int64(room) {
-		return "", errTooLarge
+		return "", syntax.ErrTooLarge
 	}
 	l.bytes += int(n)
 	return b.String(), nil
 }
 
 // expand replaces the include directives of body by what they include.
-func (l *loader) expand(src *source, body []*entry) []*entry {
+func (l *loader) expand(src *syntax.Source, body []*syntax.Entry) []*syntax.Entry {
 	out := body[:0:0]
 	for _, e := range body {
-		switch e.form {
-		case formInclude:
-			out = append(out, l.include(src, e.values[0])...)
+		switch e.Form {
+		case syntax.FormInclude:
+			out = append(out, l.include(src, e.Values[0])...)
 			continue
-		case formSection:
-			e.body = l.expand(src, e.body)
+		case syntax.FormSection:
+			e.Body = l.expand(src, e.Body)
 		}
 		out = append(out, e)
 	}
@@ -171,43 +168,43 @@ func (l *loader) expand(src *source, body []*entry) []*entry {
 
 // include reads the files of one directive. A name is relative to the file that
 // includes it; a pattern may match nothing, a plain name must exist.
-func (l *loader) include(src *source, v value) []*entry {
-	if v.text == "" {
-		l.errorf(v.at, "the name of a file", "", "include without a name")
+func (l *loader) include(src *syntax.Source, v syntax.Value) []*syntax.Entry {
+	if v.Text == "" {
+		l.Errorf(v.At, "the name of a file", "", "include without a name")
 		return nil
 	}
-	path := absolute(filepath.Dir(src.path), v.text)
+	path := absolute(filepath.Dir(src.Path), v.Text)
 	paths := []string{path}
-	if strings.ContainsAny(v.text, "*?[") {
+	if strings.ContainsAny(v.Text, "*?[") {
 		var err error
 		if paths, err = l.fs.Glob(path); err != nil {
-			l.errorf(v.at, "", "", "pattern %s: %v", shown(v.text), err)
+			l.Errorf(v.At, "", "", "pattern %s: %v", syntax.ShownWord(v.Text), err)
 			return nil
 		}
 		sort.Strings(paths)
 	}
-	var out []*entry
+	var out []*syntax.Entry
 	for _, p := range paths {
-		out = append(out, l.includeOne(shownName(src, v.text, p), p, v)...)
+		out = append(out, l.includeOne(shownName(src, v.Text, p), p, v)...)
 	}
 	return out
 }
 
-func (l *loader) includeOne(name, path string, v value) []*entry {
+func (l *loader) includeOne(name, path string, v syntax.Value) []*syntax.Entry {
 	for i, open := range l.stack {
 		if open == path {
-			l.errorf(v.at, "", "", "include cycle: %s",
-				clean(strings.Join(append(l.stack[i:len(l.stack):len(l.stack)], path), " includes ")))
+			l.Errorf(v.At, "", "", "include cycle: %s",
+				syntax.Clean(strings.Join(append(l.stack[i:len(l.stack):len(l.stack)], path), " includes ")))
 			return nil
 		}
 	}
 	if len(l.stack) >= maxInclude {
-		l.errorf(v.at, "", "", "files include each other more than %d deep", maxInclude)
+		l.Errorf(v.At, "", "", "files include each other more than %d deep", maxInclude)
 		return nil
 	}
 	body, err := l.read(name, path)
 	if err != nil {
-		l.errorf(v.at, "", "", "including %s: %s", shown(name), reason(err))
+		l.Errorf(v.At, "", "", "including %s: %s", syntax.ShownWord(name), reason(err))
 	}
 	return body
 }
@@ -222,15 +219,15 @@ func absolute(dir, name string) string {
 
 // shownName is how an included file is called in messages: by a path that starts
 // where the one of the including file starts.
-func shownName(src *source, written, path string) string {
-	if filepath.IsAbs(written) || filepath.IsAbs(src.name) {
+func shownName(src *syntax.Source, written, path string) string {
+	if filepath.IsAbs(written) || filepath.IsAbs(src.Name) {
 		return path
 	}
-	rel, err := filepath.Rel(filepath.Dir(src.path), path)
+	rel, err := filepath.Rel(filepath.Dir(src.Path), path)
 	if err != nil {
 		return path
 	}
-	return filepath.Join(filepath.Dir(src.name), rel)
+	return filepath.Join(filepath.Dir(src.Name), rel)
 }
 
 // reason is the text of err without the path, which the message names already.
@@ -239,5 +236,5 @@ func reason(err error) string {
 	if errors.As(err, &pe) {
 		err = pe.Err
 	}
-	return clean(err.Error())
+	return syntax.Clean(err.Error())
 }

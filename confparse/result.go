@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"meta1/confparse/syntax"
 )
 
 // Result is what is known of a configuration besides the values themselves.
@@ -41,7 +43,7 @@ type Section struct {
 
 	row    *Option
 	parent *Section
-	at     span
+	at     syntax.Span
 }
 
 // Setting is the value of one option or flag.
@@ -53,12 +55,12 @@ type Setting struct {
 	// IsSet: a file gives it; otherwise it is the default.
 	IsSet bool
 
-	at     span
+	at     syntax.Span
 	failed bool
 }
 
 // Origin says where the value comes from; the zero Pos is the default.
-func (s *Setting) Origin() Pos { return s.at.pos() }
+func (s *Setting) Origin() Pos { return s.at.Pos() }
 
 // Text gives the value in the syntax of the configuration file.
 func (s *Setting) Text() string { return s.Option.format(s.Value) }
@@ -81,7 +83,7 @@ func (s *Section) Path() string {
 }
 
 // Pos is where the section begins.
-func (s *Section) Pos() Pos { return s.at.pos() }
+func (s *Section) Pos() Pos { return s.at.Pos() }
 
 func joinPath(path, name string) string {
 	if path == "" {
@@ -184,15 +186,15 @@ func (s *Section) diagnose(sev Severity, path, message string) Diagnostic {
 		sec, v = s.locate(path)
 	}
 	if v != nil && v.IsSet {
-		return newDiagnostic(sev, v.at, message)
+		return syntax.NewDiagnostic(sev, v.at, message)
 	}
 	for !sec.Present && sec.parent != nil {
 		sec = sec.parent
 	}
 	if sec.parent == nil { // the file as a whole
-		return Diagnostic{Pos: Pos{File: sec.at.src.name}, Severity: sev, Message: message}
+		return Diagnostic{Pos: Pos{File: sec.at.Src.Name}, Severity: sev, Message: message}
 	}
-	return newDiagnostic(sev, sec.at, message)
+	return syntax.NewDiagnostic(sev, sec.at, message)
 }
 
 // Each calls f for every setting, section by section.
@@ -216,7 +218,7 @@ func (s *Section) each(f func(*Section, *Setting)) {
 // [Result.Origin].
 type Report struct {
 	sec   *Section
-	diags *diags
+	diags *syntax.Diags
 	dir   string
 }
 
@@ -226,12 +228,12 @@ func (r *Report) Errorf(option, format string, args ...any) {
 	if _, v := r.sec.locate(option); option != "" && v != nil && v.failed {
 		return
 	}
-	r.diags.report(r.sec.diagnose(SeverityError, option, fmt.Sprintf(format, args...)))
+	r.diags.Report(r.sec.diagnose(SeverityError, option, fmt.Sprintf(format, args...)))
 }
 
 // Warnf reports a remark that does not make the configuration invalid.
 func (r *Report) Warnf(option, format string, args ...any) {
-	r.diags.report(r.sec.diagnose(SeverityWarning, option, fmt.Sprintf(format, args...)))
+	r.diags.Report(r.sec.diagnose(SeverityWarning, option, fmt.Sprintf(format, args...)))
 }
 
 // Origin says where an option of the section was set; isSet is false, and the Pos

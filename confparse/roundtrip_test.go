@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"meta1/confparse/syntax"
 )
 
 // same compares two configurations, but for the places of the values.
@@ -189,7 +191,7 @@ func (d *drawer) section(o *Option, depth int) {
 	}
 }
 
-func isName(s string) bool { return !strings.ContainsFunc(s, isControl) }
+func isName(s string) bool { return !strings.ContainsFunc(s, syntax.IsControl) }
 
 func (d *drawer) option(o *Option) {
 	if o.Type == Expr {

@@ -6,7 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
+
+	"meta1/confparse/syntax"
 )
 
 // format writes a value of o in the syntax of the configuration file.
@@ -93,27 +94,7 @@ func quote(s string) string {
 	if bare {
 		return s
 	}
-	return quoted(s)
-}
-
-// quoted writes s in double quotes.
-func quoted(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for s != "" {
-		r, n := utf8.DecodeRuneInString(s)
-		switch i := strings.IndexByte("\a\b\f\n\r\t\v\\\"", s[0]); {
-		case i >= 0:
-			b.WriteString("\\" + `abfnrtv\"`[i:i+1])
-		case n == 1 && (r == utf8.RuneError || isControl(r)):
-			fmt.Fprintf(&b, "\\%03o", s[0])
-		default:
-			b.WriteString(s[:n])
-		}
-		s = s[n:]
-	}
-	b.WriteByte('"')
-	return b.String()
+	return syntax.Quoted(s)
 }
 
 // commentColumn is where Show puts the origin of a value.

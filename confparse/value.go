@@ -8,11 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"meta1/confparse/syntax"
 )
 
 // badValue is a value that does not fit its option.
 type badValue struct {
-	at         span // of the list item; the zero span stands for the whole value
+	at         syntax.Span // of the list item; the zero span stands for the whole value
 	msg        string
 	expected   string
 	suggestion string
@@ -70,8 +72,8 @@ func (o *Option) isList() bool {
 // convert makes the Go value of what stands in the file for o; dir is the folder
 // that file names are relative to. The Go type is int64, time.Duration, bool,
 // string, []string, netip.Addr or []netip.Addr.
-func (o *Option) convert(f form, values []value, dir string) (any, *badValue) {
-	if (o.Type == Expr) != (f == formExpr) {
+func (o *Option) convert(f syntax.Form, values []syntax.Value, dir string) (any, *badValue) {
+	if (o.Type == Expr) != (f == syntax.FormExpr) {
 		if o.Type == Expr {
 			return nil, bad(`"==" and an expression`, "it is no boolean expression")
 		}
@@ -80,7 +82,7 @@ func (o *Option) convert(f form, values []value, dir string) (any, *badValue) {
 	if o.isList() {
 		return o.convertList(f, values)
 	}
-	if f == formList && len(values) != 1 {
+	if f == syntax.FormList && len(values) != 1 {
 		return nil, bad(o.Expects(), "a list is not one value")
 	}
 	v, b := o.scalar(values[0], dir)
@@ -90,30 +92,30 @@ func (o *Option) convert(f form, values []value, dir string) (any, *badValue) {
 	return v, o.limits(v)
 }
 
-func (o *Option) scalar(v value, dir string) (any, *badValue) {
-	if v.words && o.Type != Time && !o.isSize() {
+func (o *Option) scalar(v syntax.Value, dir string) (any, *badValue) {
+	if v.Words && o.Type != Time && !o.isSize() {
 		return nil, bad(o.Expects()+"; several words are one string in double quotes",
-			"%s has several words", shown(v.text))
+			"%s has several words", syntax.ShownWord(v.Text))
 	}
 	switch o.Type {
 	case Int, Size:
-		return o.integer(v.text)
+		return o.integer(v.Text)
 	case Time:
-		return o.duration(v.text)
+		return o.duration(v.Text)
 	case Bool:
-		return o.boolean(v.text)
+		return o.boolean(v.Text)
 	case Enum:
-		return o.word(v.text)
+		return o.word(v.Text)
 	case IP:
-		return o.ip(v.text)
+		return o.ip(v.Text)
 	}
-	return o.text(v.text, dir)
+	return o.text(v.Text, dir)
 }
 
 // text checks the types that are stored as strings.
 func (o *Option) text(s, dir string) (any, *badValue) {
-	if o.Type != String && o.Type != Expr && strings.ContainsFunc(s, isControl) {
-		return nil, bad(o.Expects(), "control character in %s", shown(s))
+	if o.Type != String && o.Type != Expr && strings.ContainsFunc(s, syntax.IsControl) {
+		return nil, bad(o.Expects(), "control character in %s", syntax.ShownWord(s))
 	}
 	switch o.Type {
 	case File:
@@ -130,8 +132,6 @@ func (o *Option) text(s, dir string) (any, *badValue) {
 	return s, nil
 }
 
-func isControl(r rune) bool { return r < ' ' || r == 0x7f }
-
 // address takes local@domain, perhaps in angle brackets, and stores it without.
 // That it is a Path of RFC 5321, section 4.1.2, in all respects is checked by who
 // uses it.
@@ -147,7 +147,7 @@ func (o *Option) address(s string) (any, *badValue) {
 	if at > 0 && at < len(a)-1 && len(a) <= 254 && a[0] != '<' && !strings.ContainsAny(a[at:], "<> \"") {
 		return a, nil
 	}
-	return nil, bad(o.Expects(), "%s is no mail address", shown(s))
+	return nil, bad(o.Expects(), "%s is no mail address", syntax.ShownWord(s))
 }
 
 func (o *Option) boolean(s string) (any, *badValue) {
@@ -157,7 +157,7 @@ func (o *Option) boolean(s string) (any, *badValue) {
 	case "0", "false", "off":
 		return false, nil
 	}
-	b := bad(o.Expects(), "%s is no boolean value", shown(s))
+	b := bad(o.Expects(), "%s is no boolean value", syntax.ShownWord(s))
 	switch strings.ToLower(s) {
 	case "yes", "y":
 		b.suggestion = "did you mean on?"
@@ -174,10 +174,10 @@ func (o *Option) word(s string) (any, *badValue) {
 			return w, nil
 		}
 	}
-	if len(o.Words) == 0 && s != "" && !strings.ContainsFunc(s, isControl) {
+	if len(o.Words) == 0 && s != "" && !strings.ContainsFunc(s, syntax.IsControl) {
 		return s, nil
 	}
-	b := bad(o.Expects(), "%s is not one of its values", shown(s))
+	b := bad(o.Expects(), "%s is not one of its values", syntax.ShownWord(s))
 	b.suggestion = didYouMean(s, o.Words)
 	return nil, b
 }
@@ -185,7 +185,7 @@ func (o *Option) word(s string) (any, *badValue) {
 func (o *Option) ip(s string) (any, *badValue) {
 	a, err := netip.ParseAddr(s)
 	if err != nil {
-		return nil, bad(o.Expects(), "%s is no IP address", shown(s))
+		return nil, bad(o.Expects(), "%s is no IP address", syntax.ShownWord(s))
 	}
 	return a, nil
 }
@@ -194,7 +194,7 @@ func (o *Option) integer(s string) (any, *badValue) {
 	if !o.isSize() {
 		n, err := parseInt(s)
 		if err != nil {
-			return nil, bad(o.Expects(), "%s %v", shown(s), err)
+			return nil, bad(o.Expects(), "%s %v", syntax.ShownWord(s), err)
 		}
 		return n, nil
 	}
@@ -204,7 +204,7 @@ func (o *Option) integer(s string) (any, *badValue) {
 	}
 	n, err := parseQuantity(s, sizeUnits[:], bare)
 	if err != nil {
-		return nil, bad(o.Expects(), "%s %v", shown(s), err)
+		return nil, bad(o.Expects(), "%s %v", syntax.ShownWord(s), err)
 	}
 	return n, nil
 }
@@ -216,7 +216,7 @@ func (o *Option) duration(s string) (any, *badValue) {
 	}
 	n, err := parseQuantity(s, timeUnits[:], bare)
 	if err != nil {
-		return nil, bad(o.Expects(), "%s %v", shown(s), err)
+		return nil, bad(o.Expects(), "%s %v", syntax.ShownWord(s), err)
 	}
 	return time.Duration(n), nil
 }
@@ -273,7 +273,7 @@ func parseQuantity(s string, units []measure, bare int64) (int64, error) {
 		case !ok && unit == "":
 			return 0, errors.New("has a number without a unit")
 		case !ok:
-			return 0, fmt.Errorf("has an unknown unit %s", shown(unit))
+			return 0, fmt.Errorf("has an unknown unit %s", syntax.ShownWord(unit))
 		case n > 0 && f > math.MaxInt64/n || total > math.MaxInt64-n*f:
 			return 0, errRange
 		}
@@ -285,16 +285,16 @@ func parseQuantity(s string, units []measure, bare int64) (int64, error) {
 
 // convertList makes the value of a List, Flags or IPList. A single value without
 // braces is a list of its words: trusted_mechanisms = "PLAIN LOGIN" (README 3.10.2).
-func (o *Option) convertList(f form, values []value) (any, *badValue) {
-	if f == formOption {
+func (o *Option) convertList(f syntax.Form, values []syntax.Value) (any, *badValue) {
+	if f == syntax.FormOption {
 		values = splitValue(values[0])
 	}
 	if o.Type == IPList {
 		ips := make([]netip.Addr, 0, len(values))
 		for _, v := range values {
-			a, b := o.ip(v.text)
+			a, b := o.ip(v.Text)
 			if b != nil {
-				b.at = v.at
+				b.at = v.At
 				return nil, b
 			}
 			ips = append(ips, a.(netip.Addr))
@@ -305,7 +305,7 @@ func (o *Option) convertList(f form, values []value) (any, *badValue) {
 	for _, v := range values {
 		w, b := o.item(v)
 		if b != nil {
-			b.at = v.at
+			b.at = v.At
 			return nil, b
 		}
 		words = append(words, w)
@@ -313,25 +313,25 @@ func (o *Option) convertList(f form, values []value) (any, *badValue) {
 	return words, nil
 }
 
-func splitValue(v value) []value {
-	var list []value
-	for _, w := range strings.FieldsFunc(v.text, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' }) {
-		list = append(list, value{text: w, at: v.at, quoted: v.quoted})
+func splitValue(v syntax.Value) []syntax.Value {
+	var list []syntax.Value
+	for _, w := range strings.FieldsFunc(v.Text, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' }) {
+		list = append(list, syntax.Value{Text: w, At: v.At, Quoted: v.Quoted})
 	}
 	return list
 }
 
 // item checks one value of a List or Flags. A negated flag is stored as "no_" and
 // the word.
-func (o *Option) item(v value) (string, *badValue) {
-	if v.words {
+func (o *Option) item(v syntax.Value) (string, *badValue) {
+	if v.Words {
 		return "", bad(`"," between values; several words are one string in double quotes`,
-			"%s has several words", shown(v.text))
+			"%s has several words", syntax.ShownWord(v.Text))
 	}
 	if o.Type == Flags {
-		w, on, ok := findFlag(v.text, o.Words)
+		w, on, ok := findFlag(v.Text, o.Words)
 		if !ok {
-			return "", badFlag(v.text, o.Words)
+			return "", badFlag(v.Text, o.Words)
 		}
 		if !on {
 			w = "no_" + w
@@ -339,18 +339,18 @@ func (o *Option) item(v value) (string, *badValue) {
 		return w, nil
 	}
 	if len(o.Words) > 0 {
-		w, b := o.word(v.text)
+		w, b := o.word(v.Text)
 		if b != nil {
 			return "", b
 		}
 		return w.(string), nil
 	}
-	return v.text, nil
+	return v.Text, nil
 }
 
 // badFlag says that text is no flag of names.
 func badFlag(text string, names []string) *badValue {
-	b := bad("", "%s is not one of the flags", shown(text))
+	b := bad("", "%s is not one of the flags", syntax.ShownWord(text))
 	if b.suggestion = flagMeant(text, names); b.suggestion == "" || len(names) < 8 {
 		b.expected = "flags of " + strings.Join(names, ", ") + "; no_ before a flag clears it"
 	}
@@ -420,7 +420,7 @@ func (o *Option) limit(s string) (int64, bool) {
 	if s == "" {
 		return 0, false
 	}
-	v, b := o.scalar(value{text: s, words: strings.Contains(s, " ")}, "")
+	v, b := o.scalar(syntax.Value{Text: s, Words: strings.Contains(s, " ")}, "")
 	if b != nil {
 		return 0, false
 	}

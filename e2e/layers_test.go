@@ -28,7 +28,8 @@ var layers = []struct {
 	{4, "queue resolver server client", false},
 	{3, "queue/* resolver/* server/* client/* mta/lda mta/submit mta/logfmt mta/listen mta/service mta/verify", false},
 	{2, "mta/msg queue/store confparse/manual", false},
-	{1, "mta/smtp mta/supervise confparse maps queue/vfs", false},
+	{1, "confparse", true}, // stands on its own confparse/syntax
+	{1, "mta/smtp mta/supervise confparse/syntax maps queue/vfs", false},
 }
 
 // goPackage is what go list -json tells of a package.

@@ -1,4 +1,4 @@
-package confparse
+package syntax
 
 import (
 	"strings"
@@ -14,11 +14,11 @@ const formatWidth = 78
 // [Errors]. Files that text includes are not looked at.
 func Format(name string, text []byte) ([]byte, error) {
 	if len(text) > MaxBytes {
-		return nil, Errors{{Pos: Pos{File: name}, Severity: SeverityError, Message: errTooLarge.Error()}}
+		return nil, Errors{{Pos: Pos{File: name}, Severity: SeverityError, Message: ErrTooLarge.Error()}}
 	}
-	in := &input{nodes: maxNodes, comments: true}
-	body, tail := parse(&source{name: name, path: name, text: string(text)}, in)
-	if err := in.err(nil); err != nil {
+	in := &Input{Nodes: MaxNodes, comments: true}
+	body, tail := Parse(&Source{Name: name, Path: name, Text: string(text)}, in)
+	if err := in.Err(nil); err != nil {
 		return nil, err
 	}
 	w := &formatter{}
@@ -31,7 +31,7 @@ type formatter struct {
 	begun bool // something stands before in this section: empty lines count
 }
 
-func (w *formatter) body(list []*entry, tail []comment, indent string) {
+func (w *formatter) body(list []*Entry, tail []Comment, indent string) {
 	w.begun = false
 	for _, e := range list {
 		if e.notes != nil {
@@ -51,7 +51,7 @@ func (w *formatter) gap(blank bool) {
 }
 
 // comments writes each on a line of its own.
-func (w *formatter) comments(list []comment, indent string) {
+func (w *formatter) comments(list []Comment, indent string) {
 	for _, c := range list {
 		w.gap(c.blank)
 		w.b.WriteString(indent + c.text + "\n")
@@ -61,7 +61,7 @@ func (w *formatter) comments(list []comment, indent string) {
 
 // end writes the comments behind an entry, and the end of the line. What cannot
 // stand behind a # goes to the next line, as if it were before what follows.
-func (w *formatter) end(list []comment, indent string) {
+func (w *formatter) end(list []Comment, indent string) {
 	own := false
 	for _, c := range list {
 		if own {
@@ -74,65 +74,65 @@ func (w *formatter) end(list []comment, indent string) {
 	w.b.WriteByte('\n')
 }
 
-func (w *formatter) entry(e *entry, indent string) {
+func (w *formatter) entry(e *Entry, indent string) {
 	n := e.notes
 	if n == nil {
 		n = &notes{}
 	}
-	w.b.WriteString(indent + e.name)
-	switch e.form {
-	case formSection:
+	w.b.WriteString(indent + e.Name)
+	switch e.Form {
+	case FormSection:
 		w.section(e, n, indent)
-	case formList:
+	case FormList:
 		w.b.WriteString(" = ")
 		w.list(e, n, indent)
-	case formExpr:
-		w.b.WriteString(" == " + e.values[0].text + ";")
-	case formInclude:
-		w.b.WriteString(" " + quoted(e.values[0].text) + ";")
+	case FormExpr:
+		w.b.WriteString(" == " + e.Values[0].Text + ";")
+	case FormInclude:
+		w.b.WriteString(" " + Quoted(e.Values[0].Text) + ";")
 	default:
 		w.b.WriteString(" = ")
-		w.value(e.values[0], indent, len(indent)+len(e.name)+4)
+		w.value(e.Values[0], indent, len(indent)+len(e.Name)+4)
 		w.b.WriteString(";")
 	}
 	w.end(n.trail, indent)
 }
 
-func (w *formatter) section(e *entry, n *notes, indent string) {
-	if e.label != nil {
-		w.b.WriteString(" " + e.label.literal())
+func (w *formatter) section(e *Entry, n *notes, indent string) {
+	if e.Label != nil {
+		w.b.WriteString(" " + e.Label.literal())
 	}
 	w.b.WriteString(" {")
-	if len(e.body)+len(n.open)+len(n.tail) == 0 {
+	if len(e.Body)+len(n.open)+len(n.tail) == 0 {
 		w.b.WriteString(" }")
 		return
 	}
 	w.end(n.open, indent+"  ")
-	w.body(e.body, n.tail, indent+"  ")
+	w.body(e.Body, n.tail, indent+"  ")
 	w.b.WriteString(indent + "}")
 }
 
 // literal is a value as it is written.
-func (v *value) literal() string {
-	if v.quoted {
-		return quoted(v.text)
+func (v *Value) literal() string {
+	if v.Quoted {
+		return Quoted(v.Text)
 	}
-	return v.text
+	return v.Text
 }
 
 // value writes a value that begins at a column. A long string becomes several, one
 // a line.
-func (w *formatter) value(v value, indent string, column int) {
+func (w *formatter) value(v Value, indent string, column int) {
 	text := v.literal()
-	if !v.quoted || column+utf8.RuneCountInString(text) <= formatWidth {
+	if !v.Quoted || column+utf8.RuneCountInString(text) <= formatWidth {
 		w.b.WriteString(text)
 		return
 	}
-	for i, part := range pieces(v.text, formatWidth-len(indent)-8) {
+	for i, part := range pieces(v.Text, formatWidth-len(indent)-8) {
 		if i > 0 {
 			w.b.WriteString("\n" + indent + "    ")
 		}
-		w.b.WriteString(quoted(part))
+		w.b.WriteString(Quoted(part))
 	}
 }
 
@@ -153,24 +153,24 @@ func pieces(s string, n int) []string {
 	return append(list, s)
 }
 
-func (w *formatter) list(e *entry, n *notes, indent string) {
-	words, notes := make([]string, len(e.values)), len(n.tail) > 0
-	for i := range e.values {
-		words[i] = e.values[i].literal()
-		notes = notes || e.values[i].notes != nil
+func (w *formatter) list(e *Entry, n *notes, indent string) {
+	words, notes := make([]string, len(e.Values)), len(n.tail) > 0
+	for i := range e.Values {
+		words[i] = e.Values[i].literal()
+		notes = notes || e.Values[i].notes != nil
 	}
 	line := "{ " + strings.Join(words, ", ") + " };"
 	if len(words) == 0 {
 		line = "{ };"
 	}
-	if !notes && len(indent)+len(e.name)+3+utf8.RuneCountInString(line) <= formatWidth {
+	if !notes && len(indent)+len(e.Name)+3+utf8.RuneCountInString(line) <= formatWidth {
 		w.b.WriteString(line)
 		return
 	}
 	w.b.WriteString("{\n")
 	w.begun = false
-	for i, v := range e.values {
-		var trail []comment
+	for i, v := range e.Values {
+		var trail []Comment
 		if v.notes != nil {
 			w.comments(v.notes.lead, indent+"  ")
 			trail = v.notes.trail

@@ -1,57 +1,63 @@
-package confparse
+package syntax
 
 import (
+	"fmt"
 	"strings"
 )
 
 const (
-	// maxDepth bounds nested sections; the option tables need five.
-	maxDepth = 32
+	// MaxBytes bounds the text of one configuration, all included files together.
+	MaxBytes = 4 << 20
+	// MaxDepth bounds nested sections; the option tables need five.
+	MaxDepth = 32
 	// maxWords bounds the words of one value without quotes.
 	maxWords = 32
-	// maxNodes bounds the entries and values of one configuration, for Format also the
+	// MaxNodes bounds the entries and values of one configuration, for Format also the
 	// comments.
-	maxNodes = 100_000
+	MaxNodes = 100_000
 )
 
-// value is one value as written: a word, joined strings, or the words of a time
+// errTooLarge says that the configuration is larger than MaxBytes.
+var ErrTooLarge = fmt.Errorf("configuration is larger than %d bytes", MaxBytes)
+
+// Value is one value as written: a word, joined strings, or the words of a time
 // or size (1h 5m 12s) with one blank between.
-type value struct {
-	text   string
-	at     span
-	quoted bool
-	words  bool // several words
+type Value struct {
+	Text   string
+	At     Span
+	Quoted bool
+	Words  bool // several words
 	notes  *notes
 }
 
 // notes are the comments that belong to an entry or a value.
 type notes struct {
-	lead  []comment // before it
-	trail []comment // behind it, on its line
-	open  []comment // behind the { of a section, on its line
-	tail  []comment // before the } of a section or list
+	lead  []Comment // before it
+	trail []Comment // behind it, on its line
+	open  []Comment // behind the { of a section, on its line
+	tail  []Comment // before the } of a section or list
 }
 
-// form is what an entry is.
-type form uint8
+// Form is what an entry is.
+type Form uint8
 
 const (
-	formOption  form = iota // name = value;
-	formList                // name = { values }
-	formExpr                // name == expression;
-	formSection             // name [label] { entries }
-	formInclude             // include "file";
+	FormOption  Form = iota // name = value;
+	FormList                // name = { values }
+	FormExpr                // name == expression;
+	FormSection             // name [label] { entries }
+	FormInclude             // include "file";
 	formBad                 // a mistake was found, and the rest of it passed
 )
 
-// entry is one option, section or include directive.
-type entry struct {
-	name   string
-	at     span // the name
-	form   form
-	values []value // of an option or list; the one of an include
-	label  *value  // of a section
-	body   []*entry
+// Entry is one option, section or include directive.
+type Entry struct {
+	Name   string
+	At     Span // the name
+	Form   Form
+	Values []Value // of an option or list; the one of an include
+	Label  *Value  // of a section
+	Body   []*Entry
 	notes  *notes
 	blank  bool // an empty line stands before it
 }
@@ -59,15 +65,15 @@ type entry struct {
 // parser builds the tree of one file. It goes on after a mistake, so that all of
 // them are found.
 type parser struct {
-	*input
+	*Input
 	lex  *lexer
 	tok  token
-	last span // of the token before tok
+	last Span // of the token before tok
 }
 
-// parse reads src; tail are the comments at its end.
-func parse(src *source, in *input) (body []*entry, tail []comment) {
-	p := &parser{input: in, lex: newLexer(src, in)}
+// Parse reads src; tail are the comments at its end.
+func Parse(src *Source, in *Input) (body []*Entry, tail []Comment) {
+	p := &parser{Input: in, lex: newLexer(src, in)}
 	p.advance()
 	for {
 		body = append(body, p.entries(1)...)
@@ -84,21 +90,21 @@ func (p *parser) advance() {
 }
 
 func (p *parser) unexpectedClose() {
-	p.errorf(p.tok.at, "an option or a section", "",
+	p.Errorf(p.tok.at, "an option or a section", "",
 		`"}" without a section that it could close`)
-	p.broken = true
+	p.Broken = true
 	p.advance()
 }
 
 // pending takes all comments before the current token.
-func (p *parser) pending() []comment {
+func (p *parser) pending() []Comment {
 	c := p.lex.notes
 	p.lex.notes = nil
 	return c
 }
 
 // inner takes the comments before the last token: those within an entry.
-func (p *parser) inner() []comment {
+func (p *parser) inner() []Comment {
 	c := p.lex.notes
 	n := 0
 	for n < len(c) && c[n].off < p.last.off {
@@ -110,7 +116,7 @@ func (p *parser) inner() []comment {
 
 // trailing takes the comments before the current token that stand on the line of
 // the token before.
-func (p *parser) trailing() []comment {
+func (p *parser) trailing() []Comment {
 	c := p.lex.notes
 	n := 0
 	for n < len(c) && !c[n].own {
@@ -121,10 +127,10 @@ func (p *parser) trailing() []comment {
 }
 
 // entries reads entries up to the end of the section or file.
-func (p *parser) entries(depth int) []*entry {
-	var list []*entry
+func (p *parser) entries(depth int) []*Entry {
+	var list []*Entry
 	for p.tok.kind != tokEOF && p.tok.kind != tokClose {
-		if !p.spend(p.tok.at) || p.tooMany {
+		if !p.spend(p.tok.at) || p.TooMany {
 			p.giveUp()
 			break
 		}
@@ -141,7 +147,7 @@ func (p *parser) entries(depth int) []*entry {
 			n := e.note()
 			n.lead, n.trail = lead, trail
 		}
-		if e.form != formBad {
+		if e.Form != formBad {
 			list = append(list, e)
 		}
 	}
@@ -149,7 +155,7 @@ func (p *parser) entries(depth int) []*entry {
 }
 
 // note is the entry's notes, made when first asked for.
-func (e *entry) note() *notes {
+func (e *Entry) note() *notes {
 	if e.notes == nil {
 		e.notes = &notes{}
 	}
@@ -158,7 +164,7 @@ func (e *entry) note() *notes {
 
 // giveUp drops the rest of the file.
 func (p *parser) giveUp() {
-	p.lex.off = len(p.lex.src.text)
+	p.lex.off = len(p.lex.src.Text)
 	p.advance()
 }
 
@@ -207,9 +213,9 @@ func (p *parser) unexpected(expected, suggestion string) {
 	switch p.tok.kind {
 	case tokBad: // the lexer did
 	case tokEOF:
-		p.errorf(p.tok.at, expected, suggestion, "unexpected end of file")
+		p.Errorf(p.tok.at, expected, suggestion, "unexpected end of file")
 	default:
-		p.errorf(p.tok.at, expected, suggestion, "unexpected %s", p.what())
+		p.Errorf(p.tok.at, expected, suggestion, "unexpected %s", p.what())
 	}
 }
 
@@ -217,16 +223,16 @@ func (p *parser) what() string {
 	if p.tok.kind == tokString {
 		return "string"
 	}
-	return shown(p.tok.text)
+	return ShownWord(p.tok.text)
 }
 
 // entry reads one entry; nil if it found a mistake that is still to be passed.
-func (p *parser) entry(depth int) *entry {
+func (p *parser) entry(depth int) *Entry {
 	if p.tok.kind != tokWord {
 		p.unexpected("the name of an option or a section", "")
 		return nil
 	}
-	e := &entry{name: p.tok.text, at: p.tok.at}
+	e := &Entry{Name: p.tok.text, At: p.tok.at}
 	p.advance()
 	switch p.tok.kind {
 	case tokAssign:
@@ -239,34 +245,34 @@ func (p *parser) entry(depth int) *entry {
 		return p.labelled(e, depth)
 	}
 	if p.lex.newline || p.tok.kind == tokClose || p.tok.kind == tokEOF {
-		p.errorf(e.at, `"=" or "{" behind it`, "", "%s is neither an option nor a section", shown(e.name))
+		p.Errorf(e.At, `"=" or "{" behind it`, "", "%s is neither an option nor a section", ShownWord(e.Name))
 		return nil
 	}
-	p.unexpected(`"=" or "{" behind `+shown(e.name), "")
+	p.unexpected(`"=" or "{" behind `+ShownWord(e.Name), "")
 	return nil
 }
 
 // labelled reads what begins with two words: a named section or an include.
-func (p *parser) labelled(e *entry, depth int) *entry {
+func (p *parser) labelled(e *Entry, depth int) *Entry {
 	label, ok := p.value()
 	if !ok {
 		return nil
 	}
-	if strings.EqualFold(e.name, "include") && p.tok.kind != tokOpen && !label.words {
-		e.form, e.values = formInclude, []value{label}
+	if strings.EqualFold(e.Name, "include") && p.tok.kind != tokOpen && !label.Words {
+		e.Form, e.Values = FormInclude, []Value{label}
 		p.semicolon()
 		return e
 	}
-	if p.tok.kind == tokOpen && !label.words {
-		e.label = &label
+	if p.tok.kind == tokOpen && !label.Words {
+		e.Label = &label
 		return p.section(e, depth)
 	}
-	p.errorf(label.at, `"=" or "{" behind `+shown(e.name), "", "unexpected %s", shown(label.text))
+	p.Errorf(label.At, `"=" or "{" behind `+ShownWord(e.Name), "", "unexpected %s", ShownWord(label.Text))
 	return nil
 }
 
 // option reads = value; or = { values }.
-func (p *parser) option(e *entry) *entry {
+func (p *parser) option(e *Entry) *Entry {
 	p.advance()
 	if p.tok.kind == tokOpen {
 		return p.list(e)
@@ -275,30 +281,30 @@ func (p *parser) option(e *entry) *entry {
 	if !ok {
 		return nil
 	}
-	if v.words && (p.tok.kind == tokAssign || p.tok.kind == tokEqual) {
-		p.errorf(p.last, "", "", `";" is missing before %s`, shown(p.lex.src.text[p.last.off:p.last.end]))
+	if v.Words && (p.tok.kind == tokAssign || p.tok.kind == tokEqual) {
+		p.Errorf(p.last, "", "", `";" is missing before %s`, ShownWord(p.lex.src.Text[p.last.off:p.last.end]))
 		return nil
 	}
-	e.form, e.values = formOption, []value{v}
+	e.Form, e.Values = FormOption, []Value{v}
 	p.semicolon()
 	return e
 }
 
 // value reads one value. Words on one line belong together: 1h 5m 12s.
-func (p *parser) value() (value, bool) {
-	v := value{text: p.tok.text, at: p.tok.at, quoted: p.tok.kind == tokString}
+func (p *parser) value() (Value, bool) {
+	v := Value{Text: p.tok.text, At: p.tok.at, Quoted: p.tok.kind == tokString}
 	if p.tok.kind != tokWord && p.tok.kind != tokString {
 		p.unexpected("a value", `a value with special characters needs double quotes`)
 		return v, false
 	}
 	p.advance()
-	for n := 1; !v.quoted && p.tok.kind == tokWord && !p.lex.newline; n++ {
+	for n := 1; !v.Quoted && p.tok.kind == tokWord && !p.lex.newline; n++ {
 		if n == maxWords {
-			p.errorf(v.at, "", "", "value has more than %d words", maxWords)
+			p.Errorf(v.At, "", "", "value has more than %d words", maxWords)
 			return v, false
 		}
-		v.text, v.words = v.text+" "+p.tok.text, true
-		v.at.end = p.tok.at.end
+		v.Text, v.Words = v.Text+" "+p.tok.text, true
+		v.At.end = p.tok.at.end
 		p.advance()
 	}
 	return v, true
@@ -314,7 +320,7 @@ func (p *parser) semicolon() {
 	if p.lex.newline || p.tok.kind == tokClose || p.tok.kind == tokEOF {
 		at := p.last
 		at.off = at.end
-		p.errorf(at, `";"`, "", `";" is missing`)
+		p.Errorf(at, `";"`, "", `";" is missing`)
 		return
 	}
 	p.unexpected(`";"`, "a value with special characters needs double quotes")
@@ -322,8 +328,8 @@ func (p *parser) semicolon() {
 }
 
 // list reads { value, ... } with an optional comma at the end.
-func (p *parser) list(e *entry) *entry {
-	e.form = formList
+func (p *parser) list(e *Entry) *Entry {
+	e.Form = FormList
 	p.advance()
 	for p.tok.kind != tokClose {
 		if !p.spend(p.tok.at) {
@@ -334,7 +340,7 @@ func (p *parser) list(e *entry) *entry {
 		v, ok := p.value()
 		if !ok {
 			p.skipList()
-			e.form = formBad
+			e.Form = formBad
 			return e
 		}
 		comma := p.tok.kind == tokComma
@@ -342,11 +348,11 @@ func (p *parser) list(e *entry) *entry {
 		if trail := p.trailing(); len(lead)+len(trail) > 0 {
 			v.notes = &notes{lead: lead, trail: trail}
 		}
-		e.values = append(e.values, v)
+		e.Values = append(e.Values, v)
 		if !comma && p.tok.kind != tokClose {
 			p.unexpected(`"," or "}"`, "")
 			p.skipList()
-			e.form = formBad
+			e.Form = formBad
 			return e
 		}
 	}
@@ -373,12 +379,12 @@ func (p *parser) skipList() {
 }
 
 // expression reads == and the text behind it, up to the semicolon.
-func (p *parser) expression(e *entry) *entry {
+func (p *parser) expression(e *Entry) *Entry {
 	p.tok = p.lex.raw() // p.tok was "==": nothing behind it is read yet
 	if p.tok.kind == tokBad {
 		return nil
 	}
-	e.form, e.values = formExpr, []value{{text: p.tok.text, at: p.tok.at}}
+	e.Form, e.Values = FormExpr, []Value{{Text: p.tok.text, At: p.tok.at}}
 	p.advance()
 	if p.tok.kind != tokSemi {
 		p.unexpected(`";" at the end of the expression`, "")
@@ -389,19 +395,19 @@ func (p *parser) expression(e *entry) *entry {
 }
 
 // section reads { entries } and an optional semicolon.
-func (p *parser) section(e *entry, depth int) *entry {
-	e.form = formSection
-	if depth > maxDepth {
-		p.errorf(e.at, "", "", "sections are nested more than %d deep", maxDepth)
+func (p *parser) section(e *Entry, depth int) *Entry {
+	e.Form = FormSection
+	if depth > MaxDepth {
+		p.Errorf(e.At, "", "", "sections are nested more than %d deep", MaxDepth)
 		p.skipBlock()
-		e.form = formBad
+		e.Form = formBad
 		return e
 	}
 	p.advance()
 	if open := p.trailing(); len(open) > 0 {
 		e.note().open = open
 	}
-	e.body = p.entries(depth + 1)
+	e.Body = p.entries(depth + 1)
 	if tail := p.pending(); len(tail) > 0 {
 		e.note().tail = tail
 	}
@@ -416,14 +422,14 @@ func (p *parser) section(e *entry, depth int) *entry {
 
 // unclosed reports a section that the file ends in, and guesses from the layout
 // where its brace is missing.
-func (p *parser) unclosed(e *entry) {
-	hint, own := "", e.at.pos()
-	for _, in := range e.body {
-		if at := in.at.pos(); in.form == formSection && at.Line > own.Line && at.Col <= own.Col {
-			hint = "perhaps it ends before " + shown(in.name) + " at " + at.String()
+func (p *parser) unclosed(e *Entry) {
+	hint, own := "", e.At.Pos()
+	for _, in := range e.Body {
+		if at := in.At.Pos(); in.Form == FormSection && at.Line > own.Line && at.Col <= own.Col {
+			hint = "perhaps it ends before " + ShownWord(in.Name) + " at " + at.String()
 			break
 		}
 	}
-	p.errorf(e.at, "", hint, `section %s is not closed with "}"`, shown(e.name))
-	p.broken = true
+	p.Errorf(e.At, "", hint, `section %s is not closed with "}"`, ShownWord(e.Name))
+	p.Broken = true
 }

@@ -1,4 +1,4 @@
-package confparse
+package syntax
 
 import (
 	"strings"
@@ -24,12 +24,12 @@ const (
 // word or string.
 type token struct {
 	kind kind
-	at   span
+	at   Span
 	text string
 }
 
-// comment is one comment with its marks.
-type comment struct {
+// Comment is one comment with its marks.
+type Comment struct {
 	text string
 	// own: it stands on a line of its own, not behind something else.
 	own bool
@@ -38,53 +38,53 @@ type comment struct {
 	off   int32
 }
 
-// input is what the files of one configuration have in common while they are read.
-type input struct {
-	diags
-	nodes    int  // what is left of maxNodes
+// Input is what the files of one configuration have in common while they are read.
+type Input struct {
+	Diags
+	Nodes    int  // what is left of MaxNodes
 	comments bool // comments are kept
 	// broken: braces do not match, so that names may be in another section than they
 	// seem to be.
-	broken bool
+	Broken bool
 }
 
 // spend takes one node from the budget.
-func (in *input) spend(at span) bool {
-	in.nodes--
-	if in.nodes == -1 {
-		in.errorf(at, "", "", "configuration has more than %d entries and values", maxNodes)
+func (in *Input) spend(at Span) bool {
+	in.Nodes--
+	if in.Nodes == -1 {
+		in.Errorf(at, "", "", "configuration has more than %d entries and values", MaxNodes)
 	}
-	return in.nodes >= 0
+	return in.Nodes >= 0
 }
 
 // lexer cuts a source into tokens. Comments before a token are kept in notes
 // until the parser takes them.
 type lexer struct {
-	*input
-	src     *source
+	*Input
+	src     *Source
 	off     int
-	notes   []comment // comments before the next token
+	notes   []Comment // comments before the next token
 	newline bool      // a line break lies between the last token and the next one
 	blank   bool      // so does an empty line
 }
 
-func newLexer(src *source, in *input) *lexer {
-	l := &lexer{input: in, src: src, newline: true}
-	if strings.HasPrefix(src.text, "\ufeff") {
+func newLexer(src *Source, in *Input) *lexer {
+	l := &lexer{Input: in, src: src, newline: true}
+	if strings.HasPrefix(src.Text, "\ufeff") {
 		l.off = len("\ufeff")
 	}
 	return l
 }
 
-func (l *lexer) span(from int) span {
-	return span{src: l.src, off: int32(from), end: int32(l.off)}
+func (l *lexer) span(from int) Span {
+	return Span{Src: l.src, off: int32(from), end: int32(l.off)}
 }
 
 // skip passes blanks and keeps comments.
 func (l *lexer) skip() {
 	l.newline, l.blank = l.off == 0, false
-	for l.off < len(l.src.text) {
-		rest := l.src.text[l.off:]
+	for l.off < len(l.src.Text) {
+		rest := l.src.Text[l.off:]
 		switch c := rest[0]; {
 		case c == '\n':
 			l.blank = l.blank || l.newline
@@ -106,9 +106,9 @@ func (l *lexer) skip() {
 func (l *lexer) blockComment(rest string) {
 	end := strings.Index(rest[2:], "*/")
 	if end < 0 {
-		at := span{l.src, int32(l.off), int32(l.off + 2)}
-		l.errorf(at, `"*/"`, "", "comment is not closed")
-		l.off = len(l.src.text)
+		at := Span{l.src, int32(l.off), int32(l.off + 2)}
+		l.Errorf(at, `"*/"`, "", "comment is not closed")
+		l.off = len(l.src.Text)
 		return
 	}
 	l.keep(rest[:end+4])
@@ -117,8 +117,8 @@ func (l *lexer) blockComment(rest string) {
 func (l *lexer) keep(text string) {
 	at := l.off
 	l.off += len(text)
-	if l.input.comments && l.spend(l.span(at)) {
-		l.notes = append(l.notes, comment{
+	if l.Input.comments && l.spend(l.span(at)) {
+		l.notes = append(l.notes, Comment{
 			text: strings.TrimRight(text, " \t\r"), own: l.newline, blank: l.blank, off: int32(at),
 		})
 	}
@@ -129,17 +129,17 @@ func (l *lexer) keep(text string) {
 func (l *lexer) next() token {
 	l.skip()
 	from := l.off
-	if from >= len(l.src.text) {
+	if from >= len(l.src.Text) {
 		return token{kind: tokEOF, at: l.span(from)}
 	}
-	c := l.src.text[from]
+	c := l.src.Text[from]
 	if k := markOf(c); k != tokBad {
 		l.off++
-		if c == '=' && strings.HasPrefix(l.src.text[l.off:], "=") {
+		if c == '=' && strings.HasPrefix(l.src.Text[l.off:], "=") {
 			l.off++
 			k = tokEqual
 		}
-		return token{kind: k, at: l.span(from), text: l.src.text[from:l.off]}
+		return token{kind: k, at: l.span(from), text: l.src.Text[from:l.off]}
 	}
 	if c == '"' {
 		return l.strings()
@@ -163,27 +163,27 @@ func markOf(c byte) kind {
 	return tokBad
 }
 
-// isWordByte says what may stand in an unquoted value: all that has no other
+// IsWordByte says what may stand in an unquoted value: all that has no other
 // meaning in the grammar (README 3.2.1).
-func isWordByte(c byte) bool {
+func IsWordByte(c byte) bool {
 	return c > ' ' && c != 0x7f && !strings.ContainsRune("{}=;,\"#", rune(c))
 }
 
 func (l *lexer) word() token {
 	from := l.off
-	for l.off < len(l.src.text) && isWordByte(l.src.text[l.off]) &&
-		!strings.HasPrefix(l.src.text[l.off:], "/*") {
+	for l.off < len(l.src.Text) && IsWordByte(l.src.Text[l.off]) &&
+		!strings.HasPrefix(l.src.Text[l.off:], "/*") {
 		l.off++
 	}
 	if l.off == from {
 		l.off++
 		at := l.span(from)
-		l.errorf(at, "", "", "unexpected character %q", l.src.text[from:l.off])
+		l.Errorf(at, "", "", "unexpected character %q", l.src.Text[from:l.off])
 		return token{kind: tokBad, at: at}
 	}
-	t := token{kind: tokWord, at: l.span(from), text: l.src.text[from:l.off]}
+	t := token{kind: tokWord, at: l.span(from), text: l.src.Text[from:l.off]}
 	if t.text[0] == '\'' {
-		l.errorf(t.at, "double quotes", "", "strings are not written in single quotes")
+		l.Errorf(t.at, "double quotes", "", "strings are not written in single quotes")
 		t.kind = tokBad
 	}
 	return t
@@ -199,7 +199,7 @@ func (l *lexer) strings() token {
 		ok = l.quoted(&b) && ok
 		end, newline, blank, kept := l.off, l.newline, l.blank, len(l.notes)
 		l.skip()
-		if l.off >= len(l.src.text) || l.src.text[l.off] != '"' {
+		if l.off >= len(l.src.Text) || l.src.Text[l.off] != '"' {
 			l.off, l.newline, l.blank, l.notes = end, newline, blank, l.notes[:kept]
 			break
 		}
@@ -215,34 +215,34 @@ func (l *lexer) quoted(b *strings.Builder) bool {
 	from := l.off
 	l.off++
 	ok := true
-	for l.off < len(l.src.text) {
-		switch c := l.src.text[l.off]; c {
+	for l.off < len(l.src.Text) {
+		switch c := l.src.Text[l.off]; c {
 		case '"':
 			l.off++
 			return ok
 		case '\n':
-			l.errorf(l.span(from), `" before the end of the line`,
+			l.Errorf(l.span(from), `" before the end of the line`,
 				`a long string is written as several: "one " "two"`, "string is not closed")
 			return false
 		case '\\':
 			ok = l.escape(b) && ok
 		default:
 			if c == 0 {
-				l.errorf(span{l.src, int32(l.off), int32(l.off + 1)}, "", "", "NUL in a string")
+				l.Errorf(Span{l.src, int32(l.off), int32(l.off + 1)}, "", "", "NUL in a string")
 				ok = false
 			}
 			b.WriteByte(c)
 			l.off++
 		}
 	}
-	l.errorf(l.span(from), `"`, "", "string is not closed")
+	l.Errorf(l.span(from), `"`, "", "string is not closed")
 	return false
 }
 
 // escape reads one escape sequence of C; \x takes at most two digits.
 func (l *lexer) escape(b *strings.Builder) bool {
 	from := l.off
-	rest := l.src.text[from+1:]
+	rest := l.src.Text[from+1:]
 	if rest == "" {
 		l.off++
 		return true // the missing quote is reported by the caller
@@ -263,8 +263,8 @@ func (l *lexer) escape(b *strings.Builder) bool {
 	}
 	l.off += 1 + n
 	if !ok || c == 0 {
-		l.errorf(l.span(from), `one of \a \b \f \n \r \t \v \\ \" \' \? \x41 \101`, "",
-			"bad escape %s", clean(l.src.text[from:l.off]))
+		l.Errorf(l.span(from), `one of \a \b \f \n \r \t \v \\ \" \' \? \x41 \101`, "",
+			"bad escape %s", Clean(l.src.Text[from:l.off]))
 		return false
 	}
 	b.WriteByte(c)
@@ -290,8 +290,8 @@ func (l *lexer) raw() token {
 	l.skip()
 	from := l.off
 	var b strings.Builder
-	for l.off < len(l.src.text) {
-		c := l.src.text[l.off]
+	for l.off < len(l.src.Text) {
+		c := l.src.Text[l.off]
 		start := l.off
 		switch {
 		case c == ';' || c == '{' || c == '}':
@@ -300,21 +300,21 @@ func (l *lexer) raw() token {
 			if !l.quoted(&strings.Builder{}) {
 				return token{kind: tokBad, at: l.span(from)}
 			}
-		case c == '#' || strings.HasPrefix(l.src.text[l.off:], "/*"):
+		case c == '#' || strings.HasPrefix(l.src.Text[l.off:], "/*"):
 			l.skip()
 			b.WriteByte(' ')
 			continue
 		default:
 			l.off++
 		}
-		b.WriteString(l.src.text[start:l.off])
+		b.WriteString(l.src.Text[start:l.off])
 	}
 	return l.rawEnd(from, b.String())
 }
 
 func (l *lexer) rawEnd(from int, text string) token {
 	text = strings.TrimSpace(text)
-	at := span{l.src, int32(from), int32(from + max(1, len(text)))}
+	at := Span{l.src, int32(from), int32(from + max(1, len(text)))}
 	if l.off == from || text == "" {
 		at.end = at.off
 	}
