@@ -60,6 +60,9 @@ func (c *content) write(p []byte) {
 	if len(p) == 0 {
 		return
 	}
+	if c.size == 0 && (p[0] == ' ' || p[0] == '\t') {
+		c.separate()
+	}
 	c.size += int64(len(p))
 	if !c.failed.IsZero() {
 		return
@@ -70,6 +73,16 @@ func (c *content) write(p []byte) {
 	}
 	c.header.feed(p)
 	c.keep(p)
+}
+
+// separate ends the header behind our Received:, whose continuation the first line of
+// the message would be otherwise (RFC 5322 section 2.2.3). Postfix does the same.
+func (c *content) separate() {
+	c.header.done = true
+	if c.top > 0 {
+		c.top += 2
+		c.keep([]byte("\r\n"))
+	}
 }
 
 // keep stores p.

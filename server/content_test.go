@@ -57,3 +57,22 @@ func TestContentFailed(t *testing.T) {
 		t.Errorf("%d bytes, %v, %d files, size %d", len(inline), r, len(store.files), c.size)
 	}
 }
+
+// TestContentBeginsWithSpace: a first line with white space does not become a part of
+// our Received:.
+func TestContentBeginsWithSpace(t *testing.T) {
+	for body, want := range map[string]string{
+		" x\r\nReceived: y\r\n": "Received: x\r\n\r\n x\r\nReceived: y\r\n",
+		"\tx\r\n":               "Received: x\r\n\r\n\tx\r\n",
+		"x\r\n y\r\n":           "Received: x\r\nx\r\n y\r\n",
+	} {
+		c := &content{pool: &pools{}, inlineMax: 1000}
+		c.begin([]byte("Received: x\r\n"), 0)
+		for i := range len(body) {
+			c.write([]byte(body[i : i+1]))
+		}
+		if inline, r := c.finish(); string(inline) != want || !r.IsZero() || c.total() != int64(len(want)) || c.header.hops != 0 {
+			t.Errorf("%q: %q, %v, total %d, %d hops", body, inline, r, c.total(), c.header.hops)
+		}
+	}
+}
