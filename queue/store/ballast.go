@@ -40,6 +40,16 @@ func (b *ballast) name(i int) string {
 	return filepath.Join(b.dir, "BALLAST."+string("0123456789"[i]))
 }
 
+// exists reports that a segment is there.
+func (b *ballast) exists() bool {
+	for i := range ballastSegments {
+		if _, _, err := b.fs.Stat(b.name(i)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // release gives one segment up.
 func (b *ballast) release() {
 	b.mu.Lock()

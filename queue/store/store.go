@@ -82,13 +82,27 @@ func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("asking for the space of %s: %w", o.Name, err)
 	}
 	b := newBallast(fsys, dir, total, o.Log)
-	db, err := openPebble(fsys, dir, total, b, o)
-	if err != nil {
-		return nil, err
+	used := b.exists()
+	logs := dir
+	if o.LogDir != "" {
+		logs = o.LogDir
 	}
-	s := &Store{DB: db, name: o.Name, ballast: b}
-	if err := s.checkVersion(dir, o); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if err := checkLogs(fsys, logs, used); err != nil {
+		return nil, openError(err, dir, o.Name)
+	}
+	s := &Store{name: o.Name, ballast: b}
+	// Pebble begins the first log of a new store in an old format, which does not tell
+	// what had been synced (checkLogs): a new store is opened twice.
+	for again := true; again; {
+		if s.DB, err = openPebble(fsys, dir, total, b, o); err != nil {
+			return nil, err
+		}
+		if again, err = s.checkVersion(dir, used, o); err != nil || again {
+			err = errors.Join(err, s.DB.Close())
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	b.refill()
 	return s, nil
@@ -137,23 +151,28 @@ func openError(err error, dir, name string) error {
 	}
 }
 
-func (s *Store) checkVersion(dir string, o Options) error {
+// checkVersion compares the version of the store, or sets it in a new one. used says
+// that the store has been in use: its version was synced before the ballast was made.
+func (s *Store) checkVersion(dir string, used bool, o Options) (isNew bool, err error) {
 	v, closer, err := s.Get(versionKey)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return s.stampVersion(o)
+		if used {
+			return false, fmt.Errorf("%w: %s in %s: its records are gone, though it was in use", ErrDamaged, o.Name, dir)
+		}
+		return true, s.stampVersion(o)
 	}
 	if err != nil {
-		return openError(err, dir, o.Name)
+		return false, openError(err, dir, o.Name)
 	}
 	defer closer.Close()
 	if len(v) != 4 {
-		return fmt.Errorf("%w: %s in %s: its version record has %d bytes", ErrDamaged, o.Name, dir, len(v))
+		return false, fmt.Errorf("%w: %s in %s: its version record has %d bytes", ErrDamaged, o.Name, dir, len(v))
 	}
 	if got := binary.BigEndian.Uint32(v); got != o.Version {
-		return fmt.Errorf("%w: %s in %s has version %d, this program reads version %d: run the program that wrote it until the queue is empty, then change over",
+		return false, fmt.Errorf("%w: %s in %s has version %d, this program reads version %d: run the program that wrote it until the queue is empty, then change over",
 			ErrVersion, o.Name, dir, got, o.Version)
 	}
-	return nil
+	return false, nil
 }
 
 func (s *Store) stampVersion(o Options) error {
