@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"meta1/confparse"
@@ -39,8 +40,21 @@ func (w *world) reload(q *Queue, text string) {
 	}
 }
 
+// pause sleeps, and waits for what happens then, so that it can be looked at.
+func pause(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // peak counts deliveries that run at once, by domain.
 type peak struct{ now, most map[string]int }
+
+// of gives the most deliveries to a domain that ran at once.
+func (p *peak) of(w *world, domain string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return p.most[domain]
+}
 
 // slow makes each delivery take a second.
 func (w *world) slow() *peak {
@@ -78,11 +92,11 @@ func TestLimitsByAddress(t *testing.T) {
 		p := w.slow()
 		q := w.start()
 		w.sendMany(q, 60, "few.test", "other.test")
-		time.Sleep(500 * time.Millisecond)
-		if p.most["few.test"] != 1 || p.most["other.test"] != 2 {
-			t.Errorf("slow start with %v", p.most)
+		pause(500 * time.Millisecond)
+		if few, other := p.of(w, "few.test"), p.of(w, "other.test"); few != 1 || other != 2 {
+			t.Errorf("slow start with %d and %d", few, other)
 		}
-		time.Sleep(5 * time.Minute)
+		pause(5 * time.Minute)
 		if p.most["few.test"] != 3 || p.most["other.test"] != 5 || w.served() != 120 {
 			t.Errorf("at most %v at once, %d served", p.most, w.served())
 		}
@@ -127,7 +141,7 @@ func TestLimitsByDomain(t *testing.T) {
 				}
 				q := w.start()
 				w.sendMany(q, 100, "low.test", "x.test")
-				time.Sleep(5 * time.Minute)
+				pause(5 * time.Minute)
 				if p.most["low.test"] != c.most || p.most["x.test"] != c.other || w.served() != 200 {
 					t.Errorf("at most %v at once, %d served", p.most, w.served())
 				}
@@ -146,7 +160,7 @@ func TestReloadOfConf(t *testing.T) {
 		p := w.slow()
 		q := w.start()
 		w.sendMany(q, 30, "d.test")
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		if p.most["d.test"] != 3 {
 			t.Errorf("at most %v at once", p.most)
 		}
@@ -156,14 +170,14 @@ func TestReloadOfConf(t *testing.T) {
 		}
 		p.most = map[string]int{}
 		w.sendMany(q, 30, "d.test")
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		if p.most["d.test"] != 3 {
 			t.Errorf("after a failed reload at most %v at once", p.most)
 		}
 		w.reload(q, "ocm: 1\noci: 1\n")
 		p.most = map[string]int{}
 		w.sendMany(q, 30, "d.test")
-		time.Sleep(time.Minute)
+		pause(time.Minute)
 		if p.most["d.test"] != 1 { // the host is the one of before
 			t.Errorf("after a reload at most %v at once", p.most)
 		}
@@ -198,12 +212,12 @@ func TestConnectionRate(t *testing.T) {
 				}
 				q := w.start()
 				w.sendMany(q, 20, "d.test")
-				time.Sleep(10 * time.Second)
+				pause(10 * time.Second)
 				if n := w.served(); !reuse && n != 5 || reuse && n != 20 { // the fifth finds out
 					t.Errorf("%d served at first", n)
 				}
 				w.sendMany(q, 20, "e.test")
-				time.Sleep(10 * time.Minute)
+				pause(10 * time.Minute)
 				for i := 5; i < len(opened); i++ {
 					if d := opened[i].Sub(opened[i-4]); d < time.Minute {
 						t.Errorf("5 connections within %v", d)
@@ -276,7 +290,7 @@ func TestCacheTimeout(t *testing.T) {
 		}
 		q := w.start()
 		w.sendMany(q, 1, "d.test")
-		time.Sleep(35 * time.Minute)
+		pause(35 * time.Minute)
 		w.mu.Lock()
 		if len(attempts) < 3 {
 			t.Errorf("%d attempts", len(attempts))
@@ -288,21 +302,21 @@ func TestCacheTimeout(t *testing.T) {
 		}
 		down = false
 		w.mu.Unlock()
-		time.Sleep(2 * time.Hour)
+		pause(2 * time.Hour)
 		for _, c := range []struct {
 			pause time.Duration
 			want  int // 0: the window may still grow
 		}{{0, 0}, {0, 0}, {5 * time.Minute, 8}, {11 * time.Minute, 1}} {
-			time.Sleep(c.pause)
+			pause(c.pause)
 			w.mu.Lock()
 			p.most = map[string]int{}
 			w.mu.Unlock()
 			w.sendMany(q, 20, "d.test")
-			time.Sleep(500 * time.Millisecond)
-			if n := p.most["d.test"]; c.want > 0 && n != c.want {
+			pause(500 * time.Millisecond)
+			if n := p.of(w, "d.test"); c.want > 0 && n != c.want {
 				t.Errorf("after a pause of %v slow start with %d, want %d", c.pause, n, c.want)
 			}
-			time.Sleep(time.Minute)
+			pause(time.Minute)
 		}
 		w.checkEmpty()
 	})
@@ -337,7 +351,7 @@ func TestSources(t *testing.T) {
 		if err != nil || !c.Reply.IsZero() {
 			t.Fatal(c, err)
 		}
-		time.Sleep(time.Second)
+		pause(time.Second)
 		for rcpt, want := range map[string]string{
 			"boss": "[192.0.2.101]", "other": "[192.0.2.102 2001:db8::102]", "none": "[]", "net": "[192.0.2.101 192.0.2.102 2001:db8::102]",
 		} {
@@ -380,11 +394,11 @@ func TestIncomingLimits(t *testing.T) {
 		}
 		check := func(ip string, rate, open int) {
 			t.Helper()
-			time.Sleep(3 * time.Minute)
+			pause(3 * time.Minute)
 			if n := connect(ip, true); n != open {
 				t.Errorf("%s: %d open sessions, want %d", ip, n, open)
 			}
-			time.Sleep(3 * time.Minute)
+			pause(3 * time.Minute)
 			if n := connect(ip, false); n != rate {
 				t.Errorf("%s: %d sessions in a minute, want %d", ip, n, rate)
 			}
@@ -462,25 +476,29 @@ func TestNextHostAfterARefusal(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				hops := threeHops(c.proto)
 				w.route = func(msg.RouteQ) msg.RouteA { return msg.RouteA{Hops: hops, Dest: "mx:d.test"} }
-				tried := map[msg.Hop]int{}
+				tried, up := map[msg.Hop]int{}, false
 				w.deliver = func(q msg.DeliverQ) msg.DeliverA {
 					w.mu.Lock()
 					tried[q.Hop]++
+					serves := up
 					w.mu.Unlock()
+					if serves {
+						return w.take(q, smtp.NewReply(250, "", "ok"))
+					}
 					a := w.take(q, smtp.NewReply(451, "4.3.0", "later"))
 					a.Stage, a.HostFailed = c.stage, c.failed
 					return a
 				}
 				q := w.start()
 				w.mustSend(q, "s@x.test", "m", "a@d.test")
-				time.Sleep(10 * time.Second)
+				pause(10 * time.Second)
 				if len(tried) != c.tried || tried[hops[0]] != 1 {
 					t.Errorf("tried %v", tried)
 				}
 				w.mu.Lock()
-				w.deliver = func(q msg.DeliverQ) msg.DeliverA { return w.take(q, smtp.NewReply(250, "", "ok")) }
+				up = true
 				w.mu.Unlock()
-				time.Sleep(3 * time.Hour)
+				pause(3 * time.Hour)
 				if w.got("a@d.test", "m") != 1 {
 					t.Errorf("got %q", w.all("a@d.test"))
 				}
@@ -523,7 +541,7 @@ func TestARefusedMailHoldsNobodyUp(t *testing.T) {
 			w.mustSend(q, "s@x.test", "m", fmt.Sprintf("bad%d@d.test", i))
 			w.mustSend(q, "s@x.test", "m", fmt.Sprintf("good%d@d.test", i))
 		}
-		time.Sleep(40 * time.Second)
+		pause(40 * time.Second)
 		if n := w.served(); n != 10 {
 			t.Errorf("%d of 10 good recipients were served", n)
 		}

@@ -28,4 +28,14 @@
 // the deferrer the only one of the DEFEDB and of files that outlive an attempt;
 // each gathers what is asked for while it syncs. Goroutines of the Run's group ask
 // the resolver and the client and bring the answers back as events.
+//
+// # Which host is tried
+//
+// The first of the route that is not closed; if its window is full or its rate is used
+// up, it is waited for. A host that fails as a whole closes after some failures, and
+// the mail goes to the next one at once, up to hosts_per_attempt_max: no connection, a
+// greeting or a reply to EHLO that is not 2xx, a 421, a connection that is lost or
+// times out. After any other 4xx before the content one more host is tried. A 4xx to
+// the final dot and every 5xx hold for all hosts. After an attempt the recipient waits
+// in the DEFEDB, and begins with the first host again (RFC 5321 section 5.1).
 package queue
