@@ -191,7 +191,7 @@ func (m *mta) Reload(ctx context.Context) control.ReloadReport {
 	c, result, err := Check(m.setup.File)
 	if err != nil {
 		report.Errors = append(report.Errors, strings.Split(err.Error(), "\n")...)
-		m.logReload(ctx, report)
+		m.logReload(ctx, control.ReloadReport{Errors: brief(err)})
 		return report
 	}
 	m.logs.setLevels(c)
@@ -217,6 +217,19 @@ func (m *mta) Reload(ctx context.Context) control.ReloadReport {
 	}
 	m.logReload(ctx, report)
 	return report
+}
+
+// brief are the mistakes of a configuration without the lines that they stand in.
+func brief(err error) []string {
+	var all confparse.Errors
+	if !errors.As(err, &all) {
+		return []string{err.Error()}
+	}
+	var list []string
+	for _, d := range all {
+		list = append(list, d.Pos.String()+": "+d.Message)
+	}
+	return list
 }
 
 // reloadModule gives a module what can change, if it takes that, and makes it read its
