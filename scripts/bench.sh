@@ -22,7 +22,7 @@ echo "bench: throughput and latency" >&2
 SCEN="c1 c50 c50nr 100k lat good hang" "$BENCH/peers.sh" >"$out/plain.tsv"
 if command -v perf >/dev/null; then
 	echo "bench: syncs" >&2
-	COUNT_FSYNC=1 REPS=1 SCEN="c1 c50 c50nr 100k" "$BENCH/peers.sh" >"$out/syncs.tsv"
+	COUNT_FSYNC=1 REPS=1 SCEN="c1 c50 c50nr 100k lat good hang" "$BENCH/peers.sh" >"$out/syncs.tsv"
 fi
 if command -v strace >/dev/null; then
 	echo "bench: each sync 5 ms longer" >&2
