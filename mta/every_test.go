@@ -217,8 +217,10 @@ func newWhole(t *testing.T, dir string, variant int) *whole {
 			{"type": "unix", "path": "sock", "umask": "", "user": "", "group": ""},
 		},
 		"smar/map": {
-			{"type": "text", "file": dir + "/mt"}, {"type": "sequence", "maps": "{ map0 }"},
-			{"type": "socket", "mapname": "", "path": "sock", "timeout": ""}, {"type": "socket", "mapname": "", "address": "", "port": "25"},
+			{"type": "text", "file": dir + "/mt"},
+			{"type": "sequence", "maps": "{ map0 }"},
+			{"type": "socket", "mapname": "", "path": "sock", "timeout": ""},
+			{"type": "socket", "mapname": "", "address": "", "port": "25"},
 		},
 		"smar/access_map": named, "smar/aliases": named, "smar/mailertable": named,
 	}
