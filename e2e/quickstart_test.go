@@ -104,6 +104,9 @@ func copyExamples(t *testing.T, dir string, change *strings.Replacer) {
 		t.Fatal(err)
 	}
 	for _, name := range mustFiles(t, dir+"/examples") {
+		if fi, err := os.Stat(name); err != nil || fi.IsDir() {
+			continue // the other roles
+		}
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
