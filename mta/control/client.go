@@ -15,8 +15,10 @@ import (
 )
 
 const (
-	// clientTime bounds one question of a client.
+	// clientTime bounds one question of a client that changes something, and askTime
+	// one that only asks: a meta1 that hangs is to be noticed.
 	clientTime = requestTime + 10*time.Second
+	askTime    = 20 * time.Second
 	// answerMax bounds an answer: a page of entries, each with a long reason.
 	answerMax = 64 << 20
 )
@@ -85,6 +87,11 @@ func (c *Client) Operate(ctx context.Context, o Operation) (done Operated, err e
 // ask sends a request, with a body if that is not nil, and reads its answer into v. also are statuses besides 200
 // whose body is an answer and not an error.
 func (c *Client) ask(ctx context.Context, method, path string, body, v any, also ...int) error {
+	if method == http.MethodGet {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, askTime)
+		defer cancel()
+	}
 	text := io.Reader(http.NoBody)
 	if body != nil {
 		b, err := json.Marshal(body)
