@@ -123,8 +123,10 @@ smar { access_map { file = "access"; } }`
 			`a:1:1: error: "smtps_session_conf:10."`,
 		},
 		"limits right": {"conf = c; }", "c", "smtpc_conf_rcpt_domain:a.b connection_limits=low;\nsmtpc_conf_cltaddr:10. source = net10;\noci: 5\n", ""},
-		"limits":       {"conf = c; }", "c", "smtpc_conf_rcpt_domain:a.b connection_limits=high;\n", `connection_limits "high": there is no section connection_limits "high" in qmgr.smtpc`},
-		"source":       {"conf = c; }", "c", "smtpc_conf_mail:a@b.c source=netex;\n", `source "netex": there is no section source "netex" in qmgr.smtpc`},
+		"limits":       {"conf = c; }", "c", "smtpc_conf_rcpt_domain:a.b connection_limits=high;\n", `there is no section connection_limits "high" in qmgr.smtpc`},
+		"conf":         {"conf = c; }", "c", "oci: many\nocm: 0\n", "2 errors"},
+		"conf client":  {"conf = c; }", "c", "smtpc_session_conf: session_feature=notls;\n", `no section session_features "notls" in smtpc`},
+		"source":       {"conf = c; }", "c", "smtpc_conf_mail:a@b.c source=netex;\n", `there is no section source "netex" in qmgr.smtpc`},
 		"no conf":      {"conf = d; }", "c", "", "meta1.conf:4:112: error: conf of qmgr: d does not exist"},
 	}
 	for name, tt := range tests {

@@ -1,6 +1,7 @@
 package mta
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -9,7 +10,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/maps"
-	"meta1/mta/msg"
+	"meta1/queue/conf"
 	"meta1/resolver"
 	"meta1/resolver/access"
 )
@@ -18,54 +19,37 @@ import (
 // would make the start slow.
 const maxNamesFile = 64 << 20
 
-// A nameTag is a tag of the access map or of QMGR's configuration map whose right
-// hand side names a section of the configuration (README 3.8, 3.10.1, 3.11.1).
+// A nameTag is a tag of a map whose right hand side names a section session_features
+// (README 3.10.1, 3.11.1).
 type nameTag struct {
-	tag    string
-	option string
-	value  func(*msg.Conf) string
-	section,
-	where string
+	tag   string
+	where string // the section that has the session_features
 	names []string
 }
 
-// nameTags are the tags of one map, with the names that exist.
-func (c *Config) nameTags(conf bool) []nameTag {
-	feature := func(r *msg.Conf) string { return r.SessionFeature }
-	var smtps, smtpc, limits, sources []string
+// accessTags are those of the access map.
+func (c *Config) accessTags() []nameTag {
+	var names []string
 	for _, s := range c.Servers {
 		for _, f := range s.Server.SessionFeatures {
-			smtps = append(smtps, f.Name)
+			names = append(names, f.Name)
 		}
 	}
+	return append(c.clientTags("smtpc_session_conf:", "smtpc_rcpt_conf:"),
+		nameTag{"smtps_session_conf:", "smtps", names}, nameTag{"smtps_se_conf:", "smtps", names})
+}
+
+// clientTags are tags that name session_features of smtpc.
+func (c *Config) clientTags(tags ...string) []nameTag {
+	var names []string
 	for _, f := range c.Client.SessionFeatures {
-		smtpc = append(smtpc, f.Name)
+		names = append(names, f.Name)
 	}
-	for _, l := range c.Queue.SMTPC.ConnectionLimits {
-		limits = append(limits, l.Name)
+	var list []nameTag
+	for _, tag := range tags {
+		list = append(list, nameTag{tag, "smtpc", names})
 	}
-	for _, s := range c.Queue.SMTPC.Sources {
-		sources = append(sources, s.Name)
-	}
-	ofServer := func(tag string) nameTag {
-		return nameTag{tag, "session_feature", feature, "session_features", "smtps", smtps}
-	}
-	ofClient := func(tag string) nameTag {
-		return nameTag{tag, "session_feature", feature, "session_features", "smtpc", smtpc}
-	}
-	ofSource := func(tag string) nameTag {
-		return nameTag{tag, "source", func(r *msg.Conf) string { return r.Source }, "source", "qmgr.smtpc", sources}
-	}
-	if !conf {
-		return []nameTag{ofServer("smtps_session_conf:"), ofServer("smtps_se_conf:"), ofClient("smtpc_session_conf:"), ofClient("smtpc_rcpt_conf:")}
-	}
-	return []nameTag{
-		ofClient("smtpc_session_conf:"), ofSource("smtpc_conf_cltaddr:"), ofSource("smtpc_conf_mail:"),
-		{
-			"smtpc_conf_rcpt_domain:", "connection_limits", func(r *msg.Conf) string { return r.ConnectionLimits },
-			"connection_limits", "qmgr.smtpc", limits,
-		},
-	}
+	return list
 }
 
 // mapNames checks that the sections exist that the access map and QMGR's
@@ -82,9 +66,39 @@ func (c *Config) mapNames(result *confparse.Result) confparse.Errors {
 				m = c.Resolver.Maps[i]
 			}
 		}
-		errs = namesIn(errs, result, option, m, c.nameTags(false))
+		errs = namesIn(errs, result, option, m, c.accessTags())
 	}
-	return namesIn(errs, result, "qmgr/conf", resolver.MapConfig{File: c.Queue.Conf}, c.nameTags(true))
+	errs = append(errs, c.confMap(result)...)
+	return namesIn(errs, result, "qmgr/conf", resolver.MapConfig{File: c.Queue.Conf}, c.clientTags("smtpc_session_conf:"))
+}
+
+// confMap reads QMGR's configuration map as QMGR will. That it is missing is not its
+// concern.
+func (c *Config) confMap(result *confparse.Result) confparse.Errors {
+	var names conf.Names
+	for _, l := range c.Queue.SMTPC.ConnectionLimits {
+		names.Limits = append(names.Limits, l.Name)
+	}
+	for _, s := range c.Queue.SMTPC.Sources {
+		names.Sources = append(names.Sources, s.Name)
+	}
+	if _, err := os.Stat(c.Queue.Conf); c.Queue.Conf == "" || err != nil {
+		return nil
+	}
+	_, err := conf.Open(c.Queue.Conf, names)
+	if err == nil {
+		return nil
+	}
+	all := []error{err}
+	var many interface{ Unwrap() []error }
+	if errors.As(err, &many) {
+		all = many.Unwrap()
+	}
+	var errs confparse.Errors
+	for _, e := range all {
+		errs = append(errs, result.Diagnose(confparse.SeverityError, "qmgr/conf", "configuration map %s: %v", c.Queue.Conf, e))
+	}
+	return errs
 }
 
 // namesIn checks one map, which option names.
@@ -112,12 +126,12 @@ func hasTag(key, tag string) bool {
 
 // check checks a right hand side.
 func (t *nameTag) check(value string) error {
-	conf, err := access.ParseConf(value)
+	rhs, err := access.ParseConf(value)
 	if err != nil {
 		return err
 	}
-	if name := t.value(&conf); name != "" && !slices.Contains(t.names, name) {
-		return fmt.Errorf("%s %s: there is no section %s %s in %s", t.option, strconv.Quote(name), t.section, strconv.Quote(name), t.where)
+	if name := rhs.SessionFeature; name != "" && !slices.Contains(t.names, name) {
+		return fmt.Errorf("session_feature %s: there is no section session_features %s in %s", strconv.Quote(name), strconv.Quote(name), t.where)
 	}
 	return nil
 }
