@@ -77,12 +77,18 @@ func checkNumbers(t *testing.T, c *Table) {
 		ip    string
 		n     int // 0: not found
 	}{
-		{"oci", c.Initial, "10.9.9.9", 10}, {"oci", c.Initial, "11.0.0.1", 0}, {"oci", c.Initial, "100.0.0.1", 0},
-		{"ocm", c.Max, "10.1.2.3", 4}, {"ocm", c.Max, "10.1.2.4", 50}, {"ocm", c.Max, "10.2.0.1", 0},
+		{"oci", c.Initial, "10.9.9.9", 10},
+		{"oci", c.Initial, "11.0.0.1", 0},
+		{"oci", c.Initial, "100.0.0.1", 0},
+		{"ocm", c.Max, "10.1.2.3", 4},
+		{"ocm", c.Max, "10.1.2.4", 50},
+		{"ocm", c.Max, "10.2.0.1", 0},
 		{"ocm", c.Max, "::ffff:10.1.2.3", 4},
-		{"ocr", c.Rate, "2001:db8::5", 7}, {"ocr", c.Rate, "2001:db9::5", 0},
+		{"ocr", c.Rate, "2001:db8::5", 7},
+		{"ocr", c.Rate, "2001:db9::5", 0},
 		{"octo", c.Timeout, "192.0.2.1", 90},
-		{"icr", c.InRate, "10.0.0.1", 5}, {"icm", c.InOpen, "10.0.0.1", 0},
+		{"icr", c.InRate, "10.0.0.1", 5},
+		{"icm", c.InOpen, "10.0.0.1", 0},
 	} {
 		if n, found := want.table.Of(netip.MustParseAddr(want.ip)); n != want.n || found != (want.n > 0) {
 			t.Errorf("%s of %s is %d, %v, want %d", want.tag, want.ip, n, found, want.n)
@@ -122,12 +128,25 @@ func checkNames(t *testing.T, c *Table) {
 
 func TestMistakes(t *testing.T) {
 	for _, c := range []struct{ key, value, want string }{
-		{"oci:", "0", "not a number from 1"}, {"ocm:10.", "-1", "not a number"}, {"ocr:", "5 6", "not a number"}, {"icm:", "many", "not a number"},
+		{"oci:", "0", "not a number from 1"},
+		{"ocm:10.", "-1", "not a number"},
+		{"ocr:", "5 6", "not a number"},
+		{"icm:", "many", "not a number"},
 		{"icc:example.com", "x", "not a number"},
-		{"octo:", "5x", "not a time"}, {"octo:", "0", "not a time"}, {"octo:", "99999999w", "not a time"}, {"octo:", "h", "not a time"},
-		{"oci:256.", "1", "not an IP"}, {"oci:1.2.3.4.5", "1", "not an IP"}, {"oci:1..2", "1", "not an IP"}, {"oci:010.", "1", "not an IP"},
-		{"oci:2001:db8::1", "1", "in full"}, {"oci:g:1", "1", "not an IP"}, {"oci:example.com", "1", "not an IP"}, {"oci:10/8", "1", "not an IP"},
-		{"occ:", "1", "unknown tag"}, {"nonsense", "1", "unknown tag"},
+		{"octo:", "5x", "not a time"},
+		{"octo:", "0", "not a time"},
+		{"octo:", "99999999w", "not a time"},
+		{"octo:", "h", "not a time"},
+		{"oci:256.", "1", "not an IP"},
+		{"oci:1.2.3.4.5", "1", "not an IP"},
+		{"oci:1..2", "1", "not an IP"},
+		{"oci:010.", "1", "not an IP"},
+		{"oci:2001:db8::1", "1", "in full"},
+		{"oci:g:1", "1", "not an IP"},
+		{"oci:example.com", "1", "not an IP"},
+		{"oci:10/8", "1", "not an IP"},
+		{"occ:", "1", "unknown tag"},
+		{"nonsense", "1", "unknown tag"},
 		{"smtpc_conf_rcpt_domain:", "connection_limits=low;", "not a domain"},
 		{"smtpc_conf_rcpt_domain:a@b", "connection_limits=low;", "not a domain"},
 		{"smtpc_conf_rcpt_domain:b", "connection_limits=none;", `no section connection_limits "none"`},

@@ -55,7 +55,7 @@ func ipKey(arg string) (string, error) {
 		return "", nil
 	}
 	if strings.Contains(arg, "::") {
-		return "", fmt.Errorf("%q: an IPv6 address or net is written in full, without ::", arg)
+		return "", fmt.Errorf("%q: an IPv6 address or net is written in full, without \"::\"", arg)
 	}
 	if ip, err := netip.ParseAddr(arg); err == nil && ip.Zone() == "" {
 		return maps.FullIP(ip), nil
@@ -69,7 +69,7 @@ func ipKey(arg string) (string, error) {
 	for _, part := range parts {
 		n, err := strconv.ParseUint(part, base, bits)
 		if err != nil || len(parts) > most || base == 10 && part != strconv.FormatUint(n, 10) {
-			return "", fmt.Errorf("%q is not an IP address, nor a net such as 192.0.2. or 2001:db8:", arg)
+			return "", fmt.Errorf("%q is not an IP address, nor a net (192.0.2. and 2001:db8: are such)", arg)
 		}
 		key.WriteString(strconv.FormatUint(n, base))
 		key.WriteString(sep)
