@@ -18,13 +18,16 @@ func createmapCommand(e *Env) *cobra.Command {
 	var dump bool
 	var o maps.CreateOptions
 	c := &cobra.Command{
-		Use: "createmap -F FILE [source]", Short: "Make a map file from its text", Args: maxArgs(1),
+		Use: "createmap -F FILE [source] | -d FILE | -q KEY FILE", Short: "Make a map file from its text", Args: maxArgs(1),
 		Long: `createmap makes the map FILE from lines "key value" (README 3.9.3), or from the output of
 Berkeley DB's db_dump. It reads the source file, or standard input. If any line is wrong
 nothing is written; otherwise readers see the old map or the new one at any moment.
 
 With -d it prints the map FILE as text, with -q the value of one key.`,
 		RunE: func(_ *cobra.Command, args []string) error {
+			if looks := dump || query != ""; looks && path == "" && len(args) == 1 {
+				path = args[0]
+			}
 			switch {
 			case path == "":
 				return &usageError{errors.New("createmap needs -F and the name of the map file")}
