@@ -64,7 +64,9 @@ func (c *checker) directory(s *confparse.Section, option, path string, private b
 		c.warnf(s, option, "the directory %s of the queue belongs to user %d, who could change it", path, owner)
 	case known && owner != c.who.UID && owner != 0:
 		c.errorf(s, option, "the directory %s of the queue belongs to user %d, who could change it, and not to user %s", path, owner, c.who.Name)
-	case perm&0o002 != 0 && path == c.dir: // what is below it is checked on its own
+	case perm&0o002 != 0 && path == c.dir:
+		// Volumes of containers and file systems that were just mounted are so. What is
+		// below it is ours and checked on its own.
 		c.warnf(s, option, "the directory %s of the queue can be written by everybody (mode %04o): chmod o-w", path, perm)
 	case perm&0o002 != 0:
 		c.errorf(s, option, "the directory %s of the queue can be written by everybody (mode %04o): chmod o-w", path, perm)
