@@ -152,7 +152,7 @@ func (l *loop) adopt(g *loadedTA) (*transaction, []*rcpt) {
 		}
 		t = &transaction{
 			env: g.env, size: g.size, body: l.q.stored(g.ta, g.size), left: g.left,
-			inDEFEDB: true, hasFile: true, spill: spillState{file: true, ta: true}, accepted: l.now,
+			active: newBits(len(g.env.Rcpts)), inDEFEDB: true, hasFile: true, spill: spillState{file: true, ta: true}, accepted: l.now,
 		}
 		t.lost = l.q.isLost(t)
 		l.tas[g.ta] = t
@@ -163,7 +163,7 @@ func (l *loop) adopt(g *loadedTA) (*transaction, []*rcpt) {
 			continue
 		}
 		r := &rcpt{t: t, index: st.Index, home: homeDEFEDB, state: st}
-		t.rcpts = append(t.rcpts, r)
+		t.take(r)
 		rcpts = append(rcpts, r)
 	}
 	l.entries += len(rcpts)

@@ -47,7 +47,9 @@ func (q *Queue) recoverOne(r ibdb.Recovered, now time.Time) (*transaction, error
 	}
 	gone := append([]int(nil), r.Ended...)
 	for _, st := range moved {
-		gone = append(gone, st.Index)
+		if st.Index < len(r.Envelope.Rcpts) {
+			gone = append(gone, st.Index)
+		}
 	}
 	t := newTransaction(r.Envelope, r.Size, q.stored(ta, r.Size), gone, now)
 	t.ended = r.Ended

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"slices"
 	"time"
 
 	"meta1/mta/msg"
@@ -38,6 +37,7 @@ type rcpt struct {
 	state defedb.State
 	dest  *dest     // while phaseWait or phaseInflight
 	start time.Time // of the attempt that runs
+	slot  int       // its place in t.rcpts
 	held  bool      // it goes to the DEFEDB to be held
 }
 
@@ -58,8 +58,9 @@ type transaction struct {
 	size int64
 	body msg.Body
 
-	rcpts []*rcpt // in the active queue
-	left  int     // recipients that have not ended, wherever they are
+	rcpts  []*rcpt // in the active queue, in no order
+	active bits    // their indexes
+	left   int     // recipients that have not ended, wherever they are
 
 	inIBDB   bool
 	inline   bool  // its content is in the IBDB
@@ -84,31 +85,53 @@ type spillState struct {
 	ta   bool // the record in the DEFEDB
 }
 
+// bits is a set of recipient indexes. A message may have a hundred thousand.
+type bits []uint64
+
+func newBits(n int) bits      { return make(bits, (n+63)/64) }
+func (b bits) has(i int) bool { return b[i/64]&(1<<(i%64)) != 0 }
+func (b bits) set(i int)      { b[i/64] |= 1 << (i % 64) }
+func (b bits) clear(i int)    { b[i/64] &^= 1 << (i % 64) }
+
+// take puts a recipient into the active queue.
+func (t *transaction) take(r *rcpt) {
+	r.slot = len(t.rcpts)
+	t.rcpts = append(t.rcpts, r)
+	t.active.set(r.index)
+}
+
 // drop takes a recipient out of the active queue.
 func (t *transaction) drop(r *rcpt) {
-	if i := slices.Index(t.rcpts, r); i >= 0 {
-		last := len(t.rcpts) - 1
-		t.rcpts[i] = t.rcpts[last]
-		t.rcpts[last] = nil
-		t.rcpts = t.rcpts[:last]
-	}
+	last := len(t.rcpts) - 1
+	t.rcpts[r.slot] = t.rcpts[last]
+	t.rcpts[r.slot].slot = r.slot
+	t.rcpts[last] = nil
+	t.rcpts = t.rcpts[:last]
+	t.active.clear(r.index)
 }
 
 // has tells whether the recipient is in the active queue.
-func (t *transaction) has(index int) bool {
-	return slices.ContainsFunc(t.rcpts, func(r *rcpt) bool { return r.index == index })
-}
+func (t *transaction) has(index int) bool { return t.active.has(index) }
 
 // newTransaction makes a transaction that is in the IBDB with all its recipients
 // in the active queue, but for those that have ended.
 func newTransaction(e *msg.Envelope, size int64, body msg.Body, ended []int, now time.Time) *transaction {
-	t := &transaction{env: e, size: size, body: body, inIBDB: true, ended: ended, accepted: now}
+	t := &transaction{
+		env: e, size: size, body: body, inIBDB: true, ended: ended, accepted: now,
+		active: newBits(len(e.Rcpts)), rcpts: make([]*rcpt, 0, len(e.Rcpts)),
+	}
+	var gone bits
+	if len(ended) > 0 {
+		gone = newBits(len(e.Rcpts))
+		for _, i := range ended {
+			gone.set(i)
+		}
+	}
 	all := make([]rcpt, len(e.Rcpts))
-	t.rcpts = make([]*rcpt, 0, len(e.Rcpts))
 	for i := range all {
-		if !slices.Contains(ended, i) {
+		if gone == nil || !gone.has(i) {
 			all[i] = rcpt{t: t, index: i, state: defedb.State{TA: e.TA, Index: i}}
-			t.rcpts = append(t.rcpts, &all[i])
+			t.take(&all[i])
 		}
 	}
 	t.left, t.ibdbLeft = len(t.rcpts), len(t.rcpts)
