@@ -10,10 +10,10 @@ import (
 	"meta1/mta/smtp"
 )
 
-// TestHugeMessageHoldsNobodyUp sends one message to a hundred thousand recipients,
-// five times what the active queue holds, and then another one.
+// TestHugeMessageHoldsNobodyUp sends one message to very many recipients, more
+// than the active queue holds, and then another one.
 func TestHugeMessageHoldsNobodyUp(t *testing.T) {
-	const n = 100_000
+	const n = hugeRcpts
 	bubble(t, func(t *testing.T, w *world) {
 		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
 			time.Sleep(10 * time.Millisecond)

@@ -4,3 +4,6 @@ package queue
 
 // crashStride 1: a crash before every write.
 const crashStride = 1
+
+// hugeRcpts is the size of the huge message; see TestHugeMessageHoldsNobodyUp.
+const hugeRcpts = 100_000

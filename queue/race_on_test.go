@@ -5,3 +5,6 @@ package queue
 // crashStride: the race detector makes the crash test ten times slower, so it looks
 // at a part of the crashes; the plain run looks at all.
 const crashStride = 11
+
+// hugeRcpts is the size of the huge message; see TestHugeMessageHoldsNobodyUp.
+const hugeRcpts = 30_000
