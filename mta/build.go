@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meta1/client"
+	"meta1/mta/listen"
 	"meta1/mta/logfmt"
 	"meta1/mta/msg"
 	"meta1/mta/service"
@@ -243,10 +244,15 @@ func (m *mta) serverUnit(s *ServerSection) (supervise.Unit, error) {
 			if err != nil {
 				return nil, err
 			}
-			return server.New(s.Server, server.Deps{
+			srv, err := server.New(s.Server, server.Deps{
 				Ports: m.ports, Content: &m.content, Listeners: listeners, Log: log, Metrics: metrics,
 				Hostname: m.hostname, Version: m.setup.Version, Name: s.Name,
-			}).Run, nil
+			})
+			if err != nil {
+				listen.Close(listeners)
+				return nil, fmt.Errorf("section %s: %w", name, err)
+			}
+			return srv.Run, nil
 		})
 	u.Ready = nil // clients see that it serves; then everything else must know already
 	return u, err

@@ -40,7 +40,8 @@ func benchMessages(b *testing.B, log bool, inlineMax int64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	g := supervise.NewGroup(context.Background())
 	fake.serve(g.Context(), g)
-	g.Go(func(context.Context) error { return New(Config{}, deps).Run(ctx) })
+	s := mustNew(b, Config{}, deps)
+	g.Go(func(context.Context) error { return s.Run(ctx) })
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		b.Fatal(err)
@@ -108,7 +109,7 @@ func benchSession(b *testing.B, kib int) {
 	deps.Log = nil
 	g := supervise.NewGroup(context.Background())
 	fake.serve(g.Context(), g)
-	s := New(Config{}, deps)
+	s := mustNew(b, Config{}, deps)
 	const head = "MAIL FROM:<alice@example.net>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n"
 	body := strings.Repeat(strings.Repeat("x", 62)+"\r\n", 16*kib) + ".\r\n"
 	conn := &stepConn{steps: []string{"EHLO client\r\n"}}

@@ -238,7 +238,7 @@ func (p *player) connect() {
 	g := supervise.NewGroup(context.WithoutCancel(p.t.Context()))
 	l := newPipeListener()
 	p.fake.serve(mtaCtx, g, p.down...)
-	s := New(loadConfig(p.t, p.options), p.fake.deps(l))
+	s := mustNew(p.t, loadConfig(p.t, p.options), p.fake.deps(l))
 	run := supervise.NewGroup(ctx)
 	run.Go(s.Run)
 	conn, err := l.dial(p.peer)

@@ -40,6 +40,15 @@ func loadConfig(t testing.TB, options string) Config {
 	return cfg
 }
 
+func mustNew(t testing.TB, cfg Config, deps Deps) *Server {
+	t.Helper()
+	s, err := New(cfg, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // fakeMTA answers the ports of a server as QMGR and SMAR would, by rules.
 type fakeMTA struct {
 	ports *msg.Ports

@@ -65,7 +65,7 @@ func FuzzSession(f *testing.F) {
 			EightBitMIME: flags&1 != 0, XVERP: flags&2 != 0, AllowSpaceAfterColon: flags&4 != 0,
 			Access: flags&8 != 0, StrictEHLO: flags&16 != 0, SoftBounce: flags&32 != 0, RequireEHLO: flags&64 != 0,
 		}
-		s := New(cfg, fake.deps())
+		s := mustNew(t, cfg, fake.deps())
 		conn := &scriptConn{addrConn: addrConn{peer: "192.0.2.1"}, in: in, piece: int(piece) + 1}
 		if err := supervise.Call(g.Context(), s.newSession(conn).run); err != nil {
 			t.Fatalf("%v\n%s", err, err.(*supervise.PanicError).Stack)

@@ -44,7 +44,6 @@ type Server struct {
 	deps    Deps
 	log     *slog.Logger
 	metrics *metrics
-	err     error // of New: what the configuration or the metrics are wrong in
 
 	rules         msg.CheckRules
 	verbs         map[string]*verb
@@ -61,9 +60,9 @@ type Server struct {
 	stopping bool
 }
 
-// New makes the server of one smtps section. It starts nothing; what is wrong with
-// its arguments is the error of Run. A Server runs once.
-func New(cfg Config, deps Deps) *Server {
+// New makes the server of one smtps section. It starts nothing. The error names all
+// that is wrong with the arguments. A Server runs once.
+func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
@@ -73,20 +72,24 @@ func New(cfg Config, deps Deps) *Server {
 		heloReply:     smtp.NewReply(250, "", deps.Hostname),
 		replyStopping: smtp.NewReply(421, "4.3.2", deps.Hostname+" is going down"),
 	}
+	var errs []error
 	if err := smtp.CheckDomain(deps.Hostname); err != nil {
-		s.err = fmt.Errorf("host name %q: %w", deps.Hostname, err)
+		errs = append(errs, fmt.Errorf("host name %q: %w", deps.Hostname, err))
 	}
 	var err error
 	if s.greeting, err = parseGreeting(s.cfg.Greeting, deps.Hostname, deps.Version); err != nil {
-		s.err = errors.Join(s.err, fmt.Errorf("option greeting %w", err))
+		errs = append(errs, fmt.Errorf("option greeting %w", err))
 	}
 	if s.metrics, err = newMetrics(deps.Metrics, deps.Name); err != nil {
-		s.err = errors.Join(s.err, fmt.Errorf("registering metrics: %w", err))
+		errs = append(errs, fmt.Errorf("registering metrics: %w", err))
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
 	s.rules = s.cfg.checkRules()
 	s.ehloReply = s.extensions()
 	s.indexVerbs()
-	return s
+	return s, nil
 }
 
 // Run accepts and serves connections until ctx ends. Then it closes the listeners,
@@ -94,9 +97,6 @@ func New(cfg Config, deps Deps) *Server {
 // stop_timeout. It returns when all sessions have ended: nil, or why it could not
 // go on.
 func (s *Server) Run(ctx context.Context) error {
-	if s.err != nil {
-		return s.err
-	}
 	// Sessions outlive ctx for a while, hence a group of its own.
 	g := supervise.NewGroup(context.WithoutCancel(ctx))
 	g.Go(s.serveStatus)

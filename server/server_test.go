@@ -41,7 +41,7 @@ func startDeps(t testing.TB, cfg Config, fake *fakeMTA, deps Deps) *bench {
 	ctx, cancel := context.WithCancel(context.Background())
 	b := &bench{fake: fake, stop: cancel, done: make(chan error, 1), group: supervise.NewGroup(context.Background())}
 	fake.serve(b.group.Context(), b.group)
-	b.server = New(cfg, deps)
+	b.server = mustNew(t, cfg, deps)
 	b.group.Go(func(context.Context) error {
 		b.done <- b.server.Run(ctx)
 		return nil
@@ -392,12 +392,9 @@ func TestStatusAndMetrics(t *testing.T) {
 			t.Errorf("%v replies to the final dot", n)
 		}
 		// A restarted server goes on counting, and another one counts apart.
-		again := New(Config{}, deps)
+		again := mustNew(t, Config{}, deps)
 		deps.Name = "MSA"
-		other := New(Config{}, deps)
-		if again.err != nil || other.err != nil {
-			t.Fatal(again.err, other.err)
-		}
+		other := mustNew(t, Config{}, deps)
 		if n := counted(t, again.metrics.messages); n != 1 {
 			t.Errorf("the next instance begins at %v", n)
 		}
@@ -426,7 +423,7 @@ func TestBadConfig(t *testing.T) {
 		var cfg Config
 		deps := fake.deps()
 		change(&cfg, &deps)
-		if err := New(cfg, deps).Run(t.Context()); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := New(cfg, deps); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
