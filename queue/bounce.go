@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"strings"
@@ -233,8 +234,8 @@ func (l *loop) expanded(r *rcpt, kind dsn.Kind) {
 	l.notify(r.t, r.t.env.Mail.From, []notice{n})
 }
 
-// copyContent gives the content of an expanded transaction to the new one: in
-// memory if it is there, else as a second name of the file.
+// copyContent gives the content of an expanded transaction to the new one: in memory
+// if it is small, else in a file of its own, because a file holds one envelope.
 func (q *Queue) copyContent(ev *madeEvent, body msg.Body) error {
 	id, err := q.ids.take(ev.t.env.TA.Process)
 	if err != nil {
@@ -244,16 +245,21 @@ func (q *Queue) copyContent(ev *madeEvent, body msg.Body) error {
 	if ev.content = body.Bytes(); ev.content != nil {
 		return nil
 	}
-	if err := q.cdb.Link(ev.t.env.TA, id); err == nil {
-		return nil
+	if body.Size() <= q.cfg.IBDB.ContentMax && q.memory.Load() < q.cfg.ContentMemory {
+		b := bytes.NewBuffer(make([]byte, 0, body.Size()))
+		err := writeBody(b, body)
+		ev.content = b.Bytes()
+		return err
 	}
-	r, err := body.Open() // it is still in the IBDB
+	w, err := q.Content().Create(id)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	ev.content, err = io.ReadAll(r)
-	return err
+	defer w.Abort() // nothing after Commit
+	if err := writeBody(w, body); err != nil {
+		return err
+	}
+	return w.Commit(ev.env)
 }
 
 // madeEvent: a transaction of our own is complete: a bounce or an expansion.

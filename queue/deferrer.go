@@ -43,6 +43,7 @@ type deferOp struct {
 	ta     smtp.ID
 	t      *transaction // deferPut, deferSpill: env, size and spill are read
 	body   msg.Body     // deferPut, deferSpill: the content as it is now
+	living bits         // deferPut, deferSpill: recipients that have not ended
 	r      *rcpt        // deferPut, deferEnd: passed back in the event
 	state  defedb.State // deferPut: the new state; deferEnd: index
 	old    time.Time    // next time to try in the DEFEDB, or zero
@@ -105,24 +106,23 @@ func (d *deferrer) unlink(ta smtp.ID) {
 
 // spillAll writes the content files that are missing and returns what failed.
 func (d *deferrer) spillAll(ctx context.Context, ops []deferOp) map[*transaction]error {
-	todo := map[*transaction]msg.Body{}
+	todo := map[*transaction]*deferOp{}
 	for i := range ops {
 		if op := &ops[i]; (op.kind == deferPut || op.kind == deferSpill) && !op.t.spill.file {
-			todo[op.t] = op.body
+			todo[op.t] = op
 		}
 	}
 	if len(todo) == 0 {
 		return nil
 	}
 	type job struct {
-		t   *transaction
-		b   msg.Body
+		op  *deferOp
 		err error
 	}
 	jobs := make(chan *job, len(todo))
 	all := make([]*job, 0, len(todo))
-	for t, b := range todo {
-		j := &job{t: t, b: b}
+	for _, op := range todo {
+		j := &job{op: op}
 		all = append(all, j)
 		jobs <- j
 	}
@@ -131,7 +131,7 @@ func (d *deferrer) spillAll(ctx context.Context, ops []deferOp) map[*transaction
 	for range min(spillers, len(todo)) {
 		g.Go(func(context.Context) error {
 			for j := range jobs {
-				j.err = d.spill(j.t.env.TA, j.b)
+				j.err = d.spill(j.op)
 			}
 			return nil
 		})
@@ -140,21 +140,22 @@ func (d *deferrer) spillAll(ctx context.Context, ops []deferOp) map[*transaction
 	failed := map[*transaction]error{}
 	for _, j := range all {
 		if j.err = errors.Join(j.err, err); j.err == nil {
-			j.t.spill.file = true
+			j.op.t.spill.file = true
 			continue
 		}
-		failed[j.t] = j.err
+		failed[j.op.t] = j.err
 		if vfs.IsFull(j.err) {
 			d.q.space.full()
 		}
-		d.q.log.Error("cannot write content to a file; it stays where it is", "ss_ta", j.t.env.TA.String(), "error", j.err)
+		d.q.log.Error("cannot write content to a file; it stays where it is", "ss_ta", j.op.ta.String(), "error", j.err)
 	}
 	return failed
 }
 
 // spill writes one content file durably. A file that is there already is a rest of
 // an attempt that failed, and is replaced.
-func (d *deferrer) spill(ta smtp.ID, body msg.Body) error {
+func (d *deferrer) spill(op *deferOp) error {
+	ta, env := op.ta, op.t.env
 	w, err := d.q.cdb.Create(ta)
 	if errors.Is(err, fs.ErrExist) {
 		// If the DEFEDB has the transaction, the file is whole and must stay.
@@ -169,12 +170,18 @@ func (d *deferrer) spill(ta smtp.ID, body msg.Body) error {
 	if err != nil {
 		return err
 	}
-	defer w.Abort() // nothing after Commit
+	defer w.Abort() // nothing after CommitRest
+	if err := writeBody(w, op.body); err != nil {
+		return err
+	}
+	return w.CommitRest(env, op.living.missing(len(env.Rcpts)))
+}
+
+// writeBody copies a whole content.
+func writeBody(w io.Writer, body msg.Body) error {
 	if b := body.Bytes(); b != nil {
-		if _, err := w.Write(b); err != nil {
-			return err
-		}
-		return w.Commit()
+		_, err := w.Write(b)
+		return err
 	}
 	r, err := body.Open()
 	if err != nil {
@@ -184,7 +191,7 @@ func (d *deferrer) spill(ta smtp.ID, body msg.Body) error {
 	if n, err := io.Copy(w, r); err != nil || n != body.Size() {
 		return errors.Join(err, fmt.Errorf("copied %d bytes of %d", n, body.Size()))
 	}
-	return w.Commit()
+	return nil
 }
 
 // commit writes the batch to the DEFEDB.

@@ -183,7 +183,7 @@ func (w *world) send(q *Queue, from, content string, to ...string) smtp.Reply {
 			_, err = io.WriteString(f, content)
 		}
 		if err == nil {
-			err = f.Commit()
+			err = f.Commit(e)
 		}
 		if err != nil {
 			return smtp.NewReply(452, "4.3.1", err.Error())

@@ -62,7 +62,7 @@ func (q *Queue) recoverOne(r ibdb.Recovered, now time.Time) (*transaction, error
 		return t, q.cdb.Remove(ta)
 	}
 	size, err := q.cdb.Stat(ta)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !isGone(err) {
 		return nil, err
 	}
 	t.hasFile, t.spill.file, t.lost = err == nil, err == nil, err != nil && !r.Inline
@@ -75,7 +75,12 @@ func (q *Queue) recoverOne(r ibdb.Recovered, now time.Time) (*transaction, error
 // isLost tells whether a transaction's content file is gone.
 func (q *Queue) isLost(t *transaction) bool {
 	_, err := q.cdb.Stat(t.env.TA)
-	return errors.Is(err, fs.ErrNotExist)
+	return isGone(err)
+}
+
+// isGone tells whether an error of the CDB says that a content cannot be had any more.
+func isGone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, cdb.ErrIncomplete)
 }
 
 // recoveredEvent: what a start found enters the active queue.

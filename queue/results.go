@@ -271,7 +271,7 @@ func (l *loop) put(r *rcpt, next time.Time, attempts int, reason string) {
 	r.phase = phaseEnding
 	r.t.pending++
 	l.q.deferrer.ops.put(deferOp{
-		kind: deferPut, ta: st.TA, t: r.t, body: r.t.body, r: r, state: st, old: r.stored(),
+		kind: deferPut, ta: st.TA, t: r.t, body: r.t.body, living: r.t.spillRest(), r: r, state: st, old: r.stored(),
 	})
 }
 
@@ -371,7 +371,7 @@ func (l *loop) relieve() {
 			continue
 		}
 		t.spilling = true
-		l.q.deferrer.ops.put(deferOp{kind: deferSpill, ta: t.env.TA, t: t, body: t.body})
+		l.q.deferrer.ops.put(deferOp{kind: deferSpill, ta: t.env.TA, t: t, body: t.body, living: t.spillRest()})
 		if n++; n == perTick {
 			return
 		}

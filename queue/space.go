@@ -153,8 +153,8 @@ func (w *guardedWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (w *guardedWriter) Commit() error {
-	err := w.ContentWriter.Commit()
+func (w *guardedWriter) Commit(e *msg.Envelope) error {
+	err := w.ContentWriter.Commit(e)
 	w.store.note(err)
 	return err
 }

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"time"
 
 	"meta1/mta/msg"
@@ -75,6 +76,7 @@ type transaction struct {
 	lost     bool     // its content is gone
 	notices  []notice // kept back for a while, to share a DSN
 	accepted time.Time
+	living   bits // see spillRest
 
 	spill spillState // owned by the deferrer
 }
@@ -93,6 +95,16 @@ func (b bits) has(i int) bool { return b[i/64]&(1<<(i%64)) != 0 }
 func (b bits) set(i int)      { b[i/64] |= 1 << (i % 64) }
 func (b bits) clear(i int)    { b[i/64] &^= 1 << (i % 64) }
 
+// missing gives the indexes below n that are not in the set.
+func (b bits) missing(n int) (all []int) {
+	for i := range n {
+		if !b.has(i) {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
 // take puts a recipient into the active queue.
 func (t *transaction) take(r *rcpt) {
 	r.slot = len(t.rcpts)
@@ -108,6 +120,17 @@ func (t *transaction) drop(r *rcpt) {
 	t.rcpts[last] = nil
 	t.rcpts = t.rcpts[:last]
 	t.active.clear(r.index)
+}
+
+// spillRest is what the deferrer gets of the recipients that have not ended, for the
+// file that it is about to make. All of them are in the active queue then, for the
+// file is there before the first recipient leaves it otherwise. The set is taken once:
+// a recipient that ends until the file is written may be told of as living.
+func (t *transaction) spillRest() bits {
+	if t.living == nil && !t.hasFile {
+		t.living = slices.Clone(t.active)
+	}
+	return t.living
 }
 
 // has tells whether the recipient is in the active queue.

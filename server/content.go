@@ -164,9 +164,9 @@ func (c *content) abort() {
 	}
 }
 
-// finish makes a file durable. Then inline is nil, otherwise it is the content. The
-// reply is zero unless it failed.
-func (c *content) finish() (inline []byte, r smtp.Reply) {
+// finish makes a file durable, together with the envelope. Then inline is nil,
+// otherwise it is the content. The reply is zero unless it failed.
+func (c *content) finish(e *msg.Envelope) (inline []byte, r smtp.Reply) {
 	if c.file == nil {
 		return c.trimmed(), c.failed
 	}
@@ -175,7 +175,7 @@ func (c *content) finish() (inline []byte, r smtp.Reply) {
 		c.pool.returnWriter(c.buffer)
 		file := c.file
 		c.file, c.buffer = nil, nil
-		err = file.Commit()
+		err = file.Commit(e)
 	}
 	if err != nil {
 		c.failStore(err)

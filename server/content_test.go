@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
 
@@ -24,7 +25,7 @@ func TestContentPlaces(t *testing.T) {
 					for p := range slices.Chunk(body, piece) {
 						c.write(p)
 					}
-					inline, r := c.finish()
+					inline, r := c.finish(&msg.Envelope{})
 					got := inline
 					if inline == nil {
 						got = store.files[c.ta].data
@@ -52,7 +53,7 @@ func TestContentFailed(t *testing.T) {
 	for range 50 {
 		c.write(make([]byte, 99))
 	}
-	inline, r := c.finish()
+	inline, r := c.finish(&msg.Envelope{})
 	if inline != nil || r.Code != 552 || len(store.files) != 0 || c.size != 4950 {
 		t.Errorf("%d bytes, %v, %d files, size %d", len(inline), r, len(store.files), c.size)
 	}
@@ -71,7 +72,7 @@ func TestContentBeginsWithSpace(t *testing.T) {
 		for i := range len(body) {
 			c.write([]byte(body[i : i+1]))
 		}
-		if inline, r := c.finish(); string(inline) != want || !r.IsZero() || c.total() != int64(len(want)) || c.header.hops != 0 {
+		if inline, r := c.finish(&msg.Envelope{}); string(inline) != want || !r.IsZero() || c.total() != int64(len(want)) || c.header.hops != 0 {
 			t.Errorf("%q: %q, %v, total %d, %d hops", body, inline, r, c.total(), c.header.hops)
 		}
 	}

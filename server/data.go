@@ -151,7 +151,7 @@ func (c *session) commit(body *content) smtp.Reply {
 	if body.drop {
 		return smtp.Reply{}
 	}
-	inline, r := body.finish()
+	inline, r := body.finish(c.tx.env)
 	if !r.IsZero() {
 		return r
 	}

@@ -230,7 +230,7 @@ func (f *memFile) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (f *memFile) Commit() error {
+func (f *memFile) Commit(*msg.Envelope) error {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
 	if f.store.commitErr != nil {

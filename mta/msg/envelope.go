@@ -64,10 +64,11 @@ type Body interface {
 // ContentWriter takes the content of one transaction that is too large for memory.
 type ContentWriter interface {
 	io.Writer
-	// Commit makes the content durable: the file is synced and closed, then its
-	// directory is synced. After an error the content is gone, and nothing may be
-	// tried again on the same file.
-	Commit() error
+	// Commit makes the content durable, and with it the envelope, from which it can be
+	// sent if the databases are lost: the file is synced and closed, then its directory
+	// is synced. After an error the content is gone, and nothing may be tried again on
+	// the same file.
+	Commit(e *Envelope) error
 	// Abort removes what was written. It does nothing after Commit.
 	Abort()
 }

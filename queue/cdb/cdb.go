@@ -7,6 +7,9 @@
 // was synced and closed, and then its directory was synced. Before that, a crash
 // may leave nothing, a part, or all of it; recovery treats such a file as litter,
 // because no envelope names it.
+//
+// Behind the content stands the envelope (see trailer): if the databases are lost,
+// the mail can be sent from its file alone (README 4.11.2).
 package cdb
 
 import (
@@ -24,6 +27,9 @@ import (
 
 const shards = 16
 
+// ErrIncomplete: a content file was not written to its end, or is damaged.
+var ErrIncomplete = errors.New("the content file is incomplete or damaged")
+
 // Store is a content database. It may be used from any goroutine.
 type Store struct {
 	fs   vfs.FS
@@ -33,11 +39,9 @@ type Store struct {
 
 // Open makes the directories of the store below base where they are missing.
 func Open(fsys vfs.FS, base string) (*Store, error) {
-	s := &Store{fs: fsys, base: base}
+	s := At(fsys, base)
 	for i := range s.dirs {
-		d := &s.dirs[i]
-		d.fs, d.dir = fsys, filepath.Join(base, string("0123456789ABCDEF"[i]))
-		if err := fsys.MkdirAll(d.dir, 0o750); err != nil {
+		if err := fsys.MkdirAll(s.dirs[i].dir, 0o750); err != nil {
 			return nil, fmt.Errorf("making the content directory: %w", err)
 		}
 	}
@@ -47,64 +51,94 @@ func Open(fsys vfs.FS, base string) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) path(ta smtp.ID) string {
+// At is a store whose directories are there, or that is only read: it makes nothing.
+func At(fsys vfs.FS, base string) *Store {
+	s := &Store{fs: fsys, base: base}
+	for i := range s.dirs {
+		d := &s.dirs[i]
+		d.fs, d.dir = fsys, filepath.Join(base, string("0123456789ABCDEF"[i]))
+	}
+	return s
+}
+
+// Path is the file of a transaction.
+func (s *Store) Path(ta smtp.ID) string {
 	return filepath.Join(s.dirs[ta.Shard()].dir, ta.String())
 }
 
-// Create begins the content file of a transaction. It fails if there is one.
-func (s *Store) Create(ta smtp.ID) (msg.ContentWriter, error) {
-	name := s.path(ta)
-	f, err := s.fs.Create(name)
+// Create begins the content file of a transaction. It fails with fs.ErrExist if there
+// is one.
+func (s *Store) Create(ta smtp.ID) (*Writer, error) {
+	f, err := s.fs.Create(s.Path(ta))
 	if err != nil {
 		return nil, fmt.Errorf("creating content file: %w", err)
 	}
-	return &writer{store: s, ta: ta, f: f}, nil
+	return &Writer{store: s, ta: ta, f: f}, nil
 }
 
-// Write stores the whole content of a transaction durably.
-func (s *Store) Write(ta smtp.ID, content []byte) error {
-	w, err := s.Create(ta)
-	if err != nil {
-		return err
-	}
-	if _, err := w.Write(content); err != nil {
-		w.Abort()
-		return err
-	}
-	return w.Commit()
-}
-
-// Open reads the content of a transaction.
+// Open reads the content of a transaction. If its checksum is wrong, the reader fails
+// with ErrIncomplete before it has given out all of it.
 func (s *Store) Open(ta smtp.ID) (io.ReadCloser, error) {
-	f, err := s.fs.Open(s.path(ta))
+	f, t, err := s.open(ta)
 	if err != nil {
-		return nil, fmt.Errorf("opening content file: %w", err)
+		return nil, err
 	}
-	return f, nil
+	return &reader{f: f, r: io.LimitReader(f, t.size), left: t.size, want: t.sum, path: s.Path(ta)}, nil
 }
 
-// Link gives the content of one transaction durably to another one too. Each is
-// removed by itself.
-func (s *Store) Link(from, to smtp.ID) error {
-	if err := s.fs.Link(s.path(from), s.path(to)); err != nil {
-		return fmt.Errorf("linking content file: %w", err)
+// Stat gives the size of a content. The error is fs.ErrNotExist if there is no file,
+// ErrIncomplete if it was not written to its end.
+func (s *Store) Stat(ta smtp.ID) (size int64, err error) {
+	f, t, err := s.open(ta)
+	if err != nil {
+		return 0, err
 	}
-	if err := s.dirs[to.Shard()].sync(); err != nil {
-		return fmt.Errorf("syncing content directory: %w", err)
-	}
-	return nil
+	return t.size, f.Close()
 }
 
-// Stat gives the size of a content file. The error is fs.ErrNotExist if there is none.
-func (s *Store) Stat(ta smtp.ID) (int64, error) {
-	size, _, err := s.fs.Stat(s.path(ta))
-	return size, err
+// Kept is what stands behind a content.
+type Kept struct {
+	Envelope *msg.Envelope
+	Ended    []int // recipients that had ended when the file was written, ascending
+	Size     int64 // of the content, in bytes
+}
+
+// Envelope reads what stands behind the content of a transaction. The errors are those
+// of Stat.
+func (s *Store) Envelope(ta smtp.ID) (Kept, error) {
+	f, t, err := s.open(ta)
+	if err != nil {
+		return Kept{}, err
+	}
+	defer f.Close() // it was only read
+	k, err := t.read(f)
+	if err != nil {
+		return Kept{}, fmt.Errorf("reading %s: %w", s.Path(ta), err)
+	}
+	if k.Envelope.TA != ta {
+		return Kept{}, fmt.Errorf("%w: %s holds the envelope of %s", ErrIncomplete, s.Path(ta), k.Envelope.TA)
+	}
+	return k, nil
+}
+
+// Verify reads a whole file. The error is ErrIncomplete if content or envelope are not
+// as they were written.
+func (s *Store) Verify(ta smtp.ID) error {
+	if _, err := s.Envelope(ta); err != nil {
+		return err
+	}
+	r, err := s.Open(ta)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, r)
+	return errors.Join(err, r.Close())
 }
 
 // Remove deletes a content file. That there is none is no error. It need not be
 // durable: after a crash the file is litter.
 func (s *Store) Remove(ta smtp.ID) error {
-	if err := s.fs.Remove(s.path(ta)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.fs.Remove(s.Path(ta)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing content file: %w", err)
 	}
 	return nil
@@ -113,7 +147,7 @@ func (s *Store) Remove(ta smtp.ID) error {
 // File is one content file as List finds it.
 type File struct {
 	TA      smtp.ID
-	Size    int64
+	Size    int64 // of the file, with what stands behind the content
 	Changed time.Time
 }
 
@@ -147,49 +181,4 @@ func (s *Store) listOne(shard int, name string, content func(File), stranger fun
 	default:
 		content(File{TA: ta, Size: size, Changed: changed})
 	}
-}
-
-// writer writes one content file.
-type writer struct {
-	store *Store
-	ta    smtp.ID
-	f     vfs.File // nil after Commit or Abort
-}
-
-func (w *writer) Write(p []byte) (int, error) {
-	n, err := w.f.Write(p)
-	if err != nil {
-		return n, fmt.Errorf("writing content file: %w", err)
-	}
-	return n, nil
-}
-
-// Commit syncs and closes the file and syncs its directory.
-func (w *writer) Commit() error {
-	if w.f == nil {
-		return errors.New("content file is already closed")
-	}
-	err := w.f.Sync()
-	if cerr := w.f.Close(); err == nil {
-		err = cerr
-	}
-	w.f = nil
-	if err == nil {
-		err = w.store.dirs[w.ta.Shard()].sync()
-	}
-	if err != nil {
-		_ = w.store.Remove(w.ta) // what is left is litter for the next start
-		return fmt.Errorf("syncing content file: %w", err)
-	}
-	return nil
-}
-
-// Abort removes the file. It does nothing after Commit.
-func (w *writer) Abort() {
-	if w.f == nil {
-		return
-	}
-	_ = w.f.Close()
-	w.f = nil
-	_ = w.store.Remove(w.ta)
 }

@@ -10,9 +10,11 @@ import (
 	"sort"
 	"sync"
 	"testing"
+	"time"
 
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 
+	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/queue/vfs"
 )
@@ -26,11 +28,24 @@ func open(t *testing.T, f vfs.FS, base string) *Store {
 	return s
 }
 
+// write stores the content of a transaction.
+func write(s *Store, ta smtp.ID, content []byte) error {
+	w, err := s.Create(ta)
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	if _, err := w.Write(content); err != nil {
+		return err
+	}
+	return w.Commit(&msg.Envelope{TA: ta, Arrival: time.Unix(0, 0)})
+}
+
 func TestWriteReadRemove(t *testing.T) {
 	base := t.TempDir()
 	s := open(t, vfs.Real(), base)
 	ta := smtp.ID{Counter: 0x6B1D2, Process: 0}
-	if err := s.Write(ta, []byte("hello\r\n")); err != nil {
+	if err := write(s, ta, []byte("hello\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(base, "2", "S000000000006B1D200")
@@ -41,7 +56,7 @@ func TestWriteReadRemove(t *testing.T) {
 	if fi.Mode().Perm()&0o007 != 0 {
 		t.Errorf("mode %v lets others in", fi.Mode())
 	}
-	if err := s.Write(ta, nil); !errors.Is(err, fs.ErrExist) {
+	if err := write(s, ta, nil); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("second content of one transaction: %v, want ErrExist", err)
 	}
 	r, err := s.Open(ta)
@@ -67,10 +82,10 @@ func TestSymlinkIsNotFollowed(t *testing.T) {
 	if err := os.WriteFile(victim, []byte("keep"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(victim, s.path(ta)); err != nil {
+	if err := os.Symlink(victim, s.Path(ta)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Write(ta, []byte("x")); err == nil {
+	if err := write(s, ta, []byte("x")); err == nil {
 		t.Error("content was written through a symbolic link")
 	}
 	if r, err := s.Open(ta); err == nil {
@@ -110,7 +125,7 @@ func TestCommittedContentSurvivesACrash(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 64 {
 		wg.Go(func() {
-			if err := s.Write(smtp.ID{Counter: uint64(i)}, content); err != nil {
+			if err := write(s, smtp.ID{Counter: uint64(i)}, content); err != nil {
 				t.Error(err)
 			}
 		})
@@ -147,7 +162,7 @@ func TestListTellsStrangers(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(base, "3/S000000000000000300"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Write(smtp.ID{Counter: 4}, []byte("abc")); err != nil {
+	if err := write(s, smtp.ID{Counter: 4}, []byte("abc")); err != nil {
 		t.Fatal(err)
 	}
 	var strangers []string
@@ -169,7 +184,7 @@ func TestListTellsStrangers(t *testing.T) {
 			t.Errorf("strangers %q, want %q", strangers, want)
 		}
 	}
-	if len(files) != 1 || files[0].TA.Counter != 4 || files[0].Size != 3 {
+	if len(files) != 1 || files[0].TA.Counter != 4 || files[0].Size < 3 {
 		t.Errorf("files %+v", files)
 	}
 }

@@ -30,7 +30,7 @@ import (
 )
 
 // Version of the keys and values.
-const Version = 1
+const Version = 2
 
 const (
 	prefixDue  = 'n'

@@ -29,7 +29,7 @@ import (
 )
 
 // Version of the keys and values.
-const Version = 1
+const Version = 2
 
 const (
 	prefixContent  = 'c'

@@ -21,6 +21,7 @@ import (
 // the kernel may have dropped the pages (fsyncgate).
 type File interface {
 	io.Reader
+	io.ReaderAt
 	io.Writer
 	io.Closer
 	Sync() error
@@ -36,8 +37,6 @@ type FS interface {
 	// Open opens a file for reading. It does not follow a symbolic link at name.
 	Open(name string) (File, error)
 	Remove(name string) error
-	// Link gives a file a second name. It fails if newname exists.
-	Link(oldname, newname string) error
 	// List gives the names in a directory, in no order.
 	List(dir string) ([]string, error)
 	// MkdirAll makes a directory and its parents with mode perm.
@@ -72,8 +71,6 @@ func (realFS) Open(name string) (File, error) {
 }
 
 func (realFS) Remove(name string) error { return os.Remove(name) }
-
-func (realFS) Link(oldname, newname string) error { return os.Link(oldname, newname) }
 
 func (realFS) List(dir string) ([]string, error) {
 	d, err := os.Open(dir)
@@ -152,7 +149,6 @@ func (f *pebbleFile) Write(b []byte) (int, error) { return f.File.Write(bytes.Cl
 
 func (f *pebbleFS) Open(name string) (File, error)              { return f.p.Open(name) }
 func (f *pebbleFS) Remove(name string) error                    { return f.p.Remove(name) }
-func (f *pebbleFS) Link(oldname, newname string) error          { return f.p.Link(oldname, newname) }
 func (f *pebbleFS) List(dir string) ([]string, error)           { return f.p.List(dir) }
 func (f *pebbleFS) MkdirAll(dir string, perm fs.FileMode) error { return f.p.MkdirAll(dir, perm) }
 
