@@ -21,6 +21,10 @@
 //	forgotten  no record of TA. The content file goes after that. A file that no
 //	           record names was never acknowledged, or is such a rest: litter
 //
+// Each content file also holds its envelope (package cdb), which is read only when a
+// database was lost: a start on databases that do not belong together (join) refuses
+// to take mail for litter, and meta1 fsck makes the envelopes anew.
+//
 // # Who does what
 //
 // One goroutine, the loop, owns the active queue and all decisions; it never waits

@@ -117,6 +117,9 @@ func (q *Queue) open() (err error) {
 	if q.recovery, err = q.recover(time.Now()); err != nil {
 		return err
 	}
+	if err := q.join(); err != nil {
+		return err
+	}
 	q.metrics, err = newMetrics(q, q.deps.Metrics)
 	return err
 }

@@ -59,6 +59,12 @@ func Open(fsys vfs.FS, dir string, o store.Options) (*DB, error) {
 // Close closes the database.
 func (db *DB) Close() error { return db.s.Close() }
 
+// Spool is the name of the spool that the database belongs to, nil if it is new.
+func (db *DB) Spool() ([]byte, error) { return db.s.Spool() }
+
+// SetSpool gives the database to a spool, durably.
+func (db *DB) SetSpool(name []byte) error { return db.s.SetSpool(name) }
+
 // Refill makes the store's reserve again if there is room.
 func (db *DB) Refill() { db.s.Refill() }
 
