@@ -54,7 +54,7 @@ func (c *Client) open(ctx context.Context, to line, thread uint32) (cn *conn, f 
 	nc, err := c.dial(dialCtx, to, id)
 	cancel()
 	if err != nil {
-		f = &dialFailure{stage: msg.DeliverConnect, hostFailed: ctx.Err() == nil, session: id}
+		f = &dialFailure{stage: msg.DeliverConnect, hostFailed: ctx.Err() == nil && !isShortage(err), session: id}
 		f.reply = connectError(hop, err, ctx.Err() != nil)
 		c.logNotConnected(hop, f)
 		return nil, f
@@ -172,6 +172,13 @@ func doing(stage msg.DeliverStage) string {
 		return "waiting for the reply to the final dot, so the message may be sent more than once"
 	}
 	return "connecting"
+}
+
+// isShortage tells whether a connection failed because this system is short of something.
+// It says nothing of the host.
+func isShortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }
 
 // connectError is the reply for a connection that could not be made (RFC 3463, 4.4.1).

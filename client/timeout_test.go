@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,6 +133,21 @@ func TestConnectTimeout(t *testing.T) {
 			t.Errorf("answer %+v", a)
 		}
 	})
+}
+
+// TestShortageIsNotTheHosts: descriptors that have run out say nothing of the host.
+func TestShortageIsNotTheHosts(t *testing.T) {
+	for errno, failed := range map[syscall.Errno]bool{syscall.EMFILE: false, syscall.ENOBUFS: false, syscall.EHOSTUNREACH: true} {
+		synctest.Test(t, func(t *testing.T) {
+			deps := Deps{Dial: func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", errno)}
+			}}
+			a := start(t, Config{}, deps, nil).deliver(t, question())
+			if a.HostFailed != failed || a.Rcpts[0].Code != 451 || !strings.Contains(a.Rcpts[0].String(), errno.Error()) {
+				t.Errorf("%v: answer %+v", errno, a)
+			}
+		})
+	}
 }
 
 // TestLargeContentTimeout: a peer that takes large content too slowly is given up

@@ -74,7 +74,7 @@ func (l *loop) operateActive(o *operation) {
 		}
 	}
 	for _, r := range chosen {
-		if o.r.Q.Op == msg.OpFlush || o.r.Q.Op == msg.OpRequeue || o.r.Q.Op == msg.OpRelease {
+		if o.triesNow() {
 			continue // it is on its way already
 		}
 		l.unqueue(r)
@@ -235,12 +235,33 @@ func (e *endAllEvent) apply(l *loop) {
 	close(e.taken)
 }
 
+// triesNow tells whether the operation is to make recipients be tried at once.
+func (o *operation) triesNow() bool {
+	switch o.r.Q.Op {
+	case msg.OpFlush, msg.OpRequeue, msg.OpRelease:
+		return true
+	}
+	return false
+}
+
+// probeHosts lets each closed host be probed at once: an operator who flushes knows
+// that something has changed.
+func (l *loop) probeHosts() {
+	for _, h := range l.hosts {
+		h.window.Probe(l.now)
+		l.wake(h)
+	}
+}
+
 // operatedEvent: an operation has gone through the DEFEDB.
 type operatedEvent struct{ o *operation }
 
 func (e *operatedEvent) apply(l *loop) {
 	l.loading = false
 	l.cursor, l.nextDue = defedb.Cursor{}, time.Time{} // next times have changed
+	if e.o.triesNow() {
+		l.probeHosts()
+	}
 	l.settleQuiet()
 	l.q.log.Info("operation", "op", string(e.o.r.Q.Op), "done", e.o.a.Done, "busy", e.o.a.Busy, "error", e.o.a.Err)
 	e.o.r.Answer(e.o.a)

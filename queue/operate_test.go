@@ -107,6 +107,12 @@ func TestFlushTriesNow(t *testing.T) {
 		if n := len(w.listAll()); n != 10 {
 			t.Errorf("%d entries after the flush", n)
 		}
+		// Its host is closed, after failed connections: a flush probes it at once.
+		w.operate(msg.OpFlush, msg.Selection{Domain: "two.test"})
+		time.Sleep(time.Second)
+		if n := len(w.listAll()); n != 0 {
+			t.Errorf("%d entries after the flush of a closed host", n)
+		}
 		time.Sleep(2 * time.Hour)
 		w.checkEmpty()
 	})

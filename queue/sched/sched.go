@@ -73,6 +73,13 @@ func (w *Window) Closed(now time.Time) bool { return w.size == 0 && now.Before(w
 // Until is when a closed window lets a probe through.
 func (w *Window) Until() time.Time { return w.until }
 
+// Probe lets one transaction through a closed window from now on.
+func (w *Window) Probe(now time.Time) {
+	if w.Closed(now) {
+		w.until = now
+	}
+}
+
 // Idle reports that nothing is under way.
 func (w *Window) Idle() bool { return w.inflight == 0 }
 
