@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"math"
 	"net/netip"
 	"time"
 
@@ -30,6 +29,7 @@ type admitRequest = msg.Request[msg.AdmitQ, msg.AdmitA]
 type admission struct {
 	q       *Queue
 	clients map[netip.Addr]*clientCount
+	unnamed map[smtp.ID]*unnamedSession
 	waiting []waitingAdmit // in order of arrival
 	swept   time.Time      // when clients was last searched for what can go
 }
@@ -41,14 +41,15 @@ type waitingAdmit struct {
 
 // clientCount is what is known of one client address.
 type clientCount struct {
-	open  int
-	since time.Time // beginning of the window
-	count int       // connections in it
-	last  int       // connections in the window before
+	open    int
+	unnamed int       // sessions of which the name is not known yet, beside those
+	since   time.Time // beginning of the window
+	count   int       // connections in it
+	last    int       // connections in the window before
 }
 
 func newAdmission(q *Queue) *admission {
-	return &admission{q: q, clients: map[netip.Addr]*clientCount{}}
+	return &admission{q: q, clients: map[netip.Addr]*clientCount{}, unnamed: map[smtp.ID]*unnamedSession{}}
 }
 
 func (a *admission) run(ctx context.Context, requests <-chan *admitRequest) error {
@@ -78,8 +79,10 @@ func (a *admission) admit(r *admitRequest) {
 	switch r.Q.Kind {
 	case msg.NewSession:
 		r.Answer(a.session(&r.Q, time.Now()))
+	case msg.NameSession:
+		r.Answer(a.named(&r.Q))
 	case msg.EndSession:
-		a.end(r.Q.Client)
+		a.end(&r.Q)
 		r.Answer(msg.AdmitA{})
 	default:
 		if a.q.space.refuses(r.Q.Size) {
@@ -131,8 +134,8 @@ func (a *admission) session(q *msg.AdmitQ, now time.Time) msg.AdmitA {
 	if err != nil {
 		return msg.AdmitA{Reply: smtp.NewReply(421, "4.3.0", "no session id left")}
 	}
-	rate, open := a.limits(q.Client)
-	if rate == 0 {
+	rate, open, ask := a.limits(q.Client)
+	if rate == unlimited && open == unlimited && !ask {
 		return msg.AdmitA{ID: id}
 	}
 	c := a.count(q.Client, now)
@@ -140,54 +143,29 @@ func (a *admission) session(q *msg.AdmitQ, now time.Time) msg.AdmitA {
 		return msg.AdmitA{ID: id} // the table is full of open clients
 	}
 	c.count++ // a refused one counts too
-	if c.rate(now) > rate {
-		return msg.AdmitA{Reply: smtp.NewReply(421, "4.7.0", "too many connections within a minute from your address")}
+	n := c.rate(now)
+	if r := exceeded(n, rate, c.open+c.unnamed, open); !r.IsZero() {
+		return msg.AdmitA{Reply: r}
 	}
-	if c.open >= open {
-		return msg.AdmitA{Reply: smtp.NewReply(421, "4.7.0", "too many open connections from your address")}
+	if ask {
+		c.unnamed++
+		a.unnamed[id] = &unnamedSession{c: c, rate: n}
+		return msg.AdmitA{ID: id, AskName: true}
 	}
 	c.open++
 	return msg.AdmitA{ID: id}
 }
 
-// limits are those of a client's address: the configuration map's icr: and icm:, else
-// the options (README 3.8.1). A Unix socket has none, and a loopback address has them
-// only from entries for itself or its net; rate is 0 then. The name of the client is
-// not known yet, so icl: and icc: are not in effect.
-func (a *admission) limits(client netip.Addr) (rate, open int) {
-	if !client.IsValid() {
-		return 0, 0
-	}
-	c := a.q.conf.Load()
-	rate, rated := c.InRate.Of(client)
-	open, counted := c.InOpen.Of(client)
-	local := client.Unmap().IsLoopback()
+// exceeded is the refusal of a session that is the n-th within a minute and finds
+// open others, or zero.
+func exceeded(n, rateMax, open, openMax int) smtp.Reply {
 	switch {
-	case local && !rated && !counted:
-		return 0, 0
-	case local:
-		return orUnlimited(rate, rated), orUnlimited(open, counted)
+	case n > rateMax:
+		return smtp.NewReply(421, "4.7.0", "too many connections within a minute from your address")
+	case open >= openMax:
+		return smtp.NewReply(421, "4.7.0", "too many open connections from your address")
 	}
-	if !rated {
-		rate = c.InRate.Default(a.q.cfg.SMTPS.RateMax)
-	}
-	if !counted {
-		open = c.InOpen.Default(a.q.cfg.SMTPS.ConnectionsMax)
-	}
-	return rate, open
-}
-
-func orUnlimited(n int, given bool) int {
-	if given {
-		return n
-	}
-	return math.MaxInt
-}
-
-func (a *admission) end(client netip.Addr) {
-	if c := a.clients[client]; c != nil && c.open > 0 {
-		c.open--
-	}
+	return smtp.Reply{}
 }
 
 // count finds the counters of an address, or nil if there is no room for more.
@@ -226,7 +204,7 @@ func (a *admission) forget(now time.Time) {
 	}
 	a.swept = now
 	for ip, c := range a.clients {
-		if c.open == 0 && now.Sub(c.since) >= rateWindow {
+		if c.open == 0 && c.unnamed == 0 && now.Sub(c.since) >= rateWindow {
 			delete(a.clients, ip)
 		}
 	}

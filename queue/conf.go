@@ -49,7 +49,7 @@ func (q *Queue) readConf() (*confTable, error) {
 		return nil, fmt.Errorf("reading the configuration map of QMGR: %w", err)
 	}
 	c.Table = t
-	for _, tag := range []string{"icl", "icc", "smtpc_session_conf"} {
+	for _, tag := range []string{"smtpc_session_conf"} {
 		if n := t.NotInEffect[tag]; n > 0 {
 			q.log.Warn("entries of the configuration map are not in effect", "map", q.cfg.Conf, "tag", tag, "entries", n)
 		}

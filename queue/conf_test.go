@@ -440,8 +440,8 @@ func TestConfAtStart(t *testing.T) {
 		if err := open(); err == nil || !strings.Contains(err.Error(), `"smtpc_conf_cltaddr:10."`) || !strings.Contains(err.Error(), `"none"`) {
 			t.Errorf("a section that does not exist: %v", err)
 		}
-		w.setConf("icl:example.com 5\n")
-		if err := open(); err != nil || !strings.Contains(w.log.String(), "tag=icl") {
+		w.setConf("smtpc_session_conf:10. session_feature=x;\n")
+		if err := open(); err != nil || !strings.Contains(w.log.String(), "tag=smtpc_session_conf") {
 			t.Errorf("%v, log %q", err, w.log)
 		}
 	})

@@ -131,7 +131,7 @@ func (c *Config) Options() *confparse.Table {
 		},
 		{
 			Name: "conf", Type: confparse.File, Default: "qmgr_conf.db", Readme: "3.8", Into: &c.Conf,
-			Doc: "Configuration map of QMGR (README 3.8.1), made by createmap: hash if its name ends with .db, cdb with .cdb, else text. The default may be missing. It is read anew at a reload. Limits for the address of a host (oci:, ocm:) override the connection_limits for the domain of a recipient, and these the entries without address. icl:, icc: and smtpc_session_conf: are not yet in effect.",
+			Doc: "Configuration map of QMGR (README 3.8.1), made by createmap: hash if its name ends with .db, cdb with .cdb, else text. The default may be missing. It is read anew at a reload. Limits for the address of a host (oci:, ocm:) override the connection_limits for the domain of a recipient, and these the entries without address. Incoming connections are counted by address; for each limit the first of these holds: the entry for the address or its net (icr:, icm:), the entry for the verified name of the client or a .domain above it (icl:, icc:), the entry without address, the option in section smtps. The name is known only to a server with flag access and to an smar with an access map. smtpc_session_conf: is not yet in effect.",
 		},
 		{
 			Name: "control_socket", Type: confparse.Path, Default: "control", Readme: "3.8", Into: &c.Control,

@@ -27,7 +27,7 @@ func (c *session) admit() bool {
 		c.refuse(refusedAdmit, a.Reply)
 		return false
 	}
-	c.id, c.admitted = a.ID, true
+	c.id, c.admitted, c.askName = a.ID, true, a.AskName
 	c.log = s.log.With(slog.Any("ss_se", c.id))
 	return true
 }
@@ -41,18 +41,42 @@ func (c *session) endSession(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endWait)
 	defer cancel()
 	_, err := c.srv.deps.Ports.Admit.Ask(ctx, msg.AdmitQ{
-		Kind: msg.EndSession, Server: c.srv.cfg.ID, Client: c.client.IP,
+		Kind: msg.EndSession, Server: c.srv.cfg.ID, Client: c.client.IP, Session: c.id,
 	})
 	if err != nil {
 		c.emit(slog.LevelDebug, "end of session not noted", slog.Any("error", err))
 	}
 }
 
+// admitName asks QMGR again, now that the name of the client is known or found to be
+// unknown, if limits depend on it. If QMGR refuses, the phase is phaseClosed.
+func (c *session) admitName() bool {
+	if !c.askName {
+		return true
+	}
+	s := c.srv
+	a, err := ask(&c.asks, s.deps.Ports.Admit, s.cfg.ModuleTimeout, msg.AdmitQ{
+		Kind: msg.NameSession, Server: s.cfg.ID, Client: c.client.IP, Session: c.id, Name: c.client.Name,
+	})
+	switch {
+	case err != nil:
+		c.refuse(refusedDown, replyDownSession, slog.Any("error", err))
+	case !a.Reply.IsZero():
+		c.refuse(refusedAdmit, a.Reply)
+	default:
+		return true
+	}
+	return false
+}
+
 // refuse answers a connection in place of the greeting.
 func (c *session) refuse(reason string, r smtp.Reply, attrs ...slog.Attr) {
 	c.srv.metrics.refused.WithLabelValues(reason).Inc()
-	c.emit(slog.LevelInfo, "session refused", append(attrs,
-		c.clientIP(), slog.String("reply", r.String()))...)
+	attrs = append(attrs, c.clientIP())
+	if c.client.Name != "" {
+		attrs = append(attrs, slog.String("client_name", c.client.Name))
+	}
+	c.emit(slog.LevelInfo, "session refused", append(attrs, slog.String("reply", r.String()))...)
 	c.respond(c.srv.verb(verbOther), r)
 	c.enter(phaseClosed)
 }
@@ -73,6 +97,9 @@ func (c *session) greet() {
 			c.refuse(refusedCheck, r)
 			return
 		}
+	}
+	if !c.admitName() {
+		return
 	}
 	attrs := []slog.Attr{c.clientIP()}
 	if c.client.Name != "" {

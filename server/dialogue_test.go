@@ -28,7 +28,7 @@ var update = flag.Bool("update", false, "rewrite testdata with what the server s
 //	O: options of the smtps section
 //	P: address of the client
 //	I: InlineMax of transactions
-//	A: session|transaction CODE ENHANCED TEXT    QMGR refuses it
+//	A: session|name|transaction CODE ENHANCED TEXT    QMGR refuses it
 //	V: STAGE KEY [quick] [relay] [greylist] accept|discard|reject [CODE ENHANCED TEXT]
 //	K: CODE ENHANCED TEXT                        QMGR refuses Commit
 //	D: PORT                                      nobody serves the port
@@ -143,7 +143,8 @@ func (p *player) step(key, value string) {
 		p.down = append(p.down, value)
 	case "A":
 		kind, reply, _ := strings.Cut(value, " ")
-		want := map[string]msg.AdmitKind{"session": msg.NewSession, "transaction": msg.NewTransaction}[kind]
+		want := map[string]msg.AdmitKind{"session": msg.NewSession, "name": msg.NameSession, "transaction": msg.NewTransaction}[kind]
+		f.askName = want == msg.NameSession
 		f.admit = func(q msg.AdmitQ) smtp.Reply {
 			if q.Kind == want {
 				return parseReply(reply)

@@ -57,6 +57,8 @@ type fakeMTA struct {
 
 	mu        sync.Mutex // guards the rules and results below
 	inlineMax int64
+	askName   bool // NewSession is answered with AskName
+	asked     func(msg.AdmitQ)
 	admit     func(msg.AdmitQ) smtp.Reply
 	check     func(msg.CheckQ) msg.Verdict
 	commit    func(msg.CommitQ) smtp.Reply
@@ -118,6 +120,9 @@ func serveFake[Q, A any](ctx context.Context, g *supervise.Group, p *msg.Port[Q,
 func (f *fakeMTA) answerAdmit(q msg.AdmitQ) msg.AdmitA {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.asked != nil {
+		f.asked(q)
+	}
 	if q.Kind == msg.EndSession {
 		f.sessions--
 		return msg.AdmitA{}
@@ -129,7 +134,7 @@ func (f *fakeMTA) answerAdmit(q msg.AdmitQ) msg.AdmitA {
 		f.sessions++
 	}
 	f.next++
-	return msg.AdmitA{ID: smtp.ID{Counter: f.next, Process: q.Server}, InlineMax: f.inlineMax}
+	return msg.AdmitA{ID: smtp.ID{Counter: f.next, Process: q.Server}, InlineMax: f.inlineMax, AskName: f.askName && q.Kind == msg.NewSession}
 }
 
 func (f *fakeMTA) answerCommit(q msg.CommitQ) msg.CommitA {

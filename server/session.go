@@ -44,6 +44,7 @@ type session struct {
 	received []byte // Received: up to the id; empty until needed
 	local    bool   // the client is this host
 	admitted bool   // QMGR counts this session
+	askName  bool   // QMGR wants to know the client's name
 
 	policy policy
 	count  counts

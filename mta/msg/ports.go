@@ -28,8 +28,12 @@ const (
 	NewSession AdmitKind = iota
 	// NewTransaction: a MAIL command was given. The answer brings the transaction's id.
 	NewTransaction
-	// EndSession: the session is over; one for each admitted NewSession. No reply.
+	// EndSession: the session is over; one for each admitted NewSession, also if
+	// NameSession refused it. No reply.
 	EndSession
+	// NameSession: the name of an admitted session's client is known, or found to be
+	// unknown. It is asked once, before the greeting, if AdmitA.AskName was set.
+	NameSession
 )
 
 // AdmitQ asks whether a session or a transaction may begin. QMGR may hold the
@@ -38,7 +42,11 @@ type AdmitQ struct {
 	Kind   AdmitKind
 	Server uint8      // option id of the smtps section, part of the new id
 	Client netip.Addr // zero for a Unix socket
-	Size   int64      // declared SIZE of the transaction, 0 if unknown
+	// Session is that of EndSession and NameSession.
+	Session smtp.ID
+	// Name is the client's verified name, with a trailing dot, or ""; of NameSession.
+	Name string
+	Size int64 // declared SIZE of the transaction, 0 if unknown
 }
 
 // AdmitA answers AdmitQ.
@@ -47,6 +55,8 @@ type AdmitA struct {
 	Reply smtp.Reply
 	// ID of the new session or transaction.
 	ID smtp.ID
+	// AskName: limits depend on the name of the client, so NameSession must follow.
+	AskName bool
 	// InlineMax is how many bytes of content this transaction may hold in memory and
 	// commit inline. What is larger must go through the ContentStore. 0: all of it.
 	InlineMax int64

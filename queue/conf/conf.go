@@ -30,6 +30,9 @@ type Table struct {
 	Timeout IPTable // octo: seconds that an entry of the connection cache lasts
 	InRate  IPTable // icr: most incoming connections within a minute
 	InOpen  IPTable // icm: most open incoming connections
+
+	InNameRate NameTable // icl: as icr, by the name of the client
+	InNameOpen NameTable // icc: as icm, by the name of the client
 	// NotInEffect counts the entries that are understood but have no effect, by tag.
 	NotInEffect map[string]int
 	// Entries is the number of all entries.
@@ -105,8 +108,10 @@ func (t *Table) add(key, value string, names *Names) error {
 		return t.InRate.add(arg, value, count)
 	case "icm":
 		return t.InOpen.add(arg, value, count)
-	case "icl", "icc":
-		return t.ignore(tag, value, count)
+	case "icl":
+		return t.InNameRate.add(arg, value)
+	case "icc":
+		return t.InNameOpen.add(arg, value)
 	case "smtpc_session_conf":
 		return t.ignore(tag, value, nil)
 	case "smtpc_conf_rcpt_domain":

@@ -44,6 +44,7 @@ icr:10	5
 icr:	100
 icm:	120
 icl:example.com	3
+icl:.Example.net	4
 smtpc_session_conf:10.	session_feature=notls;
 smtpc_conf_rcpt_domain:Example.COM	connection_limits=low;
 smtpc_conf_rcpt_domain:.example.com	connection_limits = high
@@ -62,7 +63,7 @@ func TestLookups(t *testing.T) {
 			}
 			checkNumbers(t, c)
 			checkNames(t, c)
-			if c.Entries != 19 || c.NotInEffect["icl"] != 1 || c.NotInEffect["smtpc_session_conf"] != 1 {
+			if c.Entries != 20 || c.NotInEffect["smtpc_session_conf"] != 1 {
 				t.Errorf("%d entries, %v", c.Entries, c.NotInEffect)
 			}
 		})
@@ -93,6 +94,14 @@ func checkNumbers(t *testing.T, c *Table) {
 		if n, found := want.table.Of(netip.MustParseAddr(want.ip)); n != want.n || found != (want.n > 0) {
 			t.Errorf("%s of %s is %d, %v, want %d", want.tag, want.ip, n, found, want.n)
 		}
+	}
+	for name, want := range map[string]int{"example.com": 3, "Example.com.": 3, "a.example.com": 0, "a.b.example.net.": 4, "example.net": 0, "": 0, ".": 0} {
+		if n, found := c.InNameRate.Of(name); n != want || found != (n > 0) {
+			t.Errorf("icl of %q is %d, %v, want %d", name, n, found, want)
+		}
+	}
+	if c.InNameRate.Max() != 4 || c.InNameOpen.Max() != 0 {
+		t.Errorf("largest icl %d, icc %d", c.InNameRate.Max(), c.InNameOpen.Max())
 	}
 	if c.Initial.Default(1) != 5 || c.Timeout.Default(1) != 1800 || c.Rate.Default(1) != 1 || c.InOpen.Default(1) != 120 {
 		t.Errorf("defaults %v %v %v %v", c.Initial[""], c.Timeout[""], c.Rate[""], c.InOpen[""])
@@ -133,6 +142,14 @@ func TestMistakes(t *testing.T) {
 		{"ocr:", "5 6", "not a number"},
 		{"icm:", "many", "not a number"},
 		{"icc:example.com", "x", "not a number"},
+		{"icl:", "5", "not a host name"},
+		{"icl:.", "5", "not a host name"},
+		{"icl:..a", "5", "not a host name"},
+		{"icl:b@c", "5", "not a host name"},
+		{"icl:10.", "5", "the tags icr and icm"},
+		{"icc:10.1.2.3", "5", "the tags icr and icm"},
+		{"icc:2001:db8:", "5", "the tags icr and icm"},
+		{"icc:example.com", "0", "not a number"},
 		{"octo:", "5x", "not a time"},
 		{"octo:", "0", "not a time"},
 		{"octo:", "99999999w", "not a time"},
@@ -218,6 +235,9 @@ func FuzzAdd(f *testing.F) {
 			}
 		}
 		c.Limits("a.b")
+		if n, _ := c.InNameRate.Of("a.b"); n > c.InNameRate.Max() {
+			t.Errorf("%q %q: %d", key, value, n)
+		}
 		c.Sources(netip.MustParseAddr("10.0.0.1"), "a", "b.c")
 	})
 }
