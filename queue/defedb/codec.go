@@ -56,6 +56,8 @@ func splitRcpt(k []byte) (smtp.ID, int, error) {
 const (
 	flagDelayed = 1 << iota
 	flagHeld
+	flagWaits
+	flagRoute
 )
 
 func appendState(b []byte, st *State) []byte {
@@ -66,10 +68,20 @@ func appendState(b []byte, st *State) []byte {
 	if st.Held {
 		flags |= flagHeld
 	}
+	if st.Waits {
+		flags |= flagWaits
+	}
+	route := st.Route.storable()
+	if route {
+		flags |= flagRoute
+	}
 	b = append(b, flags)
 	b = append(append(b, timeBytes(st.NextTry)...), timeBytes(st.LastTry)...)
 	b = binary.AppendUvarint(b, uint64(st.Attempts))
 	b = append(binary.AppendUvarint(b, uint64(len(st.Dest))), st.Dest...)
+	if route {
+		b = appendRoute(b, st.Route)
+	}
 	return append(b, st.Reason...)
 }
 
@@ -93,8 +105,9 @@ func decodeState(v []byte, st *State) error {
 		return errShort
 	}
 	st.Delayed, st.Held = v[0]&flagDelayed != 0, v[0]&flagHeld != 0
-	st.NextTry = time.Unix(0, int64(binary.BigEndian.Uint64(v[1:])))
-	st.LastTry = time.Unix(0, int64(binary.BigEndian.Uint64(v[9:])))
+	st.Waits = v[0]&flagWaits != 0
+	route := v[0]&flagRoute != 0
+	st.NextTry, st.LastTry = readTime(v[1:]), readTime(v[9:])
 	v = v[17:]
 	attempts, n := binary.Uvarint(v)
 	if n <= 0 {
@@ -105,6 +118,13 @@ func decodeState(v []byte, st *State) error {
 	if n <= 0 || l > uint64(len(v)-n) {
 		return errShort
 	}
-	st.Dest, st.Reason = string(v[n:n+int(l)]), string(v[n+int(l):])
+	st.Dest, v = string(v[n:n+int(l)]), v[n+int(l):]
+	if route {
+		var err error
+		if st.Route, v, err = decodeRoute(v); err != nil {
+			return err
+		}
+	}
+	st.Reason = string(v)
 	return nil
 }

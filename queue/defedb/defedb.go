@@ -8,9 +8,11 @@
 //	n TIME TA INDEX  the recipient is due at TIME
 //	r TA INDEX       state of the recipient
 //	t TA             size of the content, and the envelope
+//	w DEST TA INDEX  the recipient waits for its destination; DEST is preceded by its
+//	                 length in two bytes
 //
-// n and r of a recipient are always written and removed together, and t is there
-// as long as the transaction has a recipient.
+// n and r of a recipient are always written and removed together, and so is w if its
+// state has Waits and a Dest. t is there as long as the transaction has a recipient.
 package defedb
 
 import (
@@ -36,6 +38,7 @@ const (
 	prefixDue  = 'n'
 	prefixRcpt = 'r'
 	prefixTA   = 't'
+	prefixWait = 'w'
 
 	taLen   = 9
 	rcptLen = taLen + 4
@@ -77,7 +80,9 @@ type State struct {
 	Attempts int
 	Delayed  bool   // a delayed DSN was sent
 	Held     bool   // it waits until an operator releases it; NextTry is Never
+	Waits    bool   // for Dest, which nothing can reach now: Waiting finds it
 	Dest     string // destination of the last route
+	Route    *Route // the last route, nil if it is to be asked for
 	Reason   string // last reply, or why there was no attempt
 }
 
@@ -87,12 +92,13 @@ func Never() time.Time { return time.Unix(0, math.MaxInt64) }
 // Batch collects changes that become durable together. It is not safe for
 // concurrent use, and is spent after Commit.
 type Batch struct {
+	db  *DB
 	b   *pebble.Batch
 	val []byte
 }
 
 // NewBatch makes an empty batch.
-func (db *DB) NewBatch() *Batch { return &Batch{b: db.s.NewBatch()} }
+func (db *DB) NewBatch() *Batch { return &Batch{db: db, b: db.s.NewBatch()} }
 
 // PutTA stores a transaction with the size of its content.
 func (b *Batch) PutTA(e *msg.Envelope, size int64) error {
@@ -101,21 +107,26 @@ func (b *Batch) PutTA(e *msg.Envelope, size int64) error {
 }
 
 // Put stores the state of a recipient. old is its next time to try as it is in the
-// database, or zero if it is not there.
+// database, or zero if it is not there. A batch takes one change of a recipient.
 func (b *Batch) Put(st *State, old time.Time) error {
-	if err := b.dropDue(st.TA, st.Index, old); err != nil {
+	if err := b.drop(st.TA, st.Index, old); err != nil {
 		return err
 	}
 	b.val = appendState(b.val[:0], st)
 	if err := b.b.Set(rcptKey(st.TA, st.Index), b.val, nil); err != nil {
 		return err
 	}
+	if st.indexed() {
+		if err := b.b.Set(waitKey(st.Dest, st.TA, st.Index), nil, nil); err != nil {
+			return err
+		}
+	}
 	return b.b.Set(dueKey(st.NextTry, st.TA, st.Index), nil, nil)
 }
 
 // End removes a recipient. due is its next time to try as it is in the database.
 func (b *Batch) End(ta smtp.ID, index int, due time.Time) error {
-	if err := b.dropDue(ta, index, due); err != nil {
+	if err := b.drop(ta, index, due); err != nil {
 		return err
 	}
 	return b.b.Delete(rcptKey(ta, index), nil)
@@ -124,9 +135,13 @@ func (b *Batch) End(ta smtp.ID, index int, due time.Time) error {
 // Forget removes a transaction that has no recipient any more.
 func (b *Batch) Forget(ta smtp.ID) error { return b.b.Delete(taKey(prefixTA, ta), nil) }
 
-func (b *Batch) dropDue(ta smtp.ID, index int, due time.Time) error {
+// drop removes the index records of a recipient that is in the database.
+func (b *Batch) drop(ta smtp.ID, index int, due time.Time) error {
 	if due.IsZero() {
 		return nil
+	}
+	if err := b.dropWait(ta, index); err != nil {
+		return err
 	}
 	return b.b.Delete(dueKey(due, ta, index), nil)
 }

@@ -103,6 +103,8 @@ func TestPutMovesAndEndRemoves(t *testing.T) {
 func FuzzDecodeState(f *testing.F) {
 	st := state(1, 0, at(10))
 	f.Add(appendState(nil, &st))
+	st.Route, st.Waits = route(), true
+	f.Add(appendState(nil, &st))
 	k := rcptKey(smtp.ID{Counter: 1}, 0)
 	f.Fuzz(func(t *testing.T, v []byte) {
 		st, err := decodeRcpt(k, v)
