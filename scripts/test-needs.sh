@@ -20,6 +20,7 @@ need git git
 need gcc gcc      # the race detector
 need swaks swaks
 need mkfs.ext4 e2fsprogs
+need mkfs.xfs xfsprogs
 need mount mount
 need ip iproute2
 need cdb tinycdb
