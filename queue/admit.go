@@ -62,7 +62,7 @@ func (a *admission) run(ctx context.Context, requests <-chan *admitRequest) erro
 		case r := <-requests:
 			a.admit(r)
 		case <-ticks:
-			a.retry(time.Now())
+			a.retry(a.q.clock.now())
 		}
 		switch {
 		case len(a.waiting) > 0 && tick == nil:
@@ -78,7 +78,7 @@ func (a *admission) run(ctx context.Context, requests <-chan *admitRequest) erro
 func (a *admission) admit(r *admitRequest) {
 	switch r.Q.Kind {
 	case msg.NewSession:
-		r.Answer(a.session(&r.Q, time.Now()))
+		r.Answer(a.session(&r.Q, a.q.clock.now()))
 	case msg.NameSession:
 		r.Answer(a.named(&r.Q))
 	case msg.EndSession:
@@ -91,7 +91,7 @@ func (a *admission) admit(r *admitRequest) {
 		}
 		if len(a.waiting) > 0 || a.q.fill() >= throttleAt {
 			a.q.metrics.throttled.Inc()
-			a.waiting = append(a.waiting, waitingAdmit{r: r, until: time.Now().Add(throttleMax)})
+			a.waiting = append(a.waiting, waitingAdmit{r: r, until: a.q.clock.now().Add(throttleMax)})
 			return
 		}
 		r.Answer(a.transaction(&r.Q))

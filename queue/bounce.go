@@ -123,13 +123,16 @@ func (c *DSNConfig) format() dsn.Format {
 func (l *loop) notify(t *transaction, to smtp.Path, list []notice) {
 	headerOnly := list[0].f.Kind != dsn.Failed || l.q.cfg.DSN.HeaderOnly || t.bounced || t.env.Mail.Ret == "HDRS" || t.size > dsn.ReturnMax
 	n := dsn.Notification{
-		Format: l.q.cfg.DSN.format(), Hostname: l.q.deps.Hostname, Now: l.now, To: to,
+		Format: l.q.cfg.DSN.format(), Hostname: l.q.deps.Hostname, Now: l.q.clock.day(), To: to,
 		TA: t.env.TA.String(), EnvID: t.env.Mail.EnvID, Arrival: t.env.Arrival,
 		ReceivedFrom: t.env.Client.Helo, ReceivedIP: t.env.Client.IP,
 		HeaderOnly: headerOnly, UTF8: t.env.Mail.UTF8, NoUTF8: t.env.Mail.From.IsNull(),
 	}
 	ev := &madeEvent{t: t}
 	for _, one := range list {
+		if !one.f.LastAttempt.IsZero() {
+			one.f.LastAttempt = l.q.clock.date(one.f.LastAttempt)
+		}
 		n.Failures = append(n.Failures, one.f)
 		if !one.keep {
 			one.r.phase = phaseEnding
@@ -216,8 +219,8 @@ func (l *loop) expand(r *rcpt, a *msg.RouteA) {
 		l.expanded(r, kind)
 	}
 	body, size := t.body, t.size
+	ev := &madeEvent{t: t, rcpts: []*rcpt{r}, env: env, size: size, waited: l.age(r), expanded: true}
 	l.q.group.Go(func(context.Context) error {
-		ev := &madeEvent{t: t, rcpts: []*rcpt{r}, env: env, size: size, expanded: true}
 		ev.err = l.q.copyContent(ev, body)
 		l.q.events.put(ev)
 		return nil
@@ -267,8 +270,9 @@ type madeEvent struct {
 	t        *transaction // for which it was made
 	rcpts    []*rcpt      // which it replaces
 	env      *msg.Envelope
-	content  []byte // nil: a file
-	size     int64  // of the file
+	content  []byte        // nil: a file
+	size     int64         // of the file
+	waited   time.Duration // age of its recipients
 	expanded bool
 	err      error
 }
@@ -289,7 +293,7 @@ func (e *madeEvent) apply(l *loop) {
 	if e.content != nil {
 		size = int64(len(e.content))
 	}
-	made := l.q.accept(e.env, e.content, size, l.now)
+	made := l.q.accept(e.env, e.content, size, l.now, e.waited)
 	l.q.journal.ops.put(journalOp{kind: opAccept, t: made, inline: e.content, done: &replacedEvent{t: e.t, rcpts: e.rcpts}})
 }
 

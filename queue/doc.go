@@ -42,4 +42,20 @@
 // times out. After any other 4xx before the content one more host is tried. A 4xx to
 // the final dot and every 5xx hold for all hosts. After an attempt the recipient waits
 // in the DEFEDB, and begins with the first host again (RFC 5321 section 5.1).
+//
+// # When the clock is set
+//
+// The clock of the machine may be set forward or back by any amount, while the queue
+// runs or not. It is read once for all that the queue waits for, when the queue is
+// opened; from then on these times are measured (clock). So while the queue runs a
+// new time changes no retry time, no closed host, no count of connections and no
+// age; that it was set is a warning in the log. Over a restart:
+//
+//   - set back: recipients whose next time is more than retry_delay_max ahead are due
+//     at once, so none waits longer than retry_delay_max after the start
+//   - set forward: recipients are due early
+//   - queue_return and queue_delay: the age of a recipient is kept with it, and grows
+//     by at most half of queue_return for the time between its last attempt and the
+//     start, because nobody can tell what that was: a queue that did not run, or a
+//     clock that was set
 package queue

@@ -162,7 +162,7 @@ func (j *journal) commit(reqs []*commitRequest, ops []journalOp) error {
 // fill puts everything into the batch. Requests for which there is no room are
 // answered at once.
 func (j *journal) fill(b *ibdb.Batch, reqs []*commitRequest, ops []journalOp) (taken []*commitRequest, accepted []*transaction, err error) {
-	now := time.Now()
+	now := j.q.clock.now()
 	for _, r := range reqs {
 		if j.q.space.refuses(int64(len(r.Q.Inline))) {
 			j.refuse(r)
@@ -172,7 +172,7 @@ func (j *journal) fill(b *ibdb.Batch, reqs []*commitRequest, ops []journalOp) (t
 			return nil, nil, err
 		}
 		taken = append(taken, r)
-		accepted = append(accepted, j.q.accept(r.Q.Envelope, r.Q.Inline, r.Q.Size, now))
+		accepted = append(accepted, j.q.accept(r.Q.Envelope, r.Q.Inline, r.Q.Size, now, 0))
 	}
 	for i := range ops {
 		if err := ops[i].fill(b); err != nil {
@@ -234,7 +234,7 @@ func failAll(reqs []*commitRequest, reply smtp.Reply) {
 
 // accept makes the transaction of an envelope that is being committed. Small
 // content stays in memory for the first delivery.
-func (q *Queue) accept(e *msg.Envelope, inline []byte, size int64, now time.Time) *transaction {
+func (q *Queue) accept(e *msg.Envelope, inline []byte, size int64, now time.Time, waited time.Duration) *transaction {
 	var body msg.Body
 	if inline != nil {
 		body = memBody(inline)
@@ -242,7 +242,7 @@ func (q *Queue) accept(e *msg.Envelope, inline []byte, size int64, now time.Time
 	} else {
 		body = q.stored(e.TA, size)
 	}
-	t := newTransaction(e, size, body, nil, now)
+	t := newTransaction(e, size, body, nil, now, waited)
 	if inline != nil {
 		t.inline, t.memory = true, int64(len(inline))
 	} else {

@@ -162,6 +162,7 @@ func (l *loop) adopt(g *loadedTA) (*transaction, []*rcpt) {
 		if st.Index >= len(t.env.Rcpts) || t.has(st.Index) {
 			continue
 		}
+		st.Waited, st.Stored = l.q.cfg.waited(st.Waited, st.Stored, l.now), l.now
 		r := &rcpt{t: t, index: st.Index, home: homeDEFEDB, state: st}
 		t.take(r)
 		rcpts = append(rcpts, r)
@@ -179,4 +180,64 @@ func (l *loop) giveUp(t *transaction, rcpts []*rcpt) {
 		failed.add(r, smtp.NewReply(554, "5.3.0", "the content of the mail was lost on disk"), "", "")
 	}
 	l.bounce(t, failed)
+}
+
+// tooLate is the place in the DEFEDB behind which no recipient should wait for its
+// next attempt when the queue is opened. There are some if the clock was set back, or
+// retry_delay_max was reduced, while the queue did not run.
+func (q *Queue) tooLate() defedb.Cursor { return defedb.CursorAt(q.clock.begin.Add(q.cfg.RetryMax)) }
+
+// hasten makes recipients due that would wait longer than retry_delay_max, in a
+// goroutine. None are loaded meanwhile.
+func (l *loop) hasten() {
+	l.loading = true
+	l.q.group.Go(func(ctx context.Context) error {
+		ev := &hastenedEvent{}
+		ev.n, ev.err = l.q.hastenAll(ctx, l.q.tooLate())
+		l.q.events.put(ev)
+		return nil
+	})
+}
+
+func (q *Queue) hastenAll(ctx context.Context, from defedb.Cursor) (n int, err error) {
+	for ctx.Err() == nil {
+		var chunk []defedb.State
+		err := q.defedb.Due(defedb.Never().Add(-1), &from, func(st defedb.State) bool {
+			chunk = append(chunk, st)
+			return len(chunk) < operateChunk
+		})
+		if err != nil || len(chunk) == 0 {
+			return n, err
+		}
+		b := q.defedb.NewBatch()
+		for i := range chunk {
+			old := chunk[i].NextTry
+			chunk[i].NextTry = q.clock.begin
+			if err := b.Put(&chunk[i], old); err != nil {
+				b.Discard()
+				return n, err
+			}
+		}
+		if err := q.defedb.Commit(b); err != nil {
+			return n, err
+		}
+		n += len(chunk)
+	}
+	return n, nil
+}
+
+// hastenedEvent: hasten has gone through the DEFEDB.
+type hastenedEvent struct {
+	n   int
+	err error
+}
+
+func (e *hastenedEvent) apply(l *loop) {
+	l.loading = false
+	l.cursor, l.nextDue = defedb.Cursor{}, time.Time{}
+	l.settleQuiet()
+	if e.err != nil {
+		l.q.log.Error("cannot change the DEFEDB", "error", e.err)
+	}
+	l.q.log.Warn("recipients had to wait longer than retry_delay_max, maybe because the clock was set back: they are tried now", "rcpts", e.n)
 }

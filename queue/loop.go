@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"meta1/mta/msg"
@@ -31,8 +30,7 @@ type event interface{ apply(l *loop) }
 // never waits for anything but events.
 type loop struct {
 	q   *Queue
-	now time.Time // of the event that is applied
-	rnd *rand.Rand
+	now time.Time // of the event that is applied, by the queue's clock
 
 	tas      map[smtp.ID]*transaction
 	entries  int // recipients in the active queue
@@ -48,6 +46,7 @@ type loop struct {
 	swept    time.Time
 	draining bool
 	timers   []timer
+	ahead    time.Duration // of the machine's clock, as it was last reported
 
 	counts counts
 }
@@ -61,7 +60,6 @@ type counts struct {
 func newLoop(q *Queue) *loop {
 	return &loop{
 		q: q, tas: map[smtp.ID]*transaction{}, dests: map[destKey]*dest{}, hosts: map[hostKey]*host{},
-		rnd: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 }
 
@@ -120,7 +118,7 @@ func (l *loop) idle() bool {
 }
 
 func (l *loop) applyAll(spare []event) []event {
-	l.now = time.Now()
+	l.now = l.q.clock.now()
 	events := l.q.events.take(spare)
 	for _, ev := range events {
 		ev.apply(l)
@@ -130,7 +128,8 @@ func (l *loop) applyAll(spare []event) []event {
 }
 
 func (l *loop) tick() {
-	l.now = time.Now()
+	l.now = l.q.clock.now()
+	l.watchClock()
 	l.ring()
 	l.load()
 	for _, h := range l.hosts {
@@ -364,7 +363,7 @@ func (l *loop) logEnd(what string, r *rcpt, reply smtp.Reply) {
 	}
 	l.q.log.LogAttrs(ctx, slog.LevelInfo, what,
 		slog.String("rcpt_id", r.id()), slog.Any("rcpt", r.path()),
-		slog.Int64("xdelay", seconds(l.now.Sub(r.start), r.start)), slog.Int64("delay", int64(l.now.Sub(r.t.env.Arrival)/time.Second)),
+		slog.Int64("xdelay", seconds(l.now.Sub(r.start), r.start)), slog.Int64("delay", int64(l.age(r)/time.Second)),
 		slog.Any("reply", reply))
 }
 

@@ -21,7 +21,8 @@ const operateChunk = 1000
 type operation struct {
 	q    *Queue
 	r    *operateRequest
-	now  time.Time
+	now  time.Time            // by the queue's clock
+	day  time.Time            // by the machine's, as arrival times are
 	inAQ map[rcptRef]struct{} // they are the loop's
 	a    msg.OperateA
 }
@@ -29,12 +30,12 @@ type operation struct {
 // operate begins an operation, or keeps it for later while the DEFEDB is being
 // read.
 func (l *loop) operate(r *operateRequest) {
-	l.now = time.Now()
+	l.now = l.q.clock.now()
 	if l.loading {
 		l.after(0, func() { l.operate(r) })
 		return
 	}
-	o := &operation{q: l.q, r: r, now: l.now, inAQ: map[rcptRef]struct{}{}}
+	o := &operation{q: l.q, r: r, now: l.now, day: l.q.clock.day(), inAQ: map[rcptRef]struct{}{}}
 	switch r.Q.Op {
 	case msg.OpHold, msg.OpRelease, msg.OpFlush, msg.OpRequeue, msg.OpRemove, msg.OpExpire:
 	default:
@@ -63,7 +64,7 @@ func (l *loop) operateActive(o *operation) {
 			if r.dest != nil {
 				dest = r.dest.key
 			}
-			if !o.r.Q.Select.Matches(t.env, r.index, dest, false, l.now) {
+			if !o.r.Q.Select.Matches(t.env, r.index, dest, false, o.day) {
 				continue
 			}
 			if r.phase != phaseWait {
@@ -173,7 +174,7 @@ func (o *operation) wants(st *defedb.State, e *msg.Envelope) bool {
 			return false
 		}
 	}
-	return o.r.Q.Select.Matches(e, st.Index, st.Dest, st.Held, o.now)
+	return o.r.Q.Select.Matches(e, st.Index, st.Dest, st.Held, o.day)
 }
 
 // do does the operation to a chunk: by a new next time to try, or in the active

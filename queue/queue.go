@@ -35,6 +35,9 @@ type Deps struct {
 	Dir string
 	// FS is the disk; nil means the real one.
 	FS vfs.FS
+	// Now is the time of day; nil means time.Now. It may be set forward or back at any
+	// time (see the package comment). Durations are measured by the runtime's clock.
+	Now func() time.Time
 	// Fatal is called when a store can no longer keep its promises. It must end the
 	// process.
 	Fatal func(error)
@@ -47,6 +50,7 @@ type Queue struct {
 	deps Deps
 	log  *slog.Logger
 
+	clock    *clock
 	ports    *msg.Ports
 	cdb      *cdb.Store
 	ibdb     *ibdb.DB
@@ -75,7 +79,7 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 	if deps.FS == nil {
 		deps.FS = vfs.Real()
 	}
-	q := &Queue{cfg: cfg, deps: deps, log: deps.Log, ports: deps.Ports, events: newMailbox[event]()}
+	q := &Queue{cfg: cfg, deps: deps, log: deps.Log, clock: newClock(deps.Now), ports: deps.Ports, events: newMailbox[event]()}
 	q.journal = &journal{q: q, ops: newMailbox[journalOp]()}
 	q.deferrer = &deferrer{q: q, ops: newMailbox[deferOp]()}
 	c, err := q.readConf()
@@ -114,7 +118,7 @@ func (q *Queue) open() (err error) {
 	if err := q.space.look(); err != nil {
 		return err
 	}
-	if q.recovery, err = q.recover(time.Now()); err != nil {
+	if q.recovery, err = q.recover(q.clock.now()); err != nil {
 		return err
 	}
 	if err := q.join(); err != nil {
@@ -202,7 +206,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	q.group.Go(q.space.watch)
 	q.group.Go(func(ctx context.Context) error { return newAdmission(q).run(ctx, admits) })
 	q.group.Go(func(ctx context.Context) error { return q.litter(ctx, q.recovery.known, q.firstID) })
-	q.events.put(&recoveredEvent{ts: q.recovery.ts, waiting: q.recovery.waiting})
+	q.events.put(&recoveredEvent{ts: q.recovery.ts, waiting: q.recovery.waiting, late: q.recovery.late})
 	q.log.Info("queue is open", "active", len(q.recovery.ts), "deferred", q.recovery.waiting)
 
 	l := newLoop(q)

@@ -30,6 +30,7 @@ type world struct {
 	disk  *pvfs.MemFS
 	fs    vfs.FS // nil: disk as it is
 	space func() (int64, int64)
+	now   func() time.Time // nil: time.Now
 	cfg   Config
 	ports *msg.Ports
 	log   *bytes.Buffer
@@ -122,7 +123,7 @@ func (w *world) start() *Queue {
 		fs = vfs.FromPebble(w.disk, w.space)
 	}
 	q, err := New(w.cfg, Deps{
-		Ports: w.ports, Hostname: "mta.test", Dir: "spool", FS: fs,
+		Ports: w.ports, Hostname: "mta.test", Dir: "spool", FS: fs, Now: w.now,
 		Log: slog.New(slog.NewTextHandler(w.log, nil)), Fatal: func(err error) { w.t.Error("fatal:", err) },
 	})
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 // recovery is what a start finds in the IBDB.
 type recovery struct {
 	ts      []*transaction
-	waiting int // recipients in the DEFEDB
+	waiting int  // recipients in the DEFEDB
+	late    bool // some are due too late: the clock was set back while the queue was down
 	// known are the transactions in it; their content files are no litter.
 	known map[smtp.ID]struct{}
 }
@@ -35,7 +36,11 @@ func (q *Queue) recover(now time.Time) (*recovery, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec.waiting, err = q.defedb.Count()
+	if rec.waiting, err = q.defedb.Count(); err != nil {
+		return nil, err
+	}
+	far := q.tooLate()
+	_, rec.late, err = q.defedb.NextDue(&far)
 	return rec, err
 }
 
@@ -51,7 +56,7 @@ func (q *Queue) recoverOne(r ibdb.Recovered, now time.Time) (*transaction, error
 			gone = append(gone, st.Index)
 		}
 	}
-	t := newTransaction(r.Envelope, r.Size, q.stored(ta, r.Size), gone, now)
+	t := newTransaction(r.Envelope, r.Size, q.stored(ta, r.Size), gone, now, q.cfg.waited(0, r.Envelope.Arrival, now))
 	t.ended = r.Ended
 	t.left += len(moved)
 	t.inDEFEDB = len(moved) > 0
@@ -87,10 +92,14 @@ func isGone(err error) bool {
 type recoveredEvent struct {
 	ts      []*transaction
 	waiting int
+	late    bool
 }
 
 func (e *recoveredEvent) apply(l *loop) {
 	l.counts.waiting += e.waiting
+	if e.late {
+		l.hasten()
+	}
 	for _, t := range e.ts {
 		if t.lost {
 			l.q.log.Error("an envelope has no content: its recipients are bounced", "ss_ta", t.env.TA.String())
@@ -123,26 +132,27 @@ func (l *loop) forgetMoved(t *transaction) {
 // were never acknowledged. first is the first id of this run; later ones belong to
 // it. Files younger than the grace time are looked at again.
 func (q *Queue) litter(ctx context.Context, known map[smtp.ID]struct{}, first uint64) error {
-	start := time.Now()
+	start := q.clock.now()
 	for pause := time.Duration(0); ; pause = max(q.cfg.OrphanGrace/2, time.Second) {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(pause):
 		}
-		left, err := q.litterOnce(known, first, pause == 0)
+		left, err := q.litterOnce(known, first, pause == 0, q.clock.now().Sub(start))
 		if err != nil {
 			q.log.Error("cannot look for content without an envelope", "error", err)
 			return nil
 		}
-		if left == 0 || time.Since(start) > q.cfg.OrphanGrace*3 {
+		if left == 0 || q.clock.now().Sub(start) > q.cfg.OrphanGrace*3 {
 			return nil
 		}
 	}
 }
 
-// litterOnce looks at all files once and returns how many are still too young.
-func (q *Queue) litterOnce(known map[smtp.ID]struct{}, first uint64, announce bool) (left int, err error) {
+// litterOnce looks at all files once and returns how many are still too young. ran is
+// for how long the queue runs: they are at least so old, whatever the clock says.
+func (q *Queue) litterOnce(known map[smtp.ID]struct{}, first uint64, announce bool, ran time.Duration) (left int, err error) {
 	var orphans []cdb.File
 	err = q.cdb.List(func(f cdb.File) {
 		if _, ok := known[f.TA]; !ok && f.TA.Counter < first {
@@ -163,7 +173,7 @@ func (q *Queue) litterOnce(known map[smtp.ID]struct{}, first uint64, announce bo
 		}
 		switch {
 		case has:
-		case time.Since(f.Changed) < q.cfg.OrphanGrace:
+		case max(q.clock.day().Sub(f.Changed), ran) < q.cfg.OrphanGrace:
 			left++
 			if announce {
 				q.log.Warn("content without an envelope, will be removed after the grace time", "ss_ta", f.TA.String(), "size", f.Size)

@@ -136,9 +136,9 @@ func (l *loop) judge(e *deliveredEvent) (failed bool) {
 		return false
 	}
 	e.h.reason = e.reply(0).String()
-	if e.h.window.Failed(l.now, l.closedFor(e.h), l.rnd.Float64()) {
+	if e.h.window.Failed(l.now, l.closedFor(e.h), l.q.hostChance(e)) {
 		l.q.log.Warn("host does not serve: no attempts for a while", "host", e.hop.String(),
-			"until", e.h.window.Until().UTC().Format(time.RFC3339), "reply", e.h.reason)
+			"until", l.q.clock.date(e.h.window.Until()).UTC().Format(time.RFC3339), "reply", e.h.reason)
 	}
 	return true
 }
@@ -200,7 +200,7 @@ func (l *loop) retryFailed(r *rcpt, reply smtp.Reply, notBefore time.Time, faile
 	}
 	l.delayed(r, reply)
 	attempts := r.state.Attempts + 1
-	next := l.now.Add(l.retryPolicy().Delay(attempts, l.rnd.Float64()))
+	next := l.now.Add(l.retryPolicy().Delay(attempts, l.q.rcptChance(r, attempts)))
 	if next.Before(notBefore) {
 		next = notBefore
 	}
@@ -231,7 +231,7 @@ func (l *loop) postponeUntil(r *rcpt, next time.Time, reason string) {
 // delayed tells the sender once that a recipient still waits (README 3.8, item 13).
 func (l *loop) delayed(r *rcpt, reply smtp.Reply) {
 	after := l.q.cfg.DelayDefault
-	if after == 0 || r.state.Delayed || l.now.Sub(r.t.env.Arrival) < after || r.t.env.Mail.From.IsNull() {
+	if after == 0 || r.state.Delayed || l.age(r) < after || r.t.env.Mail.From.IsNull() {
 		return
 	}
 	lmtp := r.dest != nil && len(r.dest.hops) > 0 && r.dest.hops[0].Protocol == msg.ProtoLMTP
@@ -241,12 +241,12 @@ func (l *loop) delayed(r *rcpt, reply smtp.Reply) {
 	r.state.Delayed = true
 	n := r.notice(dsn.Delayed, reply)
 	n.keep = true
-	n.f.RetryUntil = r.t.env.Arrival.Add(l.q.cfg.ReturnDefault)
+	n.f.RetryUntil = l.q.clock.day().Add(l.q.cfg.ReturnDefault - l.age(r))
 	l.tell(r.t, []notice{n})
 }
 
 func (l *loop) expired(r *rcpt) bool {
-	return l.now.Sub(r.t.env.Arrival) >= l.q.cfg.ReturnDefault
+	return l.age(r) >= l.q.cfg.ReturnDefault
 }
 
 // expiredReply turns the last temporary failure into a final one (RFC 3463: 4.4.7,
@@ -262,9 +262,7 @@ func (l *loop) put(r *rcpt, next time.Time, attempts int, reason string) {
 	st := r.state
 	st.TA, st.Index = r.t.env.TA, r.index
 	st.NextTry, st.Attempts, st.Reason, st.Held = next, attempts, reason, r.held
-	if !r.start.IsZero() {
-		st.LastTry = l.now
-	}
+	st.Stored, st.Waited = l.now, l.age(r)
 	if r.dest != nil {
 		st.Dest = r.dest.key
 	}

@@ -23,7 +23,7 @@ const listMax = 10_000
 // list copies what the active queue holds and has a goroutine merge it with the
 // DEFEDB.
 func (l *loop) list(r *listRequest) {
-	l.now = time.Now()
+	l.now = l.q.clock.now()
 	active := make([]msg.ListEntry, 0, l.entries)
 	for _, t := range l.tas {
 		for _, rc := range t.rcpts {
@@ -125,7 +125,7 @@ func (c *envCache) entry(st *defedb.State) (msg.ListEntry, bool) {
 	e := msg.ListEntry{
 		TA: st.TA, Index: st.Index, State: msg.StateDeferred, Arrival: c.env.Arrival, Size: c.size,
 		Sender: c.env.Mail.From, Rcpt: c.env.Rcpts[st.Index].To, Dest: st.Dest,
-		NextTry: st.NextTry, Attempts: st.Attempts, Reason: st.Reason,
+		NextTry: c.q.clock.date(st.NextTry), Attempts: st.Attempts, Reason: st.Reason,
 	}
 	if st.Held {
 		e.State, e.NextTry = msg.StateHeld, time.Time{}

@@ -137,8 +137,8 @@ func (t *transaction) spillRest() bits {
 func (t *transaction) has(index int) bool { return t.active.has(index) }
 
 // newTransaction makes a transaction that is in the IBDB with all its recipients
-// in the active queue, but for those that have ended.
-func newTransaction(e *msg.Envelope, size int64, body msg.Body, ended []int, now time.Time) *transaction {
+// in the active queue, but for those that have ended. At now they are waited old.
+func newTransaction(e *msg.Envelope, size int64, body msg.Body, ended []int, now time.Time, waited time.Duration) *transaction {
 	t := &transaction{
 		env: e, size: size, body: body, inIBDB: true, ended: ended, accepted: now,
 		active: newBits(len(e.Rcpts)), rcpts: make([]*rcpt, 0, len(e.Rcpts)),
@@ -153,7 +153,7 @@ func newTransaction(e *msg.Envelope, size int64, body msg.Body, ended []int, now
 	all := make([]rcpt, len(e.Rcpts))
 	for i := range all {
 		if gone == nil || !gone.has(i) {
-			all[i] = rcpt{t: t, index: i, state: defedb.State{TA: e.TA, Index: i}}
+			all[i] = rcpt{t: t, index: i, state: defedb.State{TA: e.TA, Index: i, Stored: now, Waited: waited}}
 			t.take(&all[i])
 		}
 	}

@@ -60,6 +60,9 @@ const (
 	flagRoute
 )
 
+// waitedMax is the longest age that is taken from a record, in milliseconds.
+const waitedMax = 1 << 43
+
 func appendState(b []byte, st *State) []byte {
 	var flags byte
 	if st.Delayed {
@@ -76,7 +79,8 @@ func appendState(b []byte, st *State) []byte {
 		flags |= flagRoute
 	}
 	b = append(b, flags)
-	b = append(append(b, timeBytes(st.NextTry)...), timeBytes(st.LastTry)...)
+	b = append(append(b, timeBytes(st.NextTry)...), timeBytes(st.Stored)...)
+	b = binary.AppendUvarint(b, uint64(max(st.Waited, 0)/time.Millisecond))
 	b = binary.AppendUvarint(b, uint64(st.Attempts))
 	b = append(binary.AppendUvarint(b, uint64(len(st.Dest))), st.Dest...)
 	if route {
@@ -107,8 +111,13 @@ func decodeState(v []byte, st *State) error {
 	st.Delayed, st.Held = v[0]&flagDelayed != 0, v[0]&flagHeld != 0
 	st.Waits = v[0]&flagWaits != 0
 	route := v[0]&flagRoute != 0
-	st.NextTry, st.LastTry = readTime(v[1:]), readTime(v[9:])
+	st.NextTry, st.Stored = readTime(v[1:]), readTime(v[9:])
 	v = v[17:]
+	waited, n := binary.Uvarint(v)
+	if n <= 0 || waited > waitedMax {
+		return errShort
+	}
+	st.Waited, v = time.Duration(waited)*time.Millisecond, v[n:]
 	attempts, n := binary.Uvarint(v)
 	if n <= 0 {
 		return errShort

@@ -76,7 +76,8 @@ type State struct {
 	TA       smtp.ID
 	Index    int
 	NextTry  time.Time
-	LastTry  time.Time
+	Stored   time.Time     // when this was written
+	Waited   time.Duration // the recipient's age at that time
 	Attempts int
 	Delayed  bool   // a delayed DSN was sent
 	Held     bool   // it waits until an operator releases it; NextTry is Never
@@ -203,6 +204,12 @@ func (db *DB) HasRcpts(ta smtp.ID) (has bool, err error) {
 // Cursor is a place in the order of the next times to try.
 type Cursor [1 + 8 + rcptLen]byte
 
+// CursorAt is the place behind all recipients that are due before t.
+func CursorAt(t time.Time) (c Cursor) {
+	copy(c[:], dueKey(t, smtp.ID{}, 0))
+	return c
+}
+
 // Before reports whether the cursor stands before all recipients that are due at t.
 func (c *Cursor) Before(t time.Time) bool {
 	return c[0] == 0 || bytes.Compare(c[1:9], timeBytes(t)) < 0
@@ -210,8 +217,8 @@ func (c *Cursor) Before(t time.Time) bool {
 
 // Due calls f for recipients that are due at now or before, in order, behind the
 // cursor, which it moves along, until f returns false. Recipients that become due
-// again always come later than now, so the cursor need never go back unless the
-// clock does.
+// again always come later than now, so the cursor need never go back if the clock
+// never does.
 func (db *DB) Due(now time.Time, c *Cursor, f func(State) bool) error {
 	lower := []byte{prefixDue}
 	if c[0] != 0 {

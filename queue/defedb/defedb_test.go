@@ -38,7 +38,7 @@ func commit(t *testing.T, db *DB, fill func(*Batch) error) {
 func at(s int64) time.Time { return time.Unix(s, 5) }
 
 func state(ta uint64, index int, next time.Time) State {
-	return State{TA: smtp.ID{Counter: ta}, Index: index, NextTry: next, LastTry: at(1), Attempts: 3, Delayed: true, Dest: "mx:d.test", Reason: "451 4.7.1 later"}
+	return State{TA: smtp.ID{Counter: ta}, Index: index, NextTry: next, Stored: at(1), Waited: 90 * time.Minute, Attempts: 3, Delayed: true, Dest: "mx:d.test", Reason: "451 4.7.1 later"}
 }
 
 func due(t *testing.T, db *DB, now time.Time, c *Cursor) (got []State) {

@@ -83,6 +83,9 @@ func (w *Window) Probe(now time.Time) {
 // Idle reports that nothing is under way.
 func (w *Window) Idle() bool { return w.inflight == 0 }
 
+// Downs is how often the window closed since the last success.
+func (w *Window) Downs() int { return w.downs }
+
 // Inflight is the number of transactions under way.
 func (w *Window) Inflight() int { return w.inflight }
 
