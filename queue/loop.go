@@ -138,9 +138,11 @@ func (l *loop) tick() {
 	if l.now.Sub(l.swept) >= sweepInterval {
 		l.swept = l.now
 		l.sweep()
+		l.survey()
 	}
 	l.relieve()
 	l.schedule()
+	l.show()
 }
 
 // timer is something to do at a later tick.

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,6 +42,14 @@ func newMetrics(q *Queue, reg prometheus.Registerer) (*metrics, error) {
 	})
 	m.all = append(m.all, m.syncTime)
 	gauge("active_recipients", "Recipients in the active queue.", func() float64 { return float64(q.entries.Load()) })
+	shown := func(name, help string, v *atomic.Int64) {
+		gauge(name, help, func() float64 { return float64(v.Load()) })
+	}
+	shown("waiting_recipients", "Recipients in the DEFEDB that wait for their next time to try, held ones included.", &q.gauges.waiting)
+	shown("deliveries", "Delivery attempts that run.", &q.gauges.inflight)
+	shown("destinations", "Destinations in the active queue.", &q.gauges.dests)
+	shown("closed_hosts", "Hosts that failed and are not tried for a while.", &q.gauges.closed)
+	shown("oldest_message_timestamp_seconds", "Arrival of the oldest message in the queue, 0 if there is none.", &q.gauges.oldest)
 	gauge("content_memory_bytes", "Content held in memory.", func() float64 { return float64(q.memory.Load()) })
 	gauge("disk_room_bytes", "Free disk space above disk_space_min.", func() float64 { return float64(q.space.room.Load()) })
 	gauge("accepting", "1 while mail is accepted.", func() float64 {

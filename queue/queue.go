@@ -61,6 +61,7 @@ type Queue struct {
 	journal  *journal
 	deferrer *deferrer
 	metrics  *metrics
+	gauges   gauges
 	events   *mailbox[event]
 	recovery *recovery
 

@@ -269,6 +269,19 @@ func (db *DB) All(from smtp.ID, index int, f func(State) bool) error {
 	})
 }
 
+// Oldest is the arrival of the transaction with the lowest id. ok is false if there is
+// none.
+func (db *DB) Oldest() (arrival time.Time, ok bool, err error) {
+	err = db.scan([]byte{prefixTA}, []byte{prefixTA + 1}, func(_, v []byte) (bool, error) {
+		e, _, err := decodeTA(v)
+		if err == nil {
+			arrival, ok = e.Arrival, true
+		}
+		return false, err
+	})
+	return arrival, ok, err
+}
+
 // Count is the number of recipients.
 func (db *DB) Count() (n int, err error) {
 	err = db.scan([]byte{prefixDue}, []byte{prefixDue + 1}, func(_, _ []byte) (bool, error) {
