@@ -1,29 +1,13 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"path/filepath"
-	"strconv"
-	"strings"
 
 	"meta1/queue/vfs"
 )
-
-// Pebble's log is made of blocks, a block of chunks. The header of a chunk, little
-// endian: checksum 4, length 2, encoding 1, number of the log 4, and how far the log
-// was synced when the chunk was written 8.
-const (
-	logBlock      = 32 << 10
-	logHeader     = 19
-	logFirstChunk = 9  // the encodings of chunks with this header
-	logLastChunk  = 12 // and the highest known one
-)
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // checkLogs looks for damage in the logs of a store before Pebble reads them. Pebble
 // takes an invalid chunk for the end of the last log, which is right for one that was
@@ -38,9 +22,8 @@ func checkLogs(fsys vfs.FS, dir string, used bool) error {
 	}
 	logs := 0
 	for _, name := range names {
-		digits, ok := strings.CutSuffix(name, ".log")
-		number, err := strconv.ParseUint(digits, 10, 64)
-		if !ok || err != nil {
+		number, ok := LogNumber(name)
+		if !ok {
 			continue
 		}
 		logs++
@@ -62,8 +45,8 @@ func checkLog(fsys vfs.FS, name string, number uint32) error {
 	}
 	defer f.Close() // it was only read
 	s := logScan{number: number, bad: -1}
-	buf := make([]byte, logBlock)
-	for base := int64(0); ; base += logBlock {
+	buf := make([]byte, BlockLen)
+	for base := int64(0); ; base += BlockLen {
 		n, err := io.ReadFull(f, buf)
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return fmt.Errorf("reading the log %s: %w", name, err)
@@ -91,12 +74,12 @@ func (s *logScan) block(b []byte, base int64) bool {
 			s.bad = 0
 			return true
 		}
-		if at = s.valid(b); len(b)-at < logHeader {
+		if at = s.valid(b); len(b)-at < syncedHeader {
 			return false // what is left of a block is filled with zeros
 		}
 		s.bad = base + int64(at)
 	}
-	for ; at+logHeader <= len(b); at++ {
+	for ; at+syncedHeader <= len(b); at++ {
 		if _, synced, ok := s.chunk(b[at:]); ok && synced > uint64(s.bad) {
 			return true
 		}
@@ -107,12 +90,12 @@ func (s *logScan) block(b []byte, base int64) bool {
 // foreign reports a beginning that no log has, not even one that was used again or
 // was cut short by a crash.
 func foreign(b []byte) bool {
-	if len(b) < logHeader {
+	if len(b) < syncedHeader {
 		return false
 	}
-	for _, c := range b[:logHeader] {
+	for _, c := range b[:syncedHeader] {
 		if c != 0 {
-			return b[6] == 0 || b[6] > logLastChunk
+			return b[6] == 0 || b[6] > lastSynced
 		}
 	}
 	return false
@@ -131,17 +114,6 @@ func (s *logScan) valid(b []byte) (at int) {
 
 // chunk reads the chunk at the beginning of b.
 func (s *logScan) chunk(b []byte) (n int, synced uint64, ok bool) {
-	if len(b) < logHeader || b[6] < logFirstChunk || b[6] > logLastChunk ||
-		binary.LittleEndian.Uint32(b[7:]) != s.number {
-		return 0, 0, false
-	}
-	n = logHeader + int(binary.LittleEndian.Uint16(b[4:]))
-	if n > len(b) {
-		return 0, 0, false
-	}
-	sum := crc32.Checksum(b[6:n], castagnoli)
-	if binary.LittleEndian.Uint32(b) != (sum>>15|sum<<17)+0xa282ead8 { // as LevelDB masks it
-		return 0, 0, false
-	}
-	return n, binary.LittleEndian.Uint64(b[11:]), true
+	c, ok := LogChunk(b, s.number)
+	return c.Len, c.Synced, ok && c.present
 }

@@ -90,6 +90,9 @@ func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	if err := checkLogs(fsys, logs, used); err != nil {
 		return nil, openError(err, dir, o.Name)
 	}
+	if err := checkManifest(fsys, dir, used); err != nil {
+		return nil, openError(err, dir, o.Name)
+	}
 	s := &Store{name: o.Name, ballast: b}
 	// Pebble begins the first log of a new store in an old format, which does not tell
 	// what had been synced (checkLogs): a new store is opened twice.
