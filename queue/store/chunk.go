@@ -13,6 +13,11 @@ const (
 	// BlockLen is the length of a block. A chunk never crosses its end.
 	BlockLen = 32 << 10
 
+	// ChunkMin is the least length of a chunk of a log, HeaderMax the most that its
+	// header takes.
+	ChunkMin  = numberedHeader
+	HeaderMax = syncedHeader
+
 	plainHeader    = 7
 	numberedHeader = 11
 	syncedHeader   = 19
