@@ -44,6 +44,7 @@ func (t *transaction) run() {
 	t.open = len(t.q.Rcpts)
 	t.a.Stage = msg.DeliverMail
 	if !t.prepare() {
+		t.a.Own = true
 		return
 	}
 	if t.content != nil {

@@ -29,6 +29,12 @@ func (f *failures) add(r *rcpt, reply smtp.Reply, during, remote string) {
 	*f = append(*f, n)
 }
 
+// addExpired adds a recipient whose time is over, with the last reply for it.
+func (f *failures) addExpired(r *rcpt, last smtp.Reply, remote string) {
+	f.add(r, last, "", remote)
+	(*f)[len(*f)-1].f.Expired = true
+}
+
 // notice is what a DSN tells of a recipient.
 func (r *rcpt) notice(kind dsn.Kind, reply smtp.Reply) notice {
 	return notice{r: r, f: dsn.Failure{
@@ -46,7 +52,7 @@ func (l *loop) bounce(t *transaction, f failures) {
 	for i := range f {
 		l.counts.bounced++
 		l.q.metrics.bounced.Inc()
-		l.logEnd("bounced", f[i].r, f[i].f.Reply)
+		l.logEnd("bounced", f[i].r, endReply(&f[i].f))
 		f[i].r.phase = phaseEnding
 	}
 	waiting := len(t.notices) > 0
@@ -57,6 +63,15 @@ func (l *loop) bounce(t *transaction, f failures) {
 	case !waiting:
 		l.after(l.q.cfg.DSN.MergeDelay, func() { l.tellAll(t) })
 	}
+}
+
+// endReply is why a recipient was given up, for the log: the last reply, or that its
+// time was over (RFC 3463: X.4.7).
+func endReply(f *dsn.Failure) smtp.Reply {
+	if !f.Expired {
+		return f.Reply
+	}
+	return smtp.NewReply(550, "5.4.7", "maximum time in queue exceeded; the last reply was: "+f.Reply.String())
 }
 
 // tellAll sends the notices that were kept back.
@@ -72,18 +87,15 @@ func (l *loop) tell(t *transaction, list []notice) {
 	var due []notice
 	var to smtp.Path
 	for _, n := range list {
-		addr, ok := l.tellTo(t, n.r)
-		if ok && dsn.Due(n.r.attr().Notify, n.f.Kind) {
+		addr, ok := l.tellTo(t)
+		switch {
+		case !ok || !dsn.Due(n.r.attr().Notify, n.f.Kind):
+			l.untold(n)
+		case n.f.Kind == dsn.Failed && l.verp(t):
+			l.notify(t, l.verpSender(addr, n.r.path()), []notice{n})
+		default:
 			to = addr
 			due = append(due, n)
-			continue
-		}
-		if n.f.Kind == dsn.Failed {
-			l.counts.dropped++
-			l.q.log.Warn("dropped: nobody is to be told", "rcpt_id", n.r.id(), "rcpt", n.r.path(), "reply", n.f.Reply)
-		}
-		if !n.keep {
-			l.end(n.r)
 		}
 	}
 	for _, part := range dsn.Merge(due, func(n notice) dsn.Kind { return n.f.Kind }, l.q.cfg.DSN.ErrorsMax) {
@@ -91,19 +103,36 @@ func (l *loop) tell(t *transaction, list []notice) {
 	}
 }
 
+// untold ends a recipient of which nobody is to be told.
+func (l *loop) untold(n notice) {
+	if n.f.Kind == dsn.Failed {
+		l.counts.dropped++
+		l.q.log.Warn("dropped: nobody is to be told", "rcpt_id", n.r.id(), "rcpt", n.r.path(), "reply", n.f.Reply)
+	}
+	if !n.keep {
+		l.end(n.r)
+	}
+}
+
 // tellTo is where a notice goes. A message without a sender is a bounce itself: its
-// failure goes to the double bounce address if one is set, and from there nowhere.
-func (l *loop) tellTo(t *transaction, r *rcpt) (smtp.Path, bool) {
+// failure goes to the double bounce address if one is set. What failed on the way
+// there goes nowhere, for such a message is sent with NOTIFY=NEVER.
+func (l *loop) tellTo(t *transaction) (smtp.Path, bool) {
 	if from := t.env.Mail.From; !from.IsNull() {
 		return from, true
 	}
-	addr := strings.Trim(l.q.cfg.DoubleBounce, "<>")
+	return l.q.doubleBounce()
+}
+
+// doubleBounce is the double bounce address. The default of README 3.8, item 6, is
+// one whose mail the SMTP server discards: then there is none.
+func (q *Queue) doubleBounce() (smtp.Path, bool) {
+	addr := strings.Trim(q.cfg.DoubleBounce, "<>")
 	i := strings.LastIndexByte(addr, '@')
-	if i < 0 {
+	if i < 0 || strings.EqualFold(addr, "doublebounce@"+q.deps.Hostname) {
 		return smtp.Path{}, false
 	}
-	to := smtp.Path{Local: addr[:i], Domain: addr[i+1:]}
-	return to, r.path() != to
+	return smtp.Path{Local: addr[:i], Domain: addr[i+1:]}, true
 }
 
 // format is the form of DSNs that is configured.
@@ -121,14 +150,18 @@ func (c *DSNConfig) format() dsn.Format {
 // notify makes a DSN, in a goroutine, because it reads the content. The recipients
 // end when it is durable, but for those that are kept.
 func (l *loop) notify(t *transaction, to smtp.Path, list []notice) {
-	headerOnly := list[0].f.Kind != dsn.Failed || l.q.cfg.DSN.HeaderOnly || t.bounced || t.env.Mail.Ret == "HDRS" || t.size > dsn.ReturnMax
+	ret := t.env.Mail.Ret
+	headerOnly := list[0].f.Kind != dsn.Failed || l.q.cfg.DSN.HeaderOnly || t.bounced && ret != "FULL" || ret == "HDRS" || t.size > dsn.ReturnMax
 	n := dsn.Notification{
 		Format: l.q.cfg.DSN.format(), Hostname: l.q.deps.Hostname, Now: l.q.clock.day(), To: to,
 		TA: t.env.TA.String(), EnvID: t.env.Mail.EnvID, Arrival: t.env.Arrival,
 		ReceivedFrom: t.env.Client.Helo, ReceivedIP: t.env.Client.IP,
-		HeaderOnly: headerOnly, UTF8: t.env.Mail.UTF8, NoUTF8: t.env.Mail.From.IsNull(),
+		HeaderOnly: headerOnly, UTF8: t.env.Mail.UTF8,
 	}
 	ev := &madeEvent{t: t}
+	if t.env.Mail.From.IsNull() { // a double bounce: no bounce of it is made, here or elsewhere
+		ev.notify = "NEVER"
+	}
 	for _, one := range list {
 		if !one.f.LastAttempt.IsZero() {
 			one.f.LastAttempt = l.q.clock.date(one.f.LastAttempt)
@@ -163,7 +196,7 @@ func (q *Queue) makeDSN(ev *madeEvent, n dsn.Notification, body msg.Body) error 
 	if err != nil {
 		return err
 	}
-	ev.env = &msg.Envelope{TA: id, Arrival: n.Now, Mail: msg.Mail{UTF8: m.UTF8}, Rcpts: []msg.Rcpt{{To: n.To}}}
+	ev.env = &msg.Envelope{TA: id, Arrival: n.Now, Mail: msg.Mail{UTF8: m.UTF8}, Rcpts: []msg.Rcpt{{To: n.To, Notify: ev.notify}}}
 	if m.EightBit {
 		ev.env.Mail.Body = "8BITMIME"
 	}
@@ -205,7 +238,7 @@ func (l *loop) expand(r *rcpt, a *msg.RouteA) {
 		Expanded: true, Rcpts: make([]msg.Rcpt, len(a.Expand)),
 	}
 	list := !a.Owner.IsNull()
-	kind, due, notify := dsn.Expand(r.attr().Notify, list)
+	kind, due, notify := dsn.Expand(r.attr().Notify, len(a.Expand), list)
 	child := msg.Rcpt{Notify: notify, ORcpt: r.attr().ORcpt}
 	if list { // what a list sends is a new message
 		env.Mail.From, env.Mail.EnvID, env.Mail.Ret, child.ORcpt = a.Owner, "", "", ""
@@ -273,6 +306,7 @@ type madeEvent struct {
 	content  []byte        // nil: a file
 	size     int64         // of the file
 	waited   time.Duration // age of its recipients
+	notify   string        // NOTIFY= of a bounce
 	expanded bool
 	err      error
 }

@@ -29,12 +29,13 @@ type destKey struct {
 // job is a transaction to be delivered: recipients of one message that go to one
 // destination.
 type job struct {
-	t      *transaction
-	d      *dest
-	rcpts  []*rcpt
-	tried  []msg.Hop
-	last   smtp.Reply // of the last hop that failed
-	queued time.Time
+	t        *transaction
+	d        *dest
+	rcpts    []*rcpt
+	tried    []msg.Hop
+	last     smtp.Reply // of the last hop that failed
+	lastFrom string     // the host that gave it, "" if it is our own
+	queued   time.Time
 }
 
 // join queues a recipient for its destination.
@@ -77,6 +78,17 @@ func (l *loop) verp(t *transaction) bool {
 	default:
 		return t.env.Mail.VERP && !t.env.Mail.From.IsNull()
 	}
+}
+
+// verpSender is a sender that names the recipient, or the sender as it is if there is
+// none (verp.Sender says when). Bounces go there whoever makes them, we or another
+// host, as with Postfix: a list manager then has one place to look at.
+func (l *loop) verpSender(from, rcpt smtp.Path) smtp.Path {
+	v := &l.q.cfg.VERP
+	if own, ok := verp.Sender(from, rcpt, v.Delimiter1, v.Delimiter2); ok {
+		return own
+	}
+	return from
 }
 
 // overShare tells whether a destination takes too much of a filling active queue.
@@ -191,10 +203,7 @@ func (l *loop) start(j *job, hop msg.Hop, h *host) {
 		q.TransactionsMax = limits.TransactionsMax
 	}
 	if l.verp(j.t) {
-		v := &l.q.cfg.VERP
-		if from, ok := verp.Sender(q.Mail.From, j.rcpts[0].path(), v.Delimiter1, v.Delimiter2); ok {
-			q.Mail.From = from
-		}
+		q.Mail.From = l.verpSender(q.Mail.From, j.rcpts[0].path())
 	}
 	start := l.now
 	l.q.group.Go(func(ctx context.Context) error {
@@ -220,14 +229,16 @@ func (l *loop) deferJob(j *job, until time.Time) {
 	if reply.IsZero() {
 		reply = smtp.NewReply(451, "4.4.1", "no host of "+d.key+" can be tried now: "+l.closedReason(d))
 	}
+	var ends outcome
 	for _, r := range j.rcpts {
 		d.entries--
-		if len(j.tried) == 0 {
+		if len(j.tried) == 0 && !l.expired(r) {
 			l.postponeUntil(r, until, reply.String())
 		} else {
-			l.retry(r, reply, until)
+			l.retry(r, reply, j.lastFrom, until, &ends)
 		}
 	}
+	l.conclude(j.t, ends)
 }
 
 // anyOpen tells whether some host of a destination may be tried.

@@ -234,7 +234,7 @@ type routedEvent struct {
 }
 
 func (e *routedEvent) apply(l *loop) {
-	var failed failures
+	var ends outcome
 	for i, r := range e.rcpts {
 		a := &e.answers[i]
 		switch {
@@ -243,12 +243,12 @@ func (e *routedEvent) apply(l *loop) {
 		case len(a.Expand) > 0:
 			l.expand(r, a)
 		case a.Reply.Permanent():
-			failed.add(r, a.Reply, "address resolution", "")
+			ends.failed.add(r, a.Reply, "address resolution", "")
 		default:
-			l.retry(r, a.Reply, time.Time{})
+			l.retry(r, a.Reply, "", time.Time{}, &ends)
 		}
 	}
-	l.bounce(e.t, failed)
+	l.conclude(e.t, ends)
 }
 
 // retryPolicy bounds the retry times.

@@ -175,7 +175,7 @@ func (c *Config) Options() *confparse.Table {
 		},
 		{Name: "smtpc", Kind: confparse.KindSection, Readme: "3.8", Sub: c.SMTPC.options(), Doc: "Limits of outgoing connections."},
 		{Name: "smtps", Kind: confparse.KindSection, Readme: "3.8", Sub: c.SMTPS.options(), Doc: "Limits of incoming connections."},
-		{Name: "VERP", Kind: confparse.KindSection, Readme: "3.8", Sub: c.VERP.options(), Doc: "Variable envelope return paths (README 3.14)."},
+		{Name: "VERP", Kind: confparse.KindSection, Readme: "3.8", Sub: c.VERP.options(), Doc: "Variable envelope return paths (README 3.14). Bounces of our own go to them as those of other hosts do."},
 		{Name: "wait_for_client", Type: confparse.Time, Unit: "s", Default: "4s", Readme: "3.8", Effect: confparse.Host, Into: &c.WaitForClient, Doc: "How long to wait for a client process."},
 		{Name: "wait_for_server", Type: confparse.Time, Unit: "s", Default: "4s", Readme: "3.8", Effect: confparse.Host, Into: &c.WaitForServer, Doc: "How long to wait for a server process."},
 		{

@@ -360,7 +360,7 @@ func TestExpiryBounces(t *testing.T) {
 			t.Error("given up too early")
 		}
 		time.Sleep(4 * time.Hour)
-		if got := strings.Join(w.all("sender@x.test"), ""); !strings.Contains(got, "5.4.7") || !strings.Contains(got, "connection refused") {
+		if got := strings.Join(w.all("sender@x.test"), ""); !strings.Contains(got, "maximum time in queue exceeded") || !strings.Contains(got, "connection refused") {
 			t.Errorf("bounce %q", got)
 		}
 		w.checkEmpty()

@@ -29,32 +29,43 @@ func (e *deliveredEvent) apply(l *loop) {
 	hostFailed := l.judge(e)
 	next := (hostFailed && !e.a.Unknown || e.refused() && len(j.tried) == 0) && l.hasNext(j, e.hop)
 	var again []*rcpt
-	var failed failures
-	var told []notice
+	var ends outcome
 	for i, r := range j.rcpts {
 		reply := e.reply(i)
 		switch {
 		case reply.Positive():
 			d.entries--
-			told = l.delivered(e, r, reply, told)
+			l.delivered(e, r, reply, &ends)
 		case reply.Permanent():
 			d.entries--
-			failed.add(r, reply, e.a.Stage.String(), e.remote())
+			ends.failed.add(r, reply, e.a.Stage.String(), e.remote())
 		case next:
-			j.last = reply
+			j.last, j.lastFrom = reply, e.remote()
 			again = append(again, r)
 		default:
 			d.entries--
-			l.retryFailed(r, reply, e.notBefore(l, hostFailed), &failed)
+			l.retry(r, reply, e.remote(), e.notBefore(l, hostFailed), &ends)
 		}
 	}
-	l.tell(j.t, told)
 	if len(again) > 0 {
 		l.tryNext(j, again, e.hop)
 	}
-	l.bounce(j.t, failed)
+	l.conclude(j.t, ends)
 	l.wake(e.h)
 	l.tidy(d)
+}
+
+// outcome is what became of recipients of one transaction in one step, as far as
+// their sender may want to hear of it. They share a DSN.
+type outcome struct {
+	failed failures
+	told   []notice // delivered or delayed
+}
+
+// conclude has the sender told.
+func (l *loop) conclude(t *transaction, o outcome) {
+	l.tell(t, o.told)
+	l.bounce(t, o.failed)
 }
 
 // refused tells whether temporary failures are those of an SMTP host that refused
@@ -73,26 +84,25 @@ func (e *deliveredEvent) refused() bool {
 }
 
 // delivered ends a recipient that was delivered, unless its sender wants to hear of
-// it and the next hop will not tell (RFC 3461 section 5.2.2): then it is added to
-// told.
-func (l *loop) delivered(e *deliveredEvent, r *rcpt, reply smtp.Reply, told []notice) []notice {
+// it and the next hop will not tell (RFC 3461 section 5.2.2).
+func (l *loop) delivered(e *deliveredEvent, r *rcpt, reply smtp.Reply, ends *outcome) {
 	l.counts.delivered++
 	l.q.metrics.delivered.Inc()
 	l.logEnd("delivered", r, reply)
 	kind, ours := dsn.Success(e.hop.Protocol == msg.ProtoLMTP, e.a.DSN)
 	if r.attr().Notify == "" || !ours || r.t.env.Mail.From.IsNull() || !dsn.Due(r.attr().Notify, kind) {
 		l.end(r)
-		return told
+		return
 	}
 	n := r.notice(kind, reply)
 	n.f.Remote = e.remote()
-	return append(told, n)
+	ends.told = append(ends.told, n)
 }
 
-// remote names the host that gave the replies.
+// remote names the host that gave the replies, "" if the client gave them itself.
 func (e *deliveredEvent) remote() string {
 	switch {
-	case e.a.HostFailed || e.err != nil:
+	case e.a.HostFailed || e.a.Own || e.err != nil || e.a.Stage < msg.DeliverMail:
 		return ""
 	case e.hop.Socket != "":
 		return e.hop.Socket
@@ -184,21 +194,15 @@ func (l *loop) tryNext(j *job, rcpts []*rcpt, hop msg.Hop) {
 	l.enqueue(j.d)
 }
 
-// retry defers a recipient after a failed attempt, but not to before notBefore.
-func (l *loop) retry(r *rcpt, reply smtp.Reply, notBefore time.Time) {
-	var failed failures
-	l.retryFailed(r, reply, notBefore, &failed)
-	l.bounce(r.t, failed)
-}
-
-// retryFailed is retry for one of several recipients: if it has been in the queue
-// for too long, it is added to failed.
-func (l *loop) retryFailed(r *rcpt, reply smtp.Reply, notBefore time.Time, failed *failures) {
+// retry defers a recipient after a failed attempt, but not to before notBefore. If it
+// has been in the queue for too long, it has failed. remote is the host that gave the
+// reply, "" if it is our own.
+func (l *loop) retry(r *rcpt, reply smtp.Reply, remote string, notBefore time.Time, ends *outcome) {
 	if l.expired(r) {
-		failed.add(r, expiredReply(reply), "", "")
+		ends.failed.addExpired(r, reply, remote)
 		return
 	}
-	l.delayed(r, reply)
+	l.delayed(r, reply, remote, ends)
 	attempts := r.state.Attempts + 1
 	next := l.now.Add(l.retryPolicy().Delay(attempts, l.q.rcptChance(r, attempts)))
 	if next.Before(notBefore) {
@@ -218,7 +222,7 @@ func (l *loop) postpone(r *rcpt, pause time.Duration, reason string) {
 func (l *loop) postponeUntil(r *rcpt, next time.Time, reason string) {
 	if l.expired(r) {
 		var failed failures
-		failed.add(r, expiredReply(smtp.NewReply(451, "4.4.7", reason)), "", "")
+		failed.addExpired(r, smtp.NewReply(451, "4.4.7", reason), "")
 		l.bounce(r.t, failed)
 		return
 	}
@@ -228,8 +232,8 @@ func (l *loop) postponeUntil(r *rcpt, next time.Time, reason string) {
 	l.put(r, next, r.state.Attempts, reason)
 }
 
-// delayed tells the sender once that a recipient still waits (README 3.8, item 13).
-func (l *loop) delayed(r *rcpt, reply smtp.Reply) {
+// delayed has the sender told once that a recipient still waits (README 3.8, item 13).
+func (l *loop) delayed(r *rcpt, reply smtp.Reply, remote string, ends *outcome) {
 	after := l.q.cfg.DelayDefault
 	if after == 0 || r.state.Delayed || l.age(r) < after || r.t.env.Mail.From.IsNull() {
 		return
@@ -241,19 +245,13 @@ func (l *loop) delayed(r *rcpt, reply smtp.Reply) {
 	r.state.Delayed = true
 	n := r.notice(dsn.Delayed, reply)
 	n.keep = true
+	n.f.Remote = remote
 	n.f.RetryUntil = l.q.clock.day().Add(l.q.cfg.ReturnDefault - l.age(r))
-	l.tell(r.t, []notice{n})
+	ends.told = append(ends.told, n)
 }
 
 func (l *loop) expired(r *rcpt) bool {
 	return l.age(r) >= l.q.cfg.ReturnDefault
-}
-
-// expiredReply turns the last temporary failure into a final one (RFC 3463: 4.4.7,
-// delivery time expired; as a permanent failure 5.4.7).
-func expiredReply(last smtp.Reply) smtp.Reply {
-	lines := append([]string{"maximum time in queue exceeded; the last reply was:"}, last.String())
-	return smtp.Reply{Code: 550, Enhanced: smtp.EnhancedCode{5, 4, 7}, Lines: lines}
 }
 
 // put has the deferrer write a recipient to the DEFEDB. It stays in the active

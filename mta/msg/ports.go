@@ -321,6 +321,9 @@ type DeliverA struct {
 	// Unknown: the connection was lost after the final dot was sent and before its
 	// reply came; the message may have been delivered.
 	Unknown bool
+	// Own: the replies are the client's own. The host was not asked, because it lacks
+	// what the message needs.
+	Own bool
 	// Session and Transaction are da_se and da_ta of README 10.3.
 	Session, Transaction string
 	// Reused: the connection had been open already.

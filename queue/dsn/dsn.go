@@ -9,6 +9,20 @@
 // Replies, addresses and names in a notification come from outside. They reach the
 // message only through a writer that makes control characters harmless and breaks
 // long lines, so that none of them can forge a line, a field or a part.
+//
+// # Sources
+//
+// The wire details were compared with the texts of RFC 3461, 3464, 6522, 6533 and
+// 3834 and with IANA's registries of DSN types and of enhanced status codes. Where
+// they leave a choice:
+//
+//   - From: is README 10.6's Mailer-Daemon, not a person (RFC 3464 section 2).
+//   - A recipient whose time is over is reported as failed with the 4.x code of the
+//     last reply, as RFC 3464 section 2.3.3 and Postfix have it.
+//   - RFC 6533's 8-bit forms are used only for a sender whose address needs SMTPUTF8;
+//     for any other the 7-bit forms get through everywhere (its section 4.5).
+//   - report-type is delivery-status also with message/global-delivery-status, which
+//     RFC 6533 section 4.4 calls equivalent, for the sake of readers that look for it.
 package dsn
 
 import (
@@ -46,6 +60,11 @@ type Failure struct {
 	Remote      string
 	LastAttempt time.Time // of a delivery; zero if there was none
 	RetryUntil  time.Time // Delayed: when the recipient is given up; zero if unknown
+	// Expired says that the recipient was given up only because its time was over.
+	// Reply is then the last one, as a rule a temporary one, and its code is told:
+	// RFC 3464 section 2.3.3 has a failure with the status 4.x for this, and RFC 3463
+	// section 3.5 wants the code of the actual problem rather than x.4.7.
+	Expired bool
 }
 
 // Notification is all that a DSN tells.
@@ -70,12 +89,11 @@ type Notification struct {
 	// if the message is larger than ReturnMax, or has in it what no MIME part may
 	// have: lines of more than 998 octets, NUL, CR or LF alone.
 	HeaderOnly bool
-	// UTF8 says that the message came with SMTPUTF8. Its sender is then taken to
-	// read RFC 6533's forms, unless NoUTF8 is set.
+	// UTF8 says that the message came with SMTPUTF8, so that its header is in UTF-8.
+	// That does not make a notification one that needs SMTPUTF8: only a To that is
+	// not ASCII does. To any other the way back may lack it, and then what is not
+	// ASCII must be encoded (RFC 6533 section 4.5). Nobody can know that beforehand.
 	UTF8 bool
-	// NoUTF8 says that To takes no SMTPUTF8 (a double bounce address, for example):
-	// what is not ASCII is encoded. It has no effect if To itself is not ASCII.
-	NoUTF8 bool
 }
 
 // Limits of what a notification returns, in octets.
@@ -118,9 +136,7 @@ func Build(n Notification) (Message, error) {
 func Text(n Notification) []byte { return n.plain().Content }
 
 // utf8 reports whether the notification may hold UTF-8 outside of encoded parts.
-func (n *Notification) utf8() bool {
-	return n.UTF8 && !n.NoUTF8 || !isASCII(n.To.Addr())
-}
+func (n *Notification) utf8() bool { return !isASCII(n.To.Addr()) }
 
 // writeHeader writes the fields that all formats share.
 func (n *Notification) writeHeader(w *writer) {

@@ -123,8 +123,8 @@ func TestOriginals(t *testing.T) {
 		{"no line end", "A: b\r\n\r\nc", nil, "message/rfc822", "7bit", false, false},
 		{"8 bit", latin, nil, "message/rfc822", "8bit", true, false},
 		{"header only", "A: b\r\n\r\nc\r\n", func(n *Notification) { n.HeaderOnly = true }, "text/rfc822-headers", "7bit", false, false},
-		{"8-bit header only", latin, func(n *Notification) { n.HeaderOnly = true }, "text/rfc822-headers; charset=unknown-8bit", "quoted-printable", false, false},
-		{"UTF-8 header only", greek, func(n *Notification) { n.HeaderOnly = true }, "text/rfc822-headers; charset=utf-8", "quoted-printable", false, false},
+		{"8-bit header only", latin, func(n *Notification) { n.HeaderOnly = true }, "text/rfc822-headers", "quoted-printable", false, false},
+		{"UTF-8 header only", greek, func(n *Notification) { n.HeaderOnly = true }, "text/rfc822-headers", "quoted-printable", false, false},
 		{"success", "A: b\r\n\r\nc\r\n", func(n *Notification) { n.Failures[0].Kind, n.Failures[1].Kind = Delivered, Relayed }, "text/rfc822-headers", "7bit", false, false},
 		{"delay and failure", "A: b\r\n\r\nc\r\n", func(n *Notification) { n.Failures[0].Kind = Delayed }, "message/rfc822", "7bit", false, false},
 		{"long line", long, nil, "text/rfc822-headers", "7bit", false, false},
@@ -134,11 +134,11 @@ func TestOriginals(t *testing.T) {
 		{"LF at the end", "A: b\n", nil, "text/rfc822-headers", "quoted-printable", false, false},
 		{"too large", "A: b\r\n\r\n" + strings.Repeat("x\r\n", ReturnMax/3), nil, "text/rfc822-headers", "7bit", false, false},
 		{"SMTPUTF8, all ASCII", "A: b\r\n\r\nc\r\n", func(n *Notification) { n.UTF8 = true }, "message/rfc822", "7bit", false, false},
-		{"SMTPUTF8", greek, func(n *Notification) { n.UTF8 = true }, "message/global", "8bit", true, true},
-		{"SMTPUTF8, header", greek, func(n *Notification) { n.UTF8, n.HeaderOnly = true, true }, "message/global-headers", "8bit", true, true},
-		{"SMTPUTF8, long line", greek + long, func(n *Notification) { n.UTF8 = true }, "message/global", "base64", false, false},
-		{"downgraded", greek, func(n *Notification) { n.UTF8, n.NoUTF8 = true, true }, "message/global", "base64", false, false},
-		{"downgraded header", greek, func(n *Notification) { n.UTF8, n.NoUTF8, n.HeaderOnly = true, true, true }, "message/global-headers", "quoted-printable", false, false},
+		{"SMTPUTF8", greek, func(n *Notification) { n.UTF8 = true }, "message/global", "base64", false, false},
+		{"SMTPUTF8, header", greek, func(n *Notification) { n.UTF8, n.HeaderOnly = true, true }, "message/global-headers", "quoted-printable", false, false},
+		{"SMTPUTF8 sender", greek, func(n *Notification) { n.UTF8, n.To = true, utf8Sender }, "message/global", "8bit", true, true},
+		{"SMTPUTF8 sender, header", greek, func(n *Notification) { n.UTF8, n.HeaderOnly, n.To = true, true, utf8Sender }, "message/global-headers", "8bit", true, true},
+		{"SMTPUTF8 sender, long line", greek + long, func(n *Notification) { n.UTF8, n.To = true, utf8Sender }, "message/global", "base64", true, true},
 		{"nothing", "", nil, "", "", false, false},
 		{"no header", "\r\nbody", func(n *Notification) { n.HeaderOnly = true }, "", "", false, false},
 	}
@@ -161,6 +161,9 @@ func TestOriginals(t *testing.T) {
 	}
 }
 
+// utf8Sender is a sender to whom only SMTPUTF8 leads.
+var utf8Sender = smtp.Path{Local: "é", Domain: "here.test"}
+
 // TestUTF8 compares the forms of RFC 6533 with files.
 func TestUTF8(t *testing.T) {
 	n := full(RFC, Failed)
@@ -169,20 +172,33 @@ func TestUTF8(t *testing.T) {
 	n.Failures[0].ORcpt = `utf-8;j\x{F6}rg\x{2B}x@b\x{FC}cher.test`
 	n.Failures[0].Reply.Lines[0] = "Zugriff verweigert für jörg"
 	n.Original = []byte("Subject: Grüße\r\n\r\nhallo\r\n")
-	if m := check(t, "rfc-utf8", n); !m.UTF8 || !m.EightBit {
-		t.Error("can be sent without SMTPUTF8")
-	}
-	n.NoUTF8 = true
-	if m := check(t, "rfc-utf8-downgraded", n); m.UTF8 || m.EightBit {
+	if m := check(t, "rfc-utf8-ascii-sender", n); m.UTF8 || m.EightBit {
 		t.Error("cannot be sent without SMTPUTF8 or 8BITMIME")
 	}
-	n.To = smtp.Path{Local: "é", Domain: "here.test"}
-	if m := check(t, "rfc-utf8-sender", n); !m.UTF8 {
+	n.To = utf8Sender
+	if m := check(t, "rfc-utf8-sender", n); !m.UTF8 || !m.EightBit {
 		t.Error("a sender in UTF-8 was downgraded")
 	}
 	n.Format = Plain
 	if m := check(t, "plain-utf8", n); !m.UTF8 || !m.EightBit {
 		t.Error("can be sent without SMTPUTF8")
+	}
+}
+
+// TestExpired: who is given up because of the time is told the last reply, with its
+// code.
+func TestExpired(t *testing.T) {
+	n := full(RFC, Failed)
+	f := &n.Failures[0]
+	f.Expired, f.Reply = true, smtp.Reply{Code: 451, Enhanced: smtp.EnhancedCode{4, 3, 0}, Lines: []string{"not now", "nor later"}}
+	m := check(t, "rfc-expired", n)
+	for _, want := range []string{
+		"Action: failed\r\nStatus: 4.3.0\r\n", "Diagnostic-Code: smtp; 451-4.3.0 not now\r\n 451 4.3.0 nor later\r\n",
+		"given up: maximum time in queue exceeded\r\n",
+	} {
+		if !bytes.Contains(m.Content, []byte(want)) {
+			t.Errorf("%q is missing", want)
+		}
 	}
 }
 

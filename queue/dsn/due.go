@@ -89,13 +89,14 @@ func Success(final, peerDSN bool) (k Kind, ok bool) {
 // A list is an alias whose owner replaces the sender: the message has arrived when
 // the list has it, and what the list sends is a new message, so NOTIFY= and with it
 // ORCPT=, ENVID= and RET= of the old one do not go on. With any other alias they
-// all go on, but for SUCCESS, which is answered here by Expanded.
-func Expand(notify string, list bool) (k Kind, due bool, next string) {
+// all go on, but for SUCCESS if it stands for several addresses (to is their
+// number): that is answered here by Expanded.
+func Expand(notify string, to int, list bool) (k Kind, due bool, next string) {
 	due = Due(notify, Expanded)
 	if list {
 		return Delivered, due, ""
 	}
-	if !due {
+	if !due || to == 1 {
 		return Expanded, false, notify
 	}
 	s := parseNotify(notify)

@@ -58,24 +58,29 @@ func TestSuccess(t *testing.T) {
 func TestExpand(t *testing.T) {
 	tests := []struct {
 		notify string
+		to     int
 		list   bool
 		kind   Kind
 		due    bool
 		next   string
 	}{
-		{"", false, Expanded, false, ""},
-		{"", true, Delivered, false, ""},
-		{"NEVER", false, Expanded, false, "NEVER"},
-		{"NEVER", true, Delivered, false, ""},
-		{"SUCCESS", false, Expanded, true, "NEVER"},
-		{"SUCCESS,DELAY", false, Expanded, true, "DELAY"},
-		{"SUCCESS,FAILURE,DELAY", false, Expanded, true, "FAILURE,DELAY"},
-		{"FAILURE,DELAY", false, Expanded, false, "FAILURE,DELAY"},
-		{"SUCCESS,FAILURE", true, Delivered, true, ""},
+		{"", 2, false, Expanded, false, ""},
+		{"", 2, true, Delivered, false, ""},
+		{"NEVER", 2, false, Expanded, false, "NEVER"},
+		{"NEVER", 2, true, Delivered, false, ""},
+		{"SUCCESS", 2, false, Expanded, true, "NEVER"},
+		{"SUCCESS,DELAY", 2, false, Expanded, true, "DELAY"},
+		{"SUCCESS,FAILURE,DELAY", 2, false, Expanded, true, "FAILURE,DELAY"},
+		{"FAILURE,DELAY", 2, false, Expanded, false, "FAILURE,DELAY"},
+		{"SUCCESS,FAILURE", 2, true, Delivered, true, ""},
+		{"", 1, false, Expanded, false, ""},
+		{"SUCCESS,FAILURE", 1, false, Expanded, false, "SUCCESS,FAILURE"},
+		{"NEVER", 1, false, Expanded, false, "NEVER"},
+		{"SUCCESS", 1, true, Delivered, true, ""},
 	}
 	for _, tt := range tests {
-		if k, due, next := Expand(tt.notify, tt.list); k != tt.kind || due != tt.due || next != tt.next {
-			t.Errorf("Expand(%q, %v) = %v, %v, %q", tt.notify, tt.list, k, due, next)
+		if k, due, next := Expand(tt.notify, tt.to, tt.list); k != tt.kind || due != tt.due || next != tt.next {
+			t.Errorf("Expand(%q, %d, %v) = %v, %v, %q", tt.notify, tt.to, tt.list, k, due, next)
 		}
 	}
 }

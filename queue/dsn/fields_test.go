@@ -70,7 +70,16 @@ func TestOriginalRecipient(t *testing.T) {
 		{`UTF-8;jörg@b`, "utf-8; jörg@b", `utf-8; j\x{F6}rg@b`},
 		{`utf-8;a\x{2B}b\x{5C}@c`, `utf-8; a+b\@c`, `utf-8; a\x{2B}b\x{5C}@c`},
 		{`utf-8;a\x{1F600}@c`, "utf-8; a\U0001F600@c", `utf-8; a\x{1F600}@c`},
-		{`utf-8;a\x{zz}\x{110000}\x{D800@c`, `utf-8; a\x{zz}\x{110000}\x{D800@c`, `utf-8; a\x{5C}x{zz}\x{5C}x{110000}\x{5C}x{D800@c`},
+		{`utf-8;a\x{E9}\x{20}\x{3d}@c`, "utf-8; aé =@c", `utf-8; a\x{E9}\x{20}\x{3D}@c`},
+		// What is no such encoding is not altered.
+		{`utf-8;\x{E9}\x{zz}@c`, `utf-8; \x{E9}\x{zz}@c`, `utf-8; \x{E9}\x{zz}@c`},
+		{`utf-8;\x{E9}\x{110000}@c`, `utf-8; \x{E9}\x{110000}@c`, `utf-8; \x{E9}\x{110000}@c`},
+		{`utf-8;\x{E9}\x{D800}@c`, `utf-8; \x{E9}\x{D800}@c`, `utf-8; \x{E9}\x{D800}@c`},
+		{`utf-8;\x{E9}\x{0E9}@c`, `utf-8; \x{E9}\x{0E9}@c`, `utf-8; \x{E9}\x{0E9}@c`},
+		{`utf-8;\x{E9}\x{41}@c`, `utf-8; \x{E9}\x{41}@c`, `utf-8; \x{E9}\x{41}@c`},
+		{`utf-8;\x{E9}\x{2B@c`, `utf-8; \x{E9}\x{2B@c`, `utf-8; \x{E9}\x{2B@c`},
+		{`utf-8;\x{E9}+2B@c`, `utf-8; \x{E9}+2B@c`, `utf-8; \x{E9}+2B@c`},
+		{`utf-8;\x{E9}\x{0D}\x{0A}X:y`, `utf-8; \x{E9}\x{0D}\x{0A}X:y`, `utf-8; \x{E9}\x{0D}\x{0A}X:y`},
 	}
 	for _, tt := range tests {
 		if got := originalRecipient(tt.orcpt, false); got != tt.utf8 {
@@ -82,7 +91,7 @@ func TestOriginalRecipient(t *testing.T) {
 	}
 	// What the notation hides is foreign text when it has been decoded.
 	w := writer{}
-	w.field("Original-Recipient", originalRecipient(`utf-8;a\x{0D}\x{0A}X:y`, false))
+	w.field("Original-Recipient", originalRecipient(`utf-8;a\x{85}\x{202E}X:y`, false))
 	if got := string(w.b); got != "Original-Recipient: utf-8; a??X:y\r\n" {
 		t.Errorf("got %q", got)
 	}
@@ -97,7 +106,7 @@ func TestMTAName(t *testing.T) {
 	}{
 		{"mx.test", netip.Addr{}, "dns; mx.test"},
 		{"[192.0.2.1]", netip.Addr{}, "dns; [192.0.2.1]"},
-		{"/run/lmtp", netip.Addr{}, "unix; /run/lmtp"},
+		{"/run/lmtp", netip.Addr{}, "x-unix; /run/lmtp"},
 		{"what_ever (x)", netip.Addr{}, "x-unknown; what_ever (x)"},
 		{"", netip.Addr{}, ""},
 		{"mx.test", ip, "dns; mx.test ([192.0.2.1])"},
@@ -108,6 +117,17 @@ func TestMTAName(t *testing.T) {
 	for _, tt := range tests {
 		if got := receivedFrom(tt.name, tt.ip); got != tt.want {
 			t.Errorf("%q, %v: got %q, want %q", tt.name, tt.ip, got, tt.want)
+		}
+	}
+}
+
+func TestReportingMTA(t *testing.T) {
+	for host, want := range map[string]string{
+		"mta.test": "dns; mta.test", "[192.0.2.1]": "dns; [192.0.2.1]",
+		"localhost": "x-local-hostname; localhost", "a_b.test": "x-local-hostname; a_b.test",
+	} {
+		if got := reportingMTA(host); got != want {
+			t.Errorf("%q: got %q, want %q", host, got, want)
 		}
 	}
 }

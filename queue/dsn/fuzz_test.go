@@ -19,7 +19,7 @@ func FuzzBuild(f *testing.F) {
 	f.Fuzz(func(t *testing.T, flags uint16, local, domain, reply, envID, orcpt, helo, remote string, original []byte) {
 		n := sample()
 		n.Format = Format(flags & 3 % 3)
-		n.HeaderOnly, n.UTF8, n.NoUTF8 = flags&4 != 0, flags&8 != 0, flags&16 != 0
+		n.HeaderOnly, n.UTF8, n.Failures[0].Expired = flags&4 != 0, flags&8 != 0, flags&16 != 0
 		n.EnvID, n.ReceivedFrom, n.Original = envID, helo, original
 		n.Arrival = at(0)
 		if flags&32 != 0 {

@@ -172,8 +172,8 @@ func (n *Notification) returned() (p part, ok bool) {
 		p = part{kind: "message/global-headers", description: descHeader, encoding: "quoted-printable"}
 	case ascii:
 		p = part{kind: "text/rfc822-headers", description: descHeader, encoding: "7bit"}
-	default:
-		p = part{kind: "text/rfc822-headers; charset=" + charset(content), description: descHeader, encoding: "quoted-printable"}
+	default: // without a charset, for the type has no parameters (RFC 6522 section 4)
+		p = part{kind: "text/rfc822-headers", description: descHeader, encoding: "quoted-printable"}
 	}
 	if global && lines && n.utf8() {
 		p.encoding, p.utf8 = "8bit", true

@@ -210,8 +210,8 @@ func checkGroup(t *testing.T, f *Failure, h textproto.MIMEHeader) {
 	checkFields(t, h, "Original-Recipient", "Final-Recipient", "Action", "Status", "Remote-Mta",
 		"Diagnostic-Code", "Last-Attempt-Date", "Will-Retry-Until")
 	kind, addr, _ := strings.Cut(h.Get("Final-Recipient"), "; ")
-	if kind == "utf-8" {
-		addr = decodeEmbedded(addr)
+	if decoded, ok := decodeUnitext(addr); ok && kind == "utf-8" {
+		addr = decoded
 	}
 	if want := f.Rcpt.Addr(); isPlainAddress(want) && addr != want {
 		t.Errorf("recipient %q, want %q", addr, want)

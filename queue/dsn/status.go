@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"meta1/mta/smtp"
 )
@@ -17,10 +18,10 @@ const localDiagnostic = "X-MeTA1"
 // message, then those of each recipient. w.ascii makes message/delivery-status,
 // else it is message/global-delivery-status if anything is not ASCII.
 func (n *Notification) writeStatus(w *writer) {
-	w.field("Reporting-MTA", "dns; "+n.Hostname)
 	if id, err := smtp.DecodeXtext(n.EnvID); err == nil {
 		w.field("Original-Envelope-Id", id)
 	}
+	w.field("Reporting-MTA", reportingMTA(n.Hostname))
 	w.field("Received-From-MTA", receivedFrom(n.ReceivedFrom, n.ReceivedIP))
 	w.date("Arrival-Date", n.Arrival)
 	w.field("X-MeTA1-Id", n.TA)
@@ -80,7 +81,17 @@ func (w *writer) date(name string, t time.Time) {
 	}
 }
 
-// mtaName is a host with its type (RFC 3464 section 2.1.2).
+// reportingMTA is our own name with its type: dns only if it is fully qualified (RFC
+// 3461 section 6.3b).
+func reportingMTA(host string) string {
+	if strings.ContainsAny(host, ".[") && smtp.CheckHelo(host) == nil {
+		return "dns; " + host
+	}
+	return "x-local-hostname; " + host
+}
+
+// mtaName is a host with its type (RFC 3464 section 2.1.2). IANA knows dns and x400
+// alone; other types begin with "x-".
 func mtaName(host string) string {
 	switch {
 	case host == "":
@@ -88,7 +99,7 @@ func mtaName(host string) string {
 	case smtp.CheckHelo(host) == nil:
 		return "dns; " + host
 	case host[0] == '/':
-		return "unix; " + host
+		return "x-unix; " + host
 	default:
 		return "x-unknown; " + host
 	}
@@ -119,22 +130,25 @@ func finalRecipient(p smtp.Path, ascii bool) string {
 
 // originalRecipient is the value of ORCPT= decoded, type and address, or "" if
 // there is none or it is malformed.
+//
+// The type utf-8 has an encoding of its own in place of xtext. An address that does
+// not keep to it is passed on as it is (RFC 6533 section 3).
 func originalRecipient(orcpt string, ascii bool) string {
 	kind, addr, ok := strings.Cut(orcpt, ";")
 	if !ok || addr == "" || !isAtom(kind) {
 		return ""
 	}
-	decoded, err := smtp.DecodeXtext(addr)
-	if !strings.EqualFold(kind, "utf-8") {
-		if err != nil {
-			return ""
+	if strings.EqualFold(kind, "utf-8") {
+		if decoded, ok := decodeUnitext(addr); ok {
+			addr = utf8Address(decoded, ascii)
 		}
-		return kind + "; " + decoded
+		return "utf-8; " + addr
 	}
-	if err == nil {
-		addr = decoded
+	decoded, err := smtp.DecodeXtext(addr)
+	if err != nil {
+		return ""
 	}
-	return "utf-8; " + utf8Address(decodeEmbedded(addr), ascii)
+	return kind + "; " + decoded
 }
 
 // utf8Address is an address of type utf-8: as it is in UTF-8, or as
@@ -155,30 +169,42 @@ func utf8Address(addr string, ascii bool) string {
 	return b.String()
 }
 
-// decodeEmbedded replaces each \x{HEX}. What is no such thing stays as it is; what
-// comes out is foreign text like any other.
-func decodeEmbedded(s string) string {
-	const open = `\x{`
+// decodeUnitext replaces each \x{HEXPOINT} of a utf-8-addr-xtext or
+// utf-8-addr-unitext. ok is false if s is neither (RFC 6533 section 3), or if it
+// hides a control character.
+func decodeUnitext(s string) (decoded string, ok bool) {
 	var b strings.Builder
-	for {
-		i := strings.Index(s, open)
-		if i < 0 {
-			break
-		}
-		b.WriteString(s[:i])
-		s = s[i:]
-		hex, rest, ok := strings.Cut(s[len(open):], "}")
-		r, err := strconv.ParseUint(hex, 16, 21)
-		if !ok || err != nil || len(hex) > 6 || r > 0x10FFFF {
-			b.WriteString(open)
-			s = s[len(open):]
+	for s != "" {
+		rest, found := strings.CutPrefix(s, `\x{`)
+		if !found {
+			r, n := utf8.DecodeRuneInString(s)
+			if r == utf8.RuneError && n == 1 || r <= ' ' || strings.ContainsRune("\\+=\x7f", r) {
+				return "", false
+			}
+			b.WriteString(s[:n])
+			s = s[n:]
 			continue
 		}
-		b.WriteRune(rune(r))
-		s = rest
+		hex, after, closed := strings.Cut(rest, "}")
+		r, ok := hexPoint(hex)
+		if !ok || !closed {
+			return "", false
+		}
+		b.WriteRune(r)
+		s = after
 	}
-	b.WriteString(s)
-	return b.String()
+	return b.String(), true
+}
+
+// hexPoint reads the code point of a character that may be encoded (RFC 6533 section
+// 3, HEXPOINT): one beyond ASCII, or one of the ASCII characters that must be.
+func hexPoint(hex string) (rune, bool) {
+	n, err := strconv.ParseUint(hex, 16, 24)
+	r := rune(n)
+	if err != nil || len(hex) < 2 || len(hex) > 2 && hex[0] == '0' || !utf8.ValidRune(r) {
+		return 0, false
+	}
+	return r, r >= utf8.RuneSelf || strings.ContainsRune(` \+=`, r)
 }
 
 // isAtom reports a word of letters, digits and hyphens.

@@ -71,6 +71,9 @@ func (f *Failure) writeText(w *writer, rich bool) {
 	if f.During != "" {
 		w.line("during ", f.During)
 	}
+	if f.Expired {
+		w.line("given up: maximum time in queue exceeded")
+	}
 	if rich && f.Remote != "" {
 		w.line("according to ", f.Remote)
 	}
