@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"strings"
@@ -196,11 +195,11 @@ func (q *Queue) makeDSN(ev *madeEvent, n dsn.Notification, body msg.Body) error 
 	if err != nil {
 		return err
 	}
-	ev.env = &msg.Envelope{TA: id, Arrival: n.Now, Mail: msg.Mail{UTF8: m.UTF8}, Rcpts: []msg.Rcpt{{To: n.To, Notify: ev.notify}}}
+	env := &msg.Envelope{TA: id, Arrival: n.Now, Mail: msg.Mail{UTF8: m.UTF8}, Rcpts: []msg.Rcpt{{To: n.To, Notify: ev.notify}}}
 	if m.EightBit {
-		ev.env.Mail.Body = "8BITMIME"
+		env.Mail.Body = "8BITMIME"
 	}
-	ev.content = m.Content
+	ev.made = []madeMessage{{env: env, content: m.Content, size: int64(len(m.Content))}}
 	return nil
 }
 
@@ -227,88 +226,23 @@ func original(body msg.Body, headerOnly bool) ([]byte, error) {
 	return b, nil
 }
 
-// expand replaces a recipient by those that its alias stands for: a new
-// transaction with the same content.
-func (l *loop) expand(r *rcpt, a *msg.RouteA) {
-	t := r.t
-	r.phase = phaseEnding
-	t.pending++
-	env := &msg.Envelope{
-		Session: t.env.Session, Arrival: t.env.Arrival, Client: t.env.Client, Mail: t.env.Mail,
-		Expanded: true, Rcpts: make([]msg.Rcpt, len(a.Expand)),
-	}
-	list := !a.Owner.IsNull()
-	kind, due, notify := dsn.Expand(r.attr().Notify, len(a.Expand), list)
-	child := msg.Rcpt{Notify: notify, ORcpt: r.attr().ORcpt}
-	if list { // what a list sends is a new message
-		env.Mail.From, env.Mail.EnvID, env.Mail.Ret, child.ORcpt = a.Owner, "", "", ""
-	}
-	for i, p := range a.Expand {
-		child.To = p
-		env.Rcpts[i] = child
-	}
-	env.Mail.VERP = env.Mail.VERP || a.VERP
-	if due {
-		l.expanded(r, kind)
-	}
-	body, size := t.body, t.size
-	ev := &madeEvent{t: t, rcpts: []*rcpt{r}, env: env, size: size, waited: l.age(r), expanded: true}
-	l.q.group.Go(func(context.Context) error {
-		ev.err = l.q.copyContent(ev, body)
-		l.q.events.put(ev)
-		return nil
-	})
+// madeMessage is a transaction of our own that is complete but for its record in the
+// IBDB.
+type madeMessage struct {
+	env     *msg.Envelope
+	content []byte // nil: a durable file
+	size    int64
 }
 
-// expanded tells a sender who asked for it that an alias took the message.
-func (l *loop) expanded(r *rcpt, kind dsn.Kind) {
-	if r.t.env.Mail.From.IsNull() {
-		return
-	}
-	n := r.notice(kind, smtp.NewReply(250, "2.1.5", "expanded"))
-	n.keep = true
-	l.notify(r.t, r.t.env.Mail.From, []notice{n})
-}
-
-// copyContent gives the content of an expanded transaction to the new one: in memory
-// if it is small, else in a file of its own, because a file holds one envelope.
-func (q *Queue) copyContent(ev *madeEvent, body msg.Body) error {
-	id, err := q.ids.take(ev.t.env.TA.Process)
-	if err != nil {
-		return err
-	}
-	ev.env.TA = id
-	if ev.content = body.Bytes(); ev.content != nil {
-		return nil
-	}
-	if body.Size() <= q.cfg.IBDB.ContentMax && q.memory.Load() < q.cfg.ContentMemory {
-		b := bytes.NewBuffer(make([]byte, 0, body.Size()))
-		err := writeBody(b, body)
-		ev.content = b.Bytes()
-		return err
-	}
-	w, err := q.Content().Create(id)
-	if err != nil {
-		return err
-	}
-	defer w.Abort() // nothing after Commit
-	if err := writeBody(w, body); err != nil {
-		return err
-	}
-	return w.Commit(ev.env)
-}
-
-// madeEvent: a transaction of our own is complete: a bounce or an expansion.
+// madeEvent: messages of our own are complete: a bounce, or all that an alias makes of
+// one.
 type madeEvent struct {
-	t        *transaction // for which it was made
-	rcpts    []*rcpt      // which it replaces
-	env      *msg.Envelope
-	content  []byte        // nil: a file
-	size     int64         // of the file
-	waited   time.Duration // age of its recipients
-	notify   string        // NOTIFY= of a bounce
-	expanded bool
-	err      error
+	t      *transaction // for which they were made
+	rcpts  []*rcpt      // which they replace
+	made   []madeMessage
+	waited time.Duration // age of their recipients
+	notify string        // NOTIFY= of a bounce
+	err    error
 }
 
 // makePause is how long recipients wait whose replacement could not be made.
@@ -323,15 +257,16 @@ func (e *madeEvent) apply(l *loop) {
 		}
 		return
 	}
-	size := e.size
-	if e.content != nil {
-		size = int64(len(e.content))
+	// One commit for all of them: a crash leaves all or none.
+	ops := make([]journalOp, len(e.made))
+	for i, m := range e.made {
+		ops[i] = journalOp{kind: opAccept, t: l.q.accept(m.env, m.content, m.size, l.now, e.waited), inline: m.content}
 	}
-	made := l.q.accept(e.env, e.content, size, l.now, e.waited)
-	l.q.journal.ops.put(journalOp{kind: opAccept, t: made, inline: e.content, done: &replacedEvent{t: e.t, rcpts: e.rcpts}})
+	ops[len(ops)-1].done = &replacedEvent{t: e.t, rcpts: e.rcpts}
+	l.q.journal.ops.put(ops...)
 }
 
-// replacedEvent: the transaction that replaces some recipients is durable.
+// replacedEvent: what replaces some recipients is durable.
 type replacedEvent struct {
 	t     *transaction
 	rcpts []*rcpt

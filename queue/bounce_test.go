@@ -176,7 +176,7 @@ func TestDoubleBounce(t *testing.T) {
 				w.cfg.DoubleBounce = tt.address
 				w.route = func(q msg.RouteQ) msg.RouteA {
 					if tt.alias != "" && q.Rcpt.Addr() == "dbl@x.test" && !q.Expanded {
-						return msg.RouteA{Expand: []smtp.Path{path(tt.alias)}}
+						return msg.RouteA{Expand: []msg.Expansion{{Rcpts: []smtp.Path{path(tt.alias)}}}}
 					}
 					return routeTo(q.Rcpt.Domain)
 				}
@@ -228,7 +228,7 @@ func TestAliasAndSuccess(t *testing.T) {
 				w.cfg.DSN.RFC = true
 				w.route = func(q msg.RouteQ) msg.RouteA {
 					if q.Rcpt.Local == "alias" {
-						return msg.RouteA{Expand: tt.expand}
+						return msg.RouteA{Expand: []msg.Expansion{{Rcpts: tt.expand}}}
 					}
 					return routeTo(q.Rcpt.Domain)
 				}

@@ -78,7 +78,19 @@ func (c *recorder) finish(rcpt string) {
 	c.done[rcpt] = true
 }
 
-// TestCrashAtAnyWrite runs a scenario of deliveries, deferrals, bounces and spills,
+// nested is a route over which list@list.test is two lists, one inside of the other.
+func nested(q msg.RouteQ) msg.RouteA {
+	user, isList := strings.CutPrefix(q.Rcpt.Local, "list")
+	if !isList || q.Expanded {
+		return routeTo(q.Rcpt.Domain)
+	}
+	return msg.RouteA{Expand: []msg.Expansion{
+		{Rcpts: []smtp.Path{path("outer" + user + "@good.test")}, Owner: path("owner-outer@own.test")},
+		{Rcpts: []smtp.Path{path("inner" + user + "@good.test"), path("gone" + user + "@bad.test")}, Owner: path("owner-inner" + user + "@own.test")},
+	}}
+}
+
+// TestCrashAtAnyWrite runs a scenario of deliveries, deferrals, bounces, spills and lists,
 // crashes it in front of its writes, and expects of each crash that every
 // recipient that was acknowledged and had not ended is served by a new start.
 func TestCrashAtAnyWrite(t *testing.T) {
@@ -106,6 +118,7 @@ func record(t *testing.T, stride int) []snapshot {
 		acked: map[string]string{}, done: map[string]bool{},
 	}
 	w.fs = vfs.FromPebble(errorfs.Wrap(w.disk, rec), w.space)
+	w.route = nested
 	var mu sync.Mutex
 	tries := map[string]int{}
 	w.deliver = func(q msg.DeliverQ) msg.DeliverA {
@@ -133,11 +146,19 @@ func record(t *testing.T, stride int) []snapshot {
 	for i := range 12 {
 		content := fmt.Sprintf("message %d %s", i, strings.Repeat("x", i*i*i*120))
 		to := []string{fmt.Sprintf("a%d@good.test", i), fmt.Sprintf("b%d@slow.test", i)}
-		w.mustSend(q, fmt.Sprintf("sender%d@here.test", i), content, append(to, fmt.Sprintf("c%d@bad.test", i))...)
+		all := append(to, fmt.Sprintf("c%d@bad.test", i))
+		if i%6 == 5 { // the last one is a file
+			all = append(all, fmt.Sprintf("list%d@list.test", i))
+			to = append(to, fmt.Sprintf("outer%d@good.test", i), fmt.Sprintf("inner%d@good.test", i))
+		}
+		w.mustSend(q, fmt.Sprintf("sender%d@here.test", i), content, all...)
 		for _, r := range to {
 			rec.ack(r, content)
 		}
 		rec.ack(fmt.Sprintf("sender%d@here.test", i), "") // gets a bounce
+		if i%6 == 5 {
+			rec.ack(fmt.Sprintf("owner-inner%d@own.test", i), "") // and so does the inner list
+		}
 		time.Sleep(100 * time.Millisecond)
 	}
 	time.Sleep(time.Hour)
@@ -151,6 +172,7 @@ func record(t *testing.T, stride int) []snapshot {
 func replay(t *testing.T, s snapshot) {
 	w := newWorld(t)
 	w.disk = s.disk
+	w.route = nested
 	w.deliver = func(q msg.DeliverQ) msg.DeliverA {
 		if q.Rcpts[0].To.Domain == "bad.test" {
 			return w.take(q, smtp.NewReply(550, "5.1.1", "no"))

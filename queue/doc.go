@@ -14,8 +14,9 @@
 //	deferred   DEFEDB t TA, r TA INDEX, n TIME TA INDEX; content is a durable CDB
 //	           file. The recipient's record in the IBDB ends after that. Both
 //	           present: the DEFEDB counts
-//	replaced   a bounce or an expansion is accepted as a transaction of its own;
-//	           the recipient that it replaces ends after that
+//	replaced   a bounce, or all that an expansion makes (one transaction for each
+//	           list with an owner of its own), is accepted in one commit; the
+//	           recipient that it replaces ends after that
 //	ended      d TA INDEX, or no record at all; a crash before this is durable
 //	           makes another attempt: delivery is at least once
 //	forgotten  no record of TA. The content file goes after that. A file that no

@@ -371,7 +371,7 @@ func TestExpansionReplacesTheRecipient(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.route = func(q msg.RouteQ) msg.RouteA {
 			if q.Rcpt.Local == "list" && !q.Expanded {
-				return msg.RouteA{Expand: []smtp.Path{path("a@d.test"), path("list@d.test")}, Owner: path("owner@d.test")}
+				return msg.RouteA{Expand: []msg.Expansion{{Rcpts: []smtp.Path{path("a@d.test"), path("list@d.test")}, Owner: path("owner@d.test")}}}
 			}
 			return routeTo(q.Rcpt.Domain)
 		}

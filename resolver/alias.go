@@ -127,6 +127,7 @@ func (r *Resolver) expand(ctx context.Context, s *set, q *msg.RouteQ) (a msg.Rou
 	o := alias.Options{
 		Home: s.home, Delimiters: s.cfg.Delimiter,
 		ReplaceMacros: s.cfg.Aliases.ReplaceMacros, PreserveDomain: s.cfg.Aliases.PreserveDomain,
+		KeepSender: q.Sender.IsNull(), // a DSN stays one (RFC 5321 section 4.5.5)
 	}
 	res, err := alias.Expand(ctx, aliasFinder{r, s}, o, q.Rcpt)
 	if err != nil {
@@ -139,11 +140,7 @@ func (r *Resolver) expand(ctx context.Context, s *set, q *msg.RouteQ) (a msg.Rou
 	if !res.Found || res.Local {
 		return msg.RouteA{}, false
 	}
-	a = msg.RouteA{Expand: res.Rcpts, VERP: res.VERP, Trace: res.Trace}
-	if !q.Sender.IsNull() { // a DSN stays one (RFC 5321 section 4.5.5)
-		a.Owner = res.Owner
-	}
-	return a, true
+	return msg.RouteA{Expand: res.Groups, Trace: res.Trace}, true
 }
 
 // hasAlias reports whether a recipient must be expanded, as far as a map that does

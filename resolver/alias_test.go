@@ -16,14 +16,16 @@ import (
 
 func expanded(a msg.RouteA) string {
 	var words []string
-	for _, p := range a.Expand {
-		words = append(words, p.Addr())
-	}
-	if !a.Owner.IsNull() {
-		words = append(words, "owner "+a.Owner.Addr())
-	}
-	if a.VERP {
-		words = append(words, "verp")
+	for _, g := range a.Expand {
+		for _, p := range g.Rcpts {
+			words = append(words, p.Addr())
+		}
+		if !g.Owner.IsNull() {
+			words = append(words, "owner "+g.Owner.Addr())
+		}
+		if g.VERP {
+			words = append(words, "verp")
+		}
 	}
 	return strings.Join(words, ", ")
 }
@@ -34,6 +36,8 @@ func TestAliasRoutes(t *testing.T) {
 mylist: <user1@my.dom> <user2@my.dom> <nested@first.dom>
 owner-mylist: someuser
 nested: <user3@my.dom>
+outer: <user7@my.dom> <otherlist@first.dom> <mylist@first.dom>
+owner-outer: someuser
 otherlist: <user5@my.dom> <user6@other.dom>
 verp-otherlist: something
 user: local:
@@ -55,6 +59,9 @@ broken: a b c
 		{"localpart", "mylist+x@first.dom", "lmtp", "s@x.dom"},
 		{"localpart detail", "mylist+x@first.dom", "user1@my.dom, user2@my.dom, user3@my.dom, owner owner-mylist@first.dom", "s@x.dom"},
 		{"localpart", "otherlist@first.dom", "user5@my.dom, user6@other.dom, verp", "s@x.dom"},
+		{"localpart", "outer@first.dom", "user7@my.dom, owner owner-outer@first.dom, user5@my.dom, user6@other.dom, owner owner-outer@first.dom, verp, " +
+			"user1@my.dom, user2@my.dom, user3@my.dom, owner owner-mylist@first.dom", "s@x.dom"},
+		{"localpart", "outer@first.dom", "user7@my.dom, user5@my.dom, user6@other.dom, user1@my.dom, user2@my.dom, user3@my.dom", ""},
 		{"localpart", "user@first.dom", "lmtp", "s@x.dom"},
 		{"localpart", "myalias@my.dom", "esmtp", "s@x.dom"},
 		{"localpart", "broken@first.dom", "451 4.3.5", "s@x.dom"},
@@ -110,8 +117,8 @@ func TestLargeAliasBlocksNobody(t *testing.T) {
 	wg.Go(func() {
 		defer close(done)
 		for range 2 {
-			if a := route(t, p, "big@local.example"); len(a.Expand) != 100000 {
-				t.Errorf("%d members, %v", len(a.Expand), a.Reply)
+			if a := route(t, p, "big@local.example"); len(a.Expand) != 1 || len(a.Expand[0].Rcpts) != 100000 {
+				t.Errorf("%d groups, %v", len(a.Expand), a.Reply)
 			}
 		}
 	})

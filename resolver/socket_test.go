@@ -93,7 +93,7 @@ func TestSocketMaps(t *testing.T) {
 		a := route(t, p, addr)
 		got := a.Dest
 		if len(a.Expand) > 0 {
-			got = fmt.Sprint(len(a.Expand), " members")
+			got = fmt.Sprint(len(a.Expand[0].Rcpts), " members")
 		}
 		if !a.Reply.IsZero() {
 			got = fmt.Sprint(a.Reply.Code)

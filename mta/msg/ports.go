@@ -250,9 +250,8 @@ type RouteQ struct {
 type RouteA struct {
 	// Reply: a temporary or permanent failure to find a route.
 	Reply smtp.Reply
-	// Expand: an alias stands for these recipients; Owner replaces the sender if set.
-	Expand []smtp.Path
-	Owner  smtp.Path
+	// Expand: an alias stands for all these recipients.
+	Expand []Expansion
 	// Hops in the order in which they are to be tried. Never empty on success.
 	Hops []Hop
 	// Dest names the destination for scheduling, logs and mailq: recipients with the
@@ -260,14 +259,22 @@ type RouteA struct {
 	Dest string
 	// Secure: DNSSEC validated every answer that led to Hops (RFC 7672 section 2.2).
 	Secure bool
-	// VERP: the alias is one of verp- (README 3.14); with Expand.
-	VERP bool
 	// RcptConf is the entry of smtpc_rcpt_conf: (README 3.11.1), nil for none; with
 	// Hops.
 	RcptConf *Conf
 	// Expires is when the route must be asked for again (README 7.2).
 	Expires time.Time
 	Trace   Trace
+}
+
+// Expansion are recipients for which an alias stands and who get the message from one
+// sender. An alias has several if it holds lists with owners of their own.
+type Expansion struct {
+	Rcpts []smtp.Path // at least one; no recipient is in two
+	// Owner replaces the sender if it is set (README 3.9.3, owner-).
+	Owner smtp.Path
+	// VERP: the list is one of verp- (README 3.14).
+	VERP bool
 }
 
 // DeliverQ asks SMTPC to deliver one transaction over one hop.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"meta1/maps"
+	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
 
@@ -50,12 +51,23 @@ func path(t testing.TB, s string) smtp.Path {
 	return p
 }
 
-func show(rcpts []smtp.Path) string {
+// show lists the recipients of all groups.
+func show(groups []msg.Expansion) string {
 	var words []string
-	for _, p := range rcpts {
-		words = append(words, p.Addr())
+	for _, g := range groups {
+		for _, p := range g.Rcpts {
+			words = append(words, p.Addr())
+		}
 	}
 	return strings.Join(words, " ")
+}
+
+// first is the first group.
+func first(r Result) (g msg.Expansion) {
+	if len(r.Groups) > 0 {
+		g = r.Groups[0]
+	}
+	return g
 }
 
 // The first entries are README 3.9.3's, 3.12.3's, 4.3.2's and 3.14's; addresses that
@@ -136,14 +148,14 @@ func TestExpand(t *testing.T) {
 			case !r.Found:
 				note = "none"
 			case r.Local && c.note == "local-ish":
-				r.Rcpts, note = []smtp.Path{path(t, c.addr)}, c.note
+				r.Groups, note = []msg.Expansion{{Rcpts: []smtp.Path{path(t, c.addr)}}}, c.note
 			case r.Local:
 				note = "local"
-			case r.VERP:
+			case first(r).VERP:
 				note = "verp"
 			}
-			if show(r.Rcpts) != c.rcpts || r.Owner.Addr() != c.owner || !strings.HasPrefix(note, c.note) || c.note == "" && note != "" {
-				t.Errorf("got %q owner %q %q, want %q %q %q", show(r.Rcpts), r.Owner.Addr(), note, c.rcpts, c.owner, c.note)
+			if show(r.Groups) != c.rcpts || first(r).Owner.Addr() != c.owner || !strings.HasPrefix(note, c.note) || c.note == "" && note != "" {
+				t.Errorf("got %q owner %q %q, want %q %q %q", show(r.Groups), first(r).Owner.Addr(), note, c.rcpts, c.owner, c.note)
 			}
 			if r.Found && len(r.Trace) == 0 {
 				t.Error("no trace")
@@ -156,8 +168,8 @@ func TestPreserveDomain(t *testing.T) {
 	f := newTable(t, "vuser@virt.example: user1\nvuser user1\n")
 	for preserve, want := range map[bool]string{true: "user1@virt.example", false: "user1@home.example"} {
 		r, err := Expand(t.Context(), f, Options{Home: "home.example", PreserveDomain: preserve}, path(t, "vuser@virt.example"))
-		if err != nil || show(r.Rcpts) != want {
-			t.Errorf("preserve=%v: %q %v, want %q", preserve, show(r.Rcpts), err, want)
+		if err != nil || show(r.Groups) != want {
+			t.Errorf("preserve=%v: %q %v, want %q", preserve, show(r.Groups), err, want)
 		}
 	}
 }
@@ -170,12 +182,12 @@ func TestMacrosCannotInject(t *testing.T) {
 		if err != nil {
 			continue // an empty detail is no address
 		}
-		if len(r.Rcpts) > 2 {
-			t.Errorf("%s became %s", local, show(r.Rcpts))
+		if len(first(r).Rcpts) > 2 {
+			t.Errorf("%s became %s", local, show(r.Groups))
 		}
-		for _, p := range r.Rcpts {
+		for _, p := range first(r).Rcpts {
 			if p.Domain != "y.example" {
-				t.Errorf("%s became %s", local, show(r.Rcpts))
+				t.Errorf("%s became %s", local, show(r.Groups))
 			}
 			if _, err := smtp.ParseMailbox(p.Addr()); err != nil {
 				t.Errorf("%s became %s: %v", local, p, err)
@@ -208,11 +220,11 @@ func TestLarge(t *testing.T) {
 	f := newTable(t, b.String())
 	start := time.Now()
 	r, err := Expand(t.Context(), f, Options{Home: "home.example", Delimiters: "+"}, path(t, "big@home.example"))
-	if err != nil || len(r.Rcpts) != 100000 {
-		t.Errorf("%d members, %v", len(r.Rcpts), err)
+	if err != nil || len(first(r).Rcpts) != 100000 {
+		t.Errorf("%d members, %v", len(first(r).Rcpts), err)
 	}
-	if r, err := Expand(t.Context(), f, Options{Home: "home.example"}, path(t, "n0@home.example")); err != nil || show(r.Rcpts) != "n5@home.example" {
-		t.Errorf("%s %v", show(r.Rcpts), err)
+	if r, err := Expand(t.Context(), f, Options{Home: "home.example"}, path(t, "n0@home.example")); err != nil || show(r.Groups) != "n5@home.example" {
+		t.Errorf("%s %v", show(r.Groups), err)
 	}
 	t.Logf("took %v", time.Since(start))
 	if _, err := Expand(t.Context(), f, Options{Home: "home.example"}, path(t, "huge@home.example")); err == nil {

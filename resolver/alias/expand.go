@@ -14,6 +14,7 @@ import (
 const (
 	MaxDepth   = 5      // levels of nesting (README 3.9.3)
 	MaxMembers = 200000 // recipients
+	MaxGroups  = 1000   // lists with an owner of their own: each gets a copy of the message
 )
 
 // Entry is an alias that was found.
@@ -39,6 +40,7 @@ type Options struct {
 	Delimiters     string // address_delimiter
 	ReplaceMacros  bool
 	PreserveDomain bool // addresses without domain get that of the alias, not Home
+	KeepSender     bool // owner- and verp- aliases do not count
 }
 
 // Result is what an address stands for.
@@ -46,13 +48,14 @@ type Result struct {
 	// Found: there is an alias. Local: it says that the address is a valid local one,
 	// and nothing more.
 	Found, Local bool
-	Rcpts        []smtp.Path // each once
-	Owner        smtp.Path   // zero if there is no owner- alias
-	VERP         bool
-	Trace        msg.Trace
+	// Groups has each recipient once: in that of the list in which it is found first.
+	Groups []msg.Expansion
+	Trace  msg.Trace
 }
 
-// Expand follows the alias of an address and the aliases in it. An address that
+// Expand follows the alias of an address and the aliases in it. What a list with an
+// owner- alias holds, at any level, has that owner; an alias without one belongs to the
+// list that it stands in, and a verp- alias is for the owner's group. An address that
 // occurs among those that led to it is not followed again: it stands for itself, so
 // that "user: user" and lists that hold their own name work. The error is a Reply:
 // permanent if the aliases are nested too deep, else temporary.
@@ -61,21 +64,21 @@ func Expand(ctx context.Context, f Finder, o Options, p smtp.Path) (Result, erro
 	if err != nil || !ok {
 		return Result{}, err
 	}
-	x := &expansion{ctx: ctx, Finder: f, Options: o, seen: map[string]bool{}, done: map[string]bool{}}
+	x := &expansion{
+		ctx: ctx, Finder: f, Options: o,
+		seen: map[string]bool{}, done: map[string]bool{}, group: map[sender]int{},
+	}
 	x.Found = true
 	if e.Value == LocalWord {
 		x.Local = true
 		x.step(e, "valid local address")
 		return x.Result, nil
 	}
-	if err := x.marks(p); err != nil {
+	if err := x.members(p, e, []string{key(p)}, sender{}); err != nil {
 		return Result{}, err
 	}
-	if err := x.members(p, e, []string{key(p)}); err != nil {
-		return Result{}, err
-	}
-	if len(x.Rcpts) == 1 && key(x.Rcpts[0]) == key(p) {
-		x.Local, x.Rcpts = true, nil // it stands for itself alone
+	if len(x.seen) == 1 && x.seen[key(p)] {
+		x.Local, x.Groups = true, nil // it stands for itself alone
 	}
 	return x.Result, nil
 }
@@ -106,8 +109,15 @@ type expansion struct {
 	Finder
 	Options
 	Result
-	seen map[string]bool // recipients taken
-	done map[string]bool // aliases expanded: a second time they would give nothing new
+	seen  map[string]bool // recipients taken
+	done  map[string]bool // aliases expanded: a second time they would give nothing new
+	group map[sender]int  // places in Groups
+}
+
+// sender is who sends to the members of a list.
+type sender struct {
+	owner smtp.Path // zero: who sent to the list
+	verp  bool
 }
 
 // key tells recipients apart: domains without regard to case.
@@ -128,25 +138,34 @@ func (x *expansion) step(e Entry, effect string) {
 	x.Trace = append(x.Trace, msg.Step{Check: "alias", Map: e.Map, Key: e.Key, Value: value, Effect: effect})
 }
 
-// marks looks for owner-list and verp-list beside the list. The domain of the
-// original address is kept (README 3.9.3).
-func (x *expansion) marks(p smtp.Path) error {
+// sender finds who sends to the members of an alias that stands in a list with the
+// sender outer: owner-list and verp-list beside it tell. The domain of the original
+// address is kept (README 3.9.3).
+func (x *expansion) sender(p smtp.Path, outer sender) (sender, error) {
+	if x.KeepSender {
+		return outer, nil
+	}
 	user := maps.ParseAddress(p.Local, p.Domain, x.Delimiters).User
 	owner := smtp.Path{Local: quote("owner-" + user), Domain: p.Domain}
 	ok, err := x.HasAlias(x.ctx, owner)
 	if err != nil {
-		return err
+		return outer, err
 	}
 	if ok && !strings.HasPrefix(maps.Lower(user), "owner-") {
-		x.Owner = owner
+		outer = sender{owner: owner}
 	}
-	x.VERP, err = x.HasAlias(x.ctx, smtp.Path{Local: quote("verp-" + user), Domain: p.Domain})
-	return err
+	verp, err := x.HasAlias(x.ctx, smtp.Path{Local: quote("verp-" + user), Domain: p.Domain})
+	outer.verp = outer.verp || verp
+	return outer, err
 }
 
 // members expands the right hand side of an alias. path are the keys that led to
-// it, its own last.
-func (x *expansion) members(p smtp.Path, e Entry, path []string) error {
+// it, its own last; outer is the sender of the list in which it stands.
+func (x *expansion) members(p smtp.Path, e Entry, path []string, outer sender) error {
+	from, err := x.sender(p, outer)
+	if err != nil {
+		return err
+	}
 	list, err := parse(e.Value)
 	if err != nil {
 		return x.bad(e, err)
@@ -165,7 +184,7 @@ func (x *expansion) members(p smtp.Path, e Entry, path []string) error {
 		if err != nil {
 			return x.bad(e, err)
 		}
-		if err := x.member(member, path); err != nil {
+		if err := x.member(member, path, from); err != nil {
 			return err
 		}
 	}
@@ -177,11 +196,11 @@ func (x *expansion) bad(e Entry, err error) error {
 }
 
 // member follows one address, or takes it as it is.
-func (x *expansion) member(p smtp.Path, path []string) error {
+func (x *expansion) member(p smtp.Path, path []string, from sender) error {
 	k := key(p)
 	for _, before := range path {
 		if before == k {
-			return x.take(k, p)
+			return x.take(k, p, from)
 		}
 	}
 	if x.seen[k] || x.done[k] {
@@ -195,23 +214,32 @@ func (x *expansion) member(p smtp.Path, path []string) error {
 		return err
 	}
 	if !ok || e.Value == LocalWord {
-		return x.take(k, p)
+		return x.take(k, p, from)
 	}
 	if len(path) >= MaxDepth {
 		return smtp.NewReply(550, "5.4.6", "aliases are nested more than 5 levels deep")
 	}
 	x.done[k] = true
-	return x.members(p, e, append(path[:len(path):len(path)], k))
+	return x.members(p, e, append(path[:len(path):len(path)], k), from)
 }
 
-func (x *expansion) take(k string, p smtp.Path) error {
+// take makes an address a recipient.
+func (x *expansion) take(k string, p smtp.Path, from sender) error {
 	if x.seen[k] {
 		return nil
 	}
-	if len(x.Rcpts) >= MaxMembers {
+	if len(x.seen) >= MaxMembers {
 		return smtp.NewReply(451, "4.3.5", "alias has too many members")
 	}
+	i, ok := x.group[from]
+	if !ok {
+		if i = len(x.Groups); i >= MaxGroups {
+			return smtp.NewReply(451, "4.3.5", "alias holds too many lists with owners of their own")
+		}
+		x.group[from] = i
+		x.Groups = append(x.Groups, msg.Expansion{Owner: from.owner, VERP: from.verp})
+	}
 	x.seen[k] = true
-	x.Rcpts = append(x.Rcpts, p)
+	x.Groups[i].Rcpts = append(x.Groups[i].Rcpts, p)
 	return nil
 }
