@@ -10,9 +10,9 @@ import (
 
 	"meta1/confparse"
 	"meta1/maps"
+	"meta1/mta/msg"
 	"meta1/queue/conf"
 	"meta1/resolver"
-	"meta1/resolver/access"
 )
 
 // maxNamesFile bounds the map files in which names are checked, in bytes: larger ones
@@ -126,7 +126,7 @@ func hasTag(key, tag string) bool {
 
 // check checks a right hand side.
 func (t *nameTag) check(value string) error {
-	rhs, err := access.ParseConf(value)
+	rhs, err := msg.ParseConf(value)
 	if err != nil {
 		return err
 	}

@@ -155,7 +155,7 @@ func (c *checker) sessionConf() bool {
 	}
 	switch f.Word {
 	case access.Other:
-		conf, err := access.ParseConf(f.Text)
+		conf, err := msg.ParseConf(f.Text)
 		if err != nil {
 			return c.broken(f.step, err)
 		}

@@ -260,7 +260,7 @@ func (c *checker) greylisted() bool {
 	if f.Word != access.Other {
 		return false
 	}
-	conf, err := access.ParseConf(f.Text)
+	conf, err := msg.ParseConf(f.Text)
 	if err != nil {
 		c.log.LogAttrs(c.ctx, slog.LevelError, "access map entry cannot be read", slog.String("where", f.step.Key), slog.String("stat", err.Error()))
 		return false

@@ -139,7 +139,7 @@ func (r *Resolver) withRcptConf(ctx context.Context, s *set, q *msg.RouteQ, a ms
 	if f.Word == access.None {
 		return a
 	}
-	conf, err := access.ParseConf(f.Text)
+	conf, err := msg.ParseConf(f.Text)
 	if f.Word != access.Other {
 		err = fmt.Errorf("%q is no configuration of a recipient", f.step.Value)
 	}

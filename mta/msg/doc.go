@@ -1,5 +1,6 @@
 // Package msg holds every message that crosses a boundary between the modules,
-// and the ports that carry them. It is data only: no decisions, no I/O.
+// and the ports that carry them. It is data only, with the forms in which data is
+// stored and written: no decisions, no I/O.
 //
 //	port     from -> to           question     answer
 //	Admit    server -> queue      AdmitQ       AdmitA: an id, or a 4xx reply

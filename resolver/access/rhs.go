@@ -1,6 +1,5 @@
-// Package access reads the right hand sides of the access map (README 3.9.3) and the
-// structured ones of the configuration tags (README 3.8.1, 3.10.1, 3.11.1, 3.13).
-// It decides nothing.
+// Package access reads the right hand sides of the access map (README 3.9.3). It
+// decides nothing. The structured ones of the configuration tags are msg.Conf.
 package access
 
 import (

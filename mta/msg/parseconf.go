@@ -1,10 +1,8 @@
-package access
+package msg
 
 import (
 	"fmt"
 	"strings"
-
-	"meta1/mta/msg"
 )
 
 // maxConf bounds a structured right hand side, in bytes.
@@ -16,14 +14,14 @@ const maxValues = 256
 // ParseConf reads a structured right hand side: options and sections in the language
 // of the configuration file, in one line (README 3.10.1, 3.11.1, 3.8.1). Whether
 // values fit to each other is not checked.
-func ParseConf(text string) (msg.Conf, error) {
+func ParseConf(text string) (Conf, error) {
 	if len(text) > maxConf {
-		return msg.Conf{}, fmt.Errorf("right hand side is longer than %d bytes", maxConf)
+		return Conf{}, fmt.Errorf("right hand side is longer than %d bytes", maxConf)
 	}
 	p := confParser{lexer: lexer{text: text}}
 	for p.peek() != "" {
 		if err := p.option(); err != nil {
-			return msg.Conf{}, err
+			return Conf{}, err
 		}
 	}
 	return p.conf, nil
@@ -31,7 +29,7 @@ func ParseConf(text string) (msg.Conf, error) {
 
 type confParser struct {
 	lexer
-	conf   msg.Conf
+	conf   Conf
 	values int
 }
 
@@ -122,7 +120,7 @@ func (p *confParser) tls() error {
 	if p.conf.TLS != nil {
 		return fmt.Errorf("tls_requirements stands twice")
 	}
-	p.conf.TLS = &msg.TLSRequirements{}
+	p.conf.TLS = &TLSRequirements{}
 	p.next() // the brace
 	for !p.accept("}") {
 		name := strings.ToLower(p.next())
@@ -138,7 +136,7 @@ func (p *confParser) tls() error {
 	return nil
 }
 
-func setTLS(t *msg.TLSRequirements, name string, values []string) error {
+func setTLS(t *TLSRequirements, name string, values []string) error {
 	switch name {
 	case "cert_fps":
 		t.CertFingerprints = values
@@ -164,7 +162,7 @@ func setTLS(t *msg.TLSRequirements, name string, values []string) error {
 	return nil
 }
 
-func setBits(t *msg.TLSRequirements, values []string) error {
+func setBits(t *TLSRequirements, values []string) error {
 	var word string
 	if err := one("cipher_bits_min", values, &word); err != nil {
 		return err
@@ -178,7 +176,7 @@ func setBits(t *msg.TLSRequirements, values []string) error {
 	return nil
 }
 
-func setFlags(t *msg.TLSRequirements, values []string) error {
+func setFlags(t *TLSRequirements, values []string) error {
 	for _, v := range values {
 		switch strings.ToLower(v) {
 		case "verified":
@@ -192,7 +190,7 @@ func setFlags(t *msg.TLSRequirements, values []string) error {
 	return nil
 }
 
-func setViolation(t *msg.TLSRequirements, values []string) error {
+func setViolation(t *TLSRequirements, values []string) error {
 	for _, v := range values {
 		switch v = strings.ToLower(v); v {
 		case "delay":
