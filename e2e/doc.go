@@ -1,6 +1,7 @@
 // Package e2e tests meta1 as its users meet it: the built binary, with real
-// files, sockets and processes, and with peers that are not ours (Postfix's
-// smtp-source and smtp-sink, swaks, Docker). It holds tests only.
+// files, sockets and processes, and with peers that are not ours (Postfix, its
+// smtp-source and smtp-sink, programs that read DSNs, swaks, Docker). It holds
+// tests only.
 //
 // TestMain builds the binary once. Each test has its own directory, ports and
 // processes, and a limit on its time; what it started it ends by process id.

@@ -64,6 +64,7 @@ func meta1(t *testing.T) string {
 type settings struct {
 	mailertable                           string
 	global, qmgr, smar, smtps, smtpc, add string
+	flags                                 string // further ones of smtps, each behind ", "
 	spool                                 string // default: a folder of the test
 }
 
@@ -107,13 +108,13 @@ smar {
   %s
 }
 smtps {
-  flags = { 8bitmime, access };
+  flags = { 8bitmime, access%s };
   listen_socket { type = inet; address = 127.0.0.1; port = %s; }
   %s
 }
 smtpc { %s }
 %s
-`, m.spool, account(), port(t, m.metrics), s.global, s.qmgr, s.smar, port(t, m.smtp), s.smtps, s.smtpc, s.add))
+`, m.spool, account(), port(t, m.metrics), s.global, s.qmgr, s.smar, s.flags, port(t, m.smtp), s.smtps, s.smtpc, s.add))
 	writeFile(t, m.dir+"/mt", s.mailertable)
 	writeFile(t, m.dir+"/access", "cltaddr:127. relay\n")
 	return m

@@ -25,6 +25,9 @@ need mount mount
 need ip iproute2
 need cdb tinycdb
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
+# They read our DSNs.
+perl -MSisimai -e 1 2>/dev/null || missing="$missing libsisimai-perl"
+/usr/bin/python3 -c 'import flufl.bounce' 2>/dev/null || missing="$missing python3-flufl.bounce"
 if engine && ! docker image inspect "$image" >/dev/null 2>&1; then need debootstrap debootstrap; fi
 tools=
 [ -x "$peers/usr/sbin/smtp-source" ] && [ -x "$peers/usr/sbin/smtp-sink" ] && [ -e "$peers/usr/lib/postfix/postfix-cdb.so" ] ||
@@ -62,5 +65,6 @@ libraries() {
 	DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $libs >/dev/null
 }
 libraries postfix "$peers/usr/sbin/smtp-sink"
+libraries postfix "$peers/usr/lib/postfix/sbin/smtpd"
 libraries unbound "$peers/usr/sbin/unbound"
 say "everything is there"

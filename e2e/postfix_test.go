@@ -1,0 +1,157 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// postfix is a whole Postfix of the test's own: its queue, its configuration, one
+// SMTP listener, and transports chosen by domain.
+type postfix struct {
+	smtp string // listens here
+	log  string
+}
+
+// The accounts that Postfix wants to be different. All are there on any Debian.
+const (
+	postfixOwner   = "daemon"
+	postfixGroup   = "games"
+	postfixDefault = "nobody"
+)
+
+// startPostfix runs Postfix without DNS. transports has lines of a transport table,
+// "*" for any other domain. It ends with the test.
+func startPostfix(t *testing.T, transports map[string]string) *postfix {
+	t.Helper()
+	needRoot(t, "Postfix changes the user")
+	master := peerCommand(t, "postfix").Path
+	peers := filepath.Dir(filepath.Dir(filepath.Dir(master)))
+	dir := testDir(t)
+	p := &postfix{smtp: freeAddr(t), log: dir + "/maillog"}
+	table := ""
+	for domain, next := range transports {
+		table += fmt.Sprintf(" { %s = %s }", domain, next)
+	}
+	conf := dir + "/conf"
+	makeDirs(t, 0o755, conf, dir+"/queue")
+	writeFile(t, conf+"/main.cf", fmt.Sprintf(`compatibility_level = 3.6
+import_environment = MAIL_CONFIG MAIL_LOGTAG POSTLOG_SERVICE POSTLOG_HOSTNAME TZ LD_LIBRARY_PATH
+queue_directory = %[1]s/queue
+data_directory = %[1]s/data
+daemon_directory = %[2]s/lib/postfix/sbin
+command_directory = %[2]s/sbin
+shlib_directory = %[2]s/lib/postfix
+meta_directory = %[3]s
+maillog_file = %[4]s
+maillog_file_prefixes = /
+mail_owner = %[5]s
+setgid_group = %[6]s
+default_privs = %[7]s
+myhostname = postfix.test
+mydestination =
+alias_maps =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+smtpd_authorized_verp_clients = 127.0.0.1
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtp_host_lookup = native
+smtp_dns_support_level = disabled
+smtp_tls_security_level = none
+transport_maps = inline:{%[8]s }
+`, dir, filepath.Join(peers, "usr"), filepath.Join(peers, "etc/postfix"), p.log, postfixOwner, postfixGroup, postfixDefault, table))
+	writeFile(t, conf+"/master.cf", p.smtp+` inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+smtp unix - - n - - smtp
+error unix - - n - - error
+retry unix - - n - - error
+proxymap unix - - n - - proxymap
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+tlsmgr unix - - n 1000? 1 tlsmgr
+postlog unix-dgram n - n - 1 postlogd
+`)
+	queueDirs(t, dir)
+	p.run(t, peerCommand(t, "../lib/postfix/sbin/master", "-c", conf, "-d"))
+	return p
+}
+
+func makeDirs(t *testing.T, mode os.FileMode, dirs ...string) {
+	t.Helper()
+	for _, d := range dirs {
+		if err := os.MkdirAll(d, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(d, mode); err != nil { // whatever the umask is
+			t.Fatal(err)
+		}
+	}
+}
+
+// queueDirs makes Postfix's directories as "postfix set-permissions" would.
+func queueDirs(t *testing.T, dir string) {
+	t.Helper()
+	owner, err := user.Lookup(postfixOwner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, err := user.LookupGroup(postfixGroup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _ := strconv.Atoi(owner.Uid)
+	gid, _ := strconv.Atoi(group.Gid)
+	for _, name := range []string{"active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "private", "saved", "trace", "../data"} {
+		d := filepath.Join(dir, "queue", name)
+		makeDirs(t, 0o700, d)
+		if err := os.Chown(d, uid, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, mode := range map[string]os.FileMode{"public": 0o710, "maildrop": 0o730} {
+		d := filepath.Join(dir, "queue", name)
+		makeDirs(t, mode, d)
+		if err := os.Chown(d, uid, gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	makeDirs(t, 0o755, dir+"/queue/pid")
+}
+
+// run starts the master and waits until it greets.
+func (p *postfix) run(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it ends its process group
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // the master ends its children
+		limit := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		limit.Stop()
+		if t.Failed() {
+			t.Logf("end of Postfix's log:\n%s", tail(p.log, 30))
+		}
+	})
+	must(t, 20*time.Second, func() error {
+		k, err := dial(p.smtp)
+		if err == nil {
+			k.close()
+		}
+		return err
+	})
+}
