@@ -200,6 +200,7 @@ func (m *mta) queueUnit() (supervise.Unit, error) {
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
 			q, err := queue.New(c.Queue, queue.Deps{
 				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname, Dir: m.dir, Fatal: m.fatal,
+				SessionFeatures: c.clientFeatures(),
 			})
 			if err != nil {
 				return nil, explainStore(err)

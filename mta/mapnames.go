@@ -35,21 +35,20 @@ func (c *Config) accessTags() []nameTag {
 			names = append(names, f.Name)
 		}
 	}
-	return append(c.clientTags("smtpc_session_conf:", "smtpc_rcpt_conf:"),
-		nameTag{"smtps_session_conf:", "smtps", names}, nameTag{"smtps_se_conf:", "smtps", names})
+	return []nameTag{
+		{"smtpc_session_conf:", "smtpc", c.clientFeatures()},
+		{"smtpc_rcpt_conf:", "smtpc", c.clientFeatures()},
+		{"smtps_session_conf:", "smtps", names},
+		{"smtps_se_conf:", "smtps", names},
+	}
 }
 
-// clientTags are tags that name session_features of smtpc.
-func (c *Config) clientTags(tags ...string) []nameTag {
-	var names []string
+// clientFeatures are the names of the session_features of smtpc.
+func (c *Config) clientFeatures() (names []string) {
 	for _, f := range c.Client.SessionFeatures {
 		names = append(names, f.Name)
 	}
-	var list []nameTag
-	for _, tag := range tags {
-		list = append(list, nameTag{tag, "smtpc", names})
-	}
-	return list
+	return names
 }
 
 // mapNames checks that the sections exist that the access map and QMGR's
@@ -68,14 +67,13 @@ func (c *Config) mapNames(result *confparse.Result) confparse.Errors {
 		}
 		errs = namesIn(errs, result, option, m, c.accessTags())
 	}
-	errs = append(errs, c.confMap(result)...)
-	return namesIn(errs, result, "qmgr/conf", resolver.MapConfig{File: c.Queue.Conf}, c.clientTags("smtpc_session_conf:"))
+	return append(errs, c.confMap(result)...)
 }
 
 // confMap reads QMGR's configuration map as QMGR will. That it is missing is not its
 // concern.
 func (c *Config) confMap(result *confparse.Result) confparse.Errors {
-	var names conf.Names
+	names := conf.Names{Features: c.clientFeatures()}
 	for _, l := range c.Queue.SMTPC.ConnectionLimits {
 		names.Limits = append(names.Limits, l.Name)
 	}
@@ -96,6 +94,12 @@ func (c *Config) confMap(result *confparse.Result) confparse.Errors {
 	}
 	var errs confparse.Errors
 	for _, e := range all {
+		if line := (*maps.LineError)(nil); errors.As(e, &line) {
+			errs = append(errs, confparse.Diagnostic{
+				Pos: confparse.Pos{File: line.File, Line: line.Line, Col: 1}, Severity: confparse.SeverityError, Message: line.Err.Error(),
+			})
+			continue
+		}
 		errs = append(errs, result.Diagnose(confparse.SeverityError, "qmgr/conf", "configuration map %s: %v", c.Queue.Conf, e))
 	}
 	return errs

@@ -38,6 +38,7 @@ func (q *Queue) readConf() (*confTable, error) {
 		c.sources[s.Name] = s.IPs
 		names.Sources = append(names.Sources, s.Name)
 	}
+	names.Features = q.deps.SessionFeatures
 	if q.cfg.Conf == "" {
 		return c, nil
 	}
@@ -49,10 +50,9 @@ func (q *Queue) readConf() (*confTable, error) {
 		return nil, fmt.Errorf("reading the configuration map of QMGR: %w", err)
 	}
 	c.Table = t
-	for _, tag := range []string{"smtpc_session_conf"} {
-		if n := t.NotInEffect[tag]; n > 0 {
-			q.log.Warn("entries of the configuration map are not in effect", "map", q.cfg.Conf, "tag", tag, "entries", n)
-		}
+	if n := t.Sessions(); n > 0 && !q.looksSessionUp() {
+		q.log.Warn("entries smtpc_session_conf: of the configuration map are not looked up without flag lookup_session_conf",
+			"map", q.cfg.Conf, "entries", n)
 	}
 	return c, nil
 }
@@ -134,6 +134,20 @@ func byAddress(t conf.IPTable, ip netip.Addr, otherwise int) int {
 		return n
 	}
 	return t.Default(otherwise)
+}
+
+// looksSessionUp tells whether entries of smtpc_session_conf: count. Where sections
+// session_features are configured no flag is needed (README 3.8, item 16g).
+func (q *Queue) looksSessionUp() bool {
+	return q.cfg.SMTPC.LookupSessionConf || len(q.deps.SessionFeatures) > 0
+}
+
+// sessionConf gives the configuration of sessions with a host, nil for none.
+func (q *Queue) sessionConf(h msg.Hop) *msg.Conf {
+	if !q.looksSessionUp() {
+		return nil
+	}
+	return q.conf.Load().Session(h.Addr.Addr())
 }
 
 // limitsOf gives the connection_limits for recipients at a domain, nil for none.

@@ -47,9 +47,9 @@ func (l *loop) join(r *rcpt, a *msg.RouteA) {
 		l.tidy(d)
 		return
 	}
-	r.phase, r.dest = phaseWait, d
+	r.phase, r.dest, r.conf = phaseWait, d, a.RcptConf
 	d.entries++
-	if j := d.jobs.last(); j != nil && j.t == r.t && len(j.tried) == 0 && len(j.rcpts) < l.rcptsMax(d, r.t) {
+	if j := l.shared(d, r); j != nil {
 		j.rcpts = append(j.rcpts, r)
 		return
 	}
@@ -199,6 +199,7 @@ func (l *loop) start(j *job, hop msg.Hop, h *host) {
 		q.Rcpts[i] = *r.attr()
 	}
 	q.Source = l.q.sources(j.t.env)
+	q.SessionConf, q.RcptConf = l.q.sessionConf(hop), rcptConfs(j.rcpts)
 	if limits := j.d.limits; limits != nil {
 		q.TransactionsMax = limits.TransactionsMax
 	}

@@ -48,10 +48,10 @@ func (q *list[T]) first() (v T) {
 	return v
 }
 
-// last is the one that was pushed last, or the zero T.
-func (q *list[T]) last() (v T) {
-	if q.len() > 0 {
-		v = q.items[len(q.items)-1]
+// back is the one that is i places before the last, or the zero T.
+func (q *list[T]) back(i int) (v T) {
+	if i < q.len() {
+		v = q.items[len(q.items)-1-i]
 	}
 	return v
 }

@@ -187,6 +187,12 @@ func (r *rate) ended(e *deliveredEvent, now time.Time, kept bool) {
 		r.finding = false
 	}
 	switch reused := e.err == nil && e.a.Reused; {
+	case e.unconnected():
+		if i := slices.Index(r.opened, e.start); e.counted && i >= 0 {
+			r.opened = slices.Delete(r.opened, i, i+1)
+		} else if !e.counted {
+			r.kept++
+		}
 	case reused:
 		r.reuse = reuseYes
 		if i := slices.Index(r.opened, e.start); e.counted && i >= 0 {

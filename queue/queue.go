@@ -33,6 +33,9 @@ type Deps struct {
 	Hostname string
 	// Dir is the main queue directory, absolute.
 	Dir string
+	// SessionFeatures are the names of the sections session_features of smtpc, which the
+	// configuration map may name.
+	SessionFeatures []string
 	// FS is the disk; nil means the real one.
 	FS vfs.FS
 	// Now is the time of day; nil means time.Now. It may be set forward or back at any

@@ -35,6 +35,8 @@ type world struct {
 	ports *msg.Ports
 	log   *bytes.Buffer
 
+	features []string // session_features of smtpc
+
 	route   func(msg.RouteQ) msg.RouteA
 	deliver func(msg.DeliverQ) msg.DeliverA
 
@@ -123,7 +125,7 @@ func (w *world) start() *Queue {
 		fs = vfs.FromPebble(w.disk, w.space)
 	}
 	q, err := New(w.cfg, Deps{
-		Ports: w.ports, Hostname: "mta.test", Dir: "spool", FS: fs, Now: w.now,
+		Ports: w.ports, Hostname: "mta.test", Dir: "spool", FS: fs, SessionFeatures: w.features, Now: w.now,
 		Log: slog.New(slog.NewTextHandler(w.log, nil)), Fatal: func(err error) { w.t.Error("fatal:", err) },
 	})
 	if err != nil {

@@ -135,9 +135,9 @@ func (e *deliveredEvent) notBefore(l *loop, hostFailed bool) time.Time {
 
 // judge tells the host's window what the attempt says of the host.
 func (l *loop) judge(e *deliveredEvent) (failed bool) {
-	e.h.rate.ended(e, l.now, l.q.cfg.ReuseConnection && e.err == nil && !e.a.HostFailed)
+	e.h.rate.ended(e, l.now, l.q.cfg.ReuseConnection && e.err == nil && !e.a.HostFailed && !e.unconnected())
 	switch {
-	case e.err != nil:
+	case e.err != nil, e.unconnected():
 		e.h.window.Aborted()
 		return false
 	case !e.a.HostFailed:
@@ -151,6 +151,12 @@ func (l *loop) judge(e *deliveredEvent) (failed bool) {
 			"until", l.q.clock.date(e.h.window.Until()).UTC().Format(time.RFC3339), "reply", e.h.reason)
 	}
 	return true
+}
+
+// unconnected tells whether the client tried no connection: the attempt says nothing of
+// the host.
+func (e *deliveredEvent) unconnected() bool {
+	return e.err == nil && !e.a.HostFailed && e.a.Stage == msg.DeliverConnect
 }
 
 // closedFor bounds the time for which a host's window closes: octo, if it is given

@@ -37,6 +37,7 @@ type rcpt struct {
 	// made of. state.NextTry is the time under which it lies there.
 	state defedb.State
 	dest  *dest     // while phaseWait or phaseInflight
+	conf  *msg.Conf // of smtpc_rcpt_conf:, as of the last route; nil for none
 	start time.Time // of the attempt that runs
 	slot  int       // its place in t.rcpts
 	held  bool      // it goes to the DEFEDB to be held

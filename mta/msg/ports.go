@@ -287,6 +287,11 @@ type DeliverQ struct {
 	// Source are the local addresses from which SMTPC may connect, one of those of the
 	// hop's family (README 3.8, item 16i); without any, the system chooses.
 	Source []netip.Addr
+	// SessionConf is the entry of smtpc_session_conf: for the hop's address, nil for none.
+	SessionConf *Conf
+	// RcptConf has the entry of smtpc_rcpt_conf: for each of Rcpts, nil for none; it is nil
+	// if no recipient has one (README 3.11.1).
+	RcptConf []*Conf
 	// TransactionsMax bounds the transactions of the connection (README 3.8, item 16f);
 	// 0 leaves it at QMGR's general limit.
 	TransactionsMax int

@@ -4,6 +4,7 @@
 package conf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"meta1/maps"
+	"meta1/mta/msg"
 )
 
 // errorsMax bounds the mistakes that Open tells of.
@@ -18,8 +20,9 @@ const errorsMax = 10
 
 // Names are the sections of the configuration file that entries may name.
 type Names struct {
-	Limits  []string // connection_limits
-	Sources []string // source
+	Limits   []string // connection_limits of qmgr.smtpc
+	Sources  []string // source of qmgr.smtpc
+	Features []string // session_features of smtpc
 }
 
 // Table is what a map says. It does not change. The zero Table has no entries.
@@ -33,59 +36,74 @@ type Table struct {
 
 	InNameRate NameTable // icl: as icr, by the name of the client
 	InNameOpen NameTable // icc: as icm, by the name of the client
-	// NotInEffect counts the entries that are understood but have no effect, by tag.
-	NotInEffect map[string]int
 	// Entries is the number of all entries.
 	Entries int
 
-	limits map[string]string   // by domain
-	client map[string][]string // sources by IP address or net
-	mail   map[string][]string // sources by sender: user@domain, @domain, @.domain
+	limits  map[string]string    // by domain
+	client  map[string][]string  // sources by IP address or net
+	mail    map[string][]string  // sources by sender: user@domain, @domain, @.domain
+	session map[string]*msg.Conf // by IP address or net of the server
 }
 
 // Open reads the map file path, made by createmap: a name that ends with .db is a
 // hash map, .cdb a cdb map, any other a text file, as for SMAR's maps. An error that
-// is of a missing file wraps fs.ErrNotExist.
+// is of a missing file wraps fs.ErrNotExist; one that is of a line in a text file wraps
+// a *maps.LineError.
 func Open(path string, names Names) (*Table, error) {
 	t := &Table{}
-	var errs []error
-	add := func(key, value []byte) error {
-		if err := t.add(string(key), string(value), &names); err != nil && len(errs) < errorsMax {
-			errs = append(errs, fmt.Errorf("entry %q: %w", key, err))
+	var bad []*maps.LineError
+	add := func(key, value []byte, line int) {
+		if err := t.add(string(key), string(value), &names); err != nil {
+			bad = append(bad, &maps.LineError{File: path, Line: line, Err: fmt.Errorf("entry %q: %w", key, err)})
 		}
-		return nil
 	}
 	if err := each(path, add); err != nil {
 		return nil, err
 	}
-	if len(errs) > 0 {
-		slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-		return nil, fmt.Errorf("configuration map %s: %w", path, errors.Join(errs...))
+	if len(bad) > 0 {
+		return nil, fmt.Errorf("configuration map %s: %w", path, mistakes(bad))
 	}
 	return t, nil
 }
 
-// each calls f for the entries of a map file.
-func each(path string, f func(key, value []byte) error) error {
+// mistakes joins the first of what is wrong.
+func mistakes(bad []*maps.LineError) error {
+	slices.SortFunc(bad, func(a, b *maps.LineError) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), strings.Compare(a.Error(), b.Error()))
+	})
+	var errs []error
+	for _, e := range bad[:min(len(bad), errorsMax)] {
+		if e.Line == 0 { // only a text file has lines
+			errs = append(errs, e.Err)
+			continue
+		}
+		errs = append(errs, e)
+	}
+	return errors.Join(errs...)
+}
+
+// each calls f for the entries of a map file; line is 0 if it has none.
+func each(path string, f func(key, value []byte, line int)) error {
+	each := func(key, value []byte) error { f(key, value, 0); return nil }
 	switch {
 	case strings.HasSuffix(path, ".db"):
 		m, err := maps.OpenHash(path)
 		if err != nil {
 			return err
 		}
-		return m.Each(f)
+		return m.Each(each)
 	case strings.HasSuffix(path, ".cdb"):
 		m, err := maps.OpenCDB(path, true)
 		if err != nil {
 			return err
 		}
-		return m.Each(f)
+		return m.Each(each)
 	}
 	m, err := maps.OpenText(path, false)
 	if err != nil {
 		return err
 	}
-	m.All(func(e maps.Entry) { _ = f([]byte(e.Key), []byte(e.Value)) }) // f keeps its errors
+	m.All(func(e maps.Entry) { f([]byte(e.Key), []byte(e.Value), e.Line) })
 	return nil
 }
 
@@ -113,7 +131,7 @@ func (t *Table) add(key, value string, names *Names) error {
 	case "icc":
 		return t.InNameOpen.add(arg, value)
 	case "smtpc_session_conf":
-		return t.ignore(tag, value, nil)
+		return t.addSession(arg, value, names)
 	case "smtpc_conf_rcpt_domain":
 		return t.addLimits(arg, value, names)
 	case "smtpc_conf_cltaddr":
@@ -123,19 +141,6 @@ func (t *Table) add(key, value string, names *Names) error {
 	}
 	return errors.New("unknown tag; known are oci, ocm, ocr, octo, icr, icm, icl, icc, smtpc_conf_rcpt_domain, " +
 		"smtpc_conf_cltaddr, smtpc_conf_mail and smtpc_session_conf, each followed by a colon")
-}
-
-// ignore checks the number of an entry without effect, and counts it.
-func (t *Table) ignore(tag, value string, parse func(string) (int, error)) error {
-	if t.NotInEffect == nil {
-		t.NotInEffect = map[string]int{}
-	}
-	t.NotInEffect[tag]++
-	if parse == nil {
-		return nil
-	}
-	_, err := parse(value)
-	return err
 }
 
 func (t *Table) addLimits(domain, value string, names *Names) error {

@@ -6,14 +6,16 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
 	"meta1/maps"
+	"meta1/mta/msg"
 )
 
 func names() Names {
-	return Names{Limits: []string{"low", "high"}, Sources: []string{"net10", "netex", "two words"}}
+	return Names{Limits: []string{"low", "high"}, Sources: []string{"net10", "netex", "two words"}, Features: []string{"notls"}}
 }
 
 // create makes a map in the given form: .db, .cdb, or text.
@@ -46,6 +48,8 @@ icm:	120
 icl:example.com	3
 icl:.Example.net	4
 smtpc_session_conf:10.	session_feature=notls;
+smtpc_session_conf:10.1.2.3	tls_requirements { flags={verified}; violation=permfail; }
+smtpc_session_conf:2001:db8:	session_feature = notls; tls_requirements { flags = encrypted }
 smtpc_conf_rcpt_domain:Example.COM	connection_limits=low;
 smtpc_conf_rcpt_domain:.example.com	connection_limits = high
 smtpc_conf_cltaddr:10.	source = net10;  source = netex;
@@ -63,8 +67,9 @@ func TestLookups(t *testing.T) {
 			}
 			checkNumbers(t, c)
 			checkNames(t, c)
-			if c.Entries != 20 || c.NotInEffect["smtpc_session_conf"] != 1 {
-				t.Errorf("%d entries, %v", c.Entries, c.NotInEffect)
+			checkSessions(t, c)
+			if c.Entries != 22 || c.Sessions() != 3 {
+				t.Errorf("%d entries, %d of sessions", c.Entries, c.Sessions())
 			}
 		})
 	}
@@ -135,6 +140,27 @@ func checkNames(t *testing.T, c *Table) {
 	}
 }
 
+func checkSessions(t *testing.T, c *Table) {
+	t.Helper()
+	verified := msg.TLSRequirements{Verified: true, Violation: "permfail"}
+	for ip, want := range map[string]*msg.Conf{
+		"10.0.0.1": {SessionFeature: "notls"}, "::ffff:10.1.2.3": {TLS: &verified}, "11.0.0.1": nil,
+		"2001:db8::1": {SessionFeature: "notls", TLS: &msg.TLSRequirements{Encrypted: true}},
+	} {
+		if got := c.Session(netip.MustParseAddr(ip)); !reflect.DeepEqual(got, want) {
+			t.Errorf("session with %s: %+v, want %+v", ip, got, want)
+		}
+	}
+	if c.Session(netip.Addr{}) != nil {
+		t.Error("a session without an address has a configuration")
+	}
+	var all Table
+	n := names()
+	if err := all.add("smtpc_session_conf", "session_feature=notls;", &n); err != nil || all.Session(netip.MustParseAddr("::1")) == nil {
+		t.Errorf("an entry without address is not for all: %v", err)
+	}
+}
+
 func TestMistakes(t *testing.T) {
 	for _, c := range []struct{ key, value, want string }{
 		{"oci:", "0", "not a number from 1"},
@@ -150,6 +176,16 @@ func TestMistakes(t *testing.T) {
 		{"icc:10.1.2.3", "5", "the tags icr and icm"},
 		{"icc:2001:db8:", "5", "the tags icr and icm"},
 		{"icc:example.com", "0", "not a number"},
+		{"smtpc_session_conf:x", "session_feature=notls;", "not an IP"},
+		{"smtpc_session_conf:10.", "session_feature=none;", `no section session_features "none"`},
+		{"smtpc_session_conf:10.", "session_feature=", "expected a value"},
+		{"smtpc_session_conf:10.", "sauce=notls;", "unknown option"},
+		{"smtpc_session_conf:10.", "source=net10;", "nothing else"},
+		{"smtpc_session_conf:10.", "session_feature=notls; connection_limits=low;", "nothing else"},
+		{"smtpc_session_conf:10.", "session_feature=notls; flags=x;", "nothing else"},
+		{"smtpc_session_conf:10.", ";", "expected an option"},
+		{"smtpc_session_conf:10.", "tls_requirements { flags=encrypted; violation={tempfail, delay} }", "smtpc_rcpt_conf: only"},
+		{"smtpc_session_conf:10.", "tls_requirements { flags=secret }", "unknown flag"},
 		{"octo:", "5x", "not a time"},
 		{"octo:", "0", "not a time"},
 		{"octo:", "99999999w", "not a time"},
@@ -184,6 +220,19 @@ func TestMistakes(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), `entry "`+strings.TrimSuffix(c.key, ":")) {
 			t.Errorf("%s %s: %v", c.key, c.value, err)
 		}
+	}
+}
+
+// TestMistakesHaveLines: what is wrong in a text file is told with its line, the first
+// line first.
+func TestMistakesHaveLines(t *testing.T) {
+	path := create(t, ".txt", "# map\noci: 5\nicl:a 0\nsmtpc_session_conf:10. session_feature=none;\n")
+	_, err := Open(path, names())
+	want := path + ":3: entry \"icl:a\": \"0\" is not a number from 1 to 1000000\n" +
+		path + ":4: entry \"smtpc_session_conf:10.\": there is no section session_features \"none\" in smtpc"
+	var line *maps.LineError
+	if err == nil || !strings.HasSuffix(err.Error(), want) || !errors.As(err, &line) || line.Line != 3 {
+		t.Errorf("%v\nwant %s", err, want)
 	}
 }
 
