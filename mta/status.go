@@ -76,6 +76,9 @@ func (m *mta) Queue(ctx context.Context, after string, max int) (control.Page, e
 	if err != nil {
 		return control.Page{}, fmt.Errorf("the queue manager does not answer: %w", err)
 	}
+	if a.Err != "" {
+		return control.Page{}, errors.New("listing the queue: " + a.Err)
+	}
 	p := control.Page{More: a.More, Entries: make([]control.Entry, 0, len(a.Entries))}
 	for i := range a.Entries {
 		p.Entries = append(p.Entries, entry(&a.Entries[i]))

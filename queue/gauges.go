@@ -18,7 +18,7 @@ type gauges struct {
 // show publishes what is known at once; it is called at each tick.
 func (l *loop) show() {
 	g := &l.q.gauges
-	g.waiting.Store(int64(l.counts.waiting))
+	g.waiting.Store(int64(max(l.counts.waiting, 0))) // until it is counted what was there at the start
 	g.inflight.Store(int64(l.inflight))
 	g.dests.Store(int64(len(l.dests)))
 }

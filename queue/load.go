@@ -43,7 +43,8 @@ type loadedTA struct {
 	ta     smtp.ID
 	env    *msg.Envelope
 	size   int64
-	left   int // recipients of it in the DEFEDB
+	left   int  // recipients of it in the DEFEDB
+	lost   bool // its content is gone
 	states []defedb.State
 }
 
@@ -100,7 +101,7 @@ func (q *Queue) readTA(g *loadedTA) error {
 	if err != nil {
 		return err
 	}
-	g.env, g.size, g.left = env, size, len(all)
+	g.env, g.size, g.left, g.lost = env, size, len(all), q.isLost(g.ta)
 	return nil
 }
 
@@ -152,9 +153,9 @@ func (l *loop) adopt(g *loadedTA) (*transaction, []*rcpt) {
 		}
 		t = &transaction{
 			env: g.env, size: g.size, body: l.q.stored(g.ta, g.size), left: g.left,
-			active: newBits(len(g.env.Rcpts)), inDEFEDB: true, hasFile: true, spill: spillState{file: true, ta: true}, accepted: l.now,
+			active: newBits(len(g.env.Rcpts)), inDEFEDB: true, hasFile: true, lost: g.lost,
+			spill: spillState{file: true, ta: true}, accepted: l.now,
 		}
-		t.lost = l.q.isLost(t)
 		l.tas[g.ta] = t
 	}
 	var rcpts []*rcpt

@@ -54,7 +54,8 @@ type loop struct {
 // counts are the totals since the start.
 type counts struct {
 	accepted, delivered, deferred, bounced, dropped uint64
-	waiting                                         int // recipients in the DEFEDB that are not in the active queue
+	waiting                                         int  // recipients in the DEFEDB that are not in the active queue
+	counted                                         bool // waiting holds those that were there at the start, too
 }
 
 func newLoop(q *Queue) *loop {

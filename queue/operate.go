@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"meta1/mta/msg"
@@ -21,9 +22,9 @@ const operateChunk = 1000
 type operation struct {
 	q    *Queue
 	r    *operateRequest
-	now  time.Time            // by the queue's clock
-	day  time.Time            // by the machine's, as arrival times are
-	inAQ map[rcptRef]struct{} // they are the loop's
+	now  time.Time        // by the queue's clock
+	day  time.Time        // by the machine's, as arrival times are
+	inAQ map[smtp.ID]bits // recipients that are the loop's
 	a    msg.OperateA
 }
 
@@ -35,7 +36,7 @@ func (l *loop) operate(r *operateRequest) {
 		l.after(0, func() { l.operate(r) })
 		return
 	}
-	o := &operation{q: l.q, r: r, now: l.now, day: l.q.clock.day(), inAQ: map[rcptRef]struct{}{}}
+	o := &operation{q: l.q, r: r, now: l.now, day: l.q.clock.day(), inAQ: make(map[smtp.ID]bits, len(l.tas))}
 	switch r.Q.Op {
 	case msg.OpHold, msg.OpRelease, msg.OpFlush, msg.OpRequeue, msg.OpRemove, msg.OpExpire:
 	default:
@@ -57,9 +58,12 @@ func (l *loop) operate(r *operateRequest) {
 // delivered or written cannot be changed now.
 func (l *loop) operateActive(o *operation) {
 	var chosen []*rcpt
-	for _, t := range l.tas {
+	for ta, t := range l.tas {
+		if len(t.rcpts) == 0 {
+			continue
+		}
+		o.inAQ[ta] = slices.Clone(t.active)
 		for _, r := range t.rcpts {
-			o.inAQ[rcptRef{t.env.TA, r.index}] = struct{}{}
 			dest := r.state.Dest
 			if r.dest != nil {
 				dest = r.dest.key
@@ -128,8 +132,7 @@ func (l *loop) hold(r *rcpt) {
 
 // run goes through the DEFEDB.
 func (o *operation) run(ctx context.Context) error {
-	var ta smtp.ID
-	index := 0
+	ta, index := o.r.Q.Select.TA, 0
 	for {
 		chunk, err := o.choose(ta, index)
 		if err != nil || len(chunk) == 0 {
@@ -146,35 +149,42 @@ func (o *operation) run(ctx context.Context) error {
 
 // choose finds the next recipients from a place on that match.
 func (o *operation) choose(ta smtp.ID, index int) (chunk []defedb.State, err error) {
-	envs := envCache{q: o.q}
-	err = o.q.defedb.All(ta, index, func(st defedb.State) bool {
-		if _, ok := o.inAQ[rcptRef{st.TA, st.Index}]; ok {
-			return true
+	only := o.r.Q.Select.TA
+	err = o.q.defedb.Entries(ta, index, func(d defedb.Entry) bool {
+		if !only.IsZero() && d.TA != only {
+			return false
 		}
-		if _, ok := envs.entry(&st); ok && o.wants(&st, envs.env) {
-			chunk = append(chunk, st)
+		if o.wants(&d) {
+			chunk = append(chunk, d.State)
 		}
 		return len(chunk) < operateChunk
 	})
 	return chunk, err
 }
 
-func (o *operation) wants(st *defedb.State, e *msg.Envelope) bool {
+// wants tells whether the operation is to be done to a recipient of the DEFEDB.
+func (o *operation) wants(d *defedb.Entry) bool {
+	if d.Envelope == nil || d.Index >= len(d.Envelope.Rcpts) {
+		return false
+	}
+	if active, ok := o.inAQ[d.TA]; ok && active.has(d.Index) {
+		return false
+	}
 	switch o.r.Q.Op {
 	case msg.OpHold:
-		if st.Held {
+		if d.Held {
 			return false
 		}
 	case msg.OpRelease:
-		if !st.Held {
+		if !d.Held {
 			return false
 		}
 	case msg.OpFlush, msg.OpRequeue:
-		if st.Held { // only a release lets it go
+		if d.Held { // only a release lets it go
 			return false
 		}
 	}
-	return o.r.Q.Select.Matches(e, st.Index, st.Dest, st.Held, o.day)
+	return o.r.Q.Select.Matches(d.Envelope, d.Index, d.Dest, d.Held, o.day)
 }
 
 // do does the operation to a chunk: by a new next time to try, or in the active

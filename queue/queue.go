@@ -205,13 +205,18 @@ func (q *Queue) Run(ctx context.Context) error {
 	operates, stopOperate := q.ports.Operate.Open()
 	defer func() { stopAdmit(); stopCommit(); stopList(); stopStatus(); stopOperate() }()
 
+	counter, err := q.defedb.Counter() // before anything is written
+	if err != nil {
+		return errors.Join(err, q.close())
+	}
+	q.group.Go(func(ctx context.Context) error { return q.count(ctx, counter) })
 	writers.Go(func(ctx context.Context) error { return q.journal.run(ctx, commits) })
 	writers.Go(q.deferrer.run)
 	q.group.Go(q.space.watch)
 	q.group.Go(func(ctx context.Context) error { return newAdmission(q).run(ctx, admits) })
 	q.group.Go(func(ctx context.Context) error { return q.litter(ctx, q.recovery.known, q.firstID) })
-	q.events.put(&recoveredEvent{ts: q.recovery.ts, waiting: q.recovery.waiting, late: q.recovery.late})
-	q.log.Info("queue is open", "active", len(q.recovery.ts), "deferred", q.recovery.waiting)
+	q.events.put(&recoveredEvent{ts: q.recovery.ts, late: q.recovery.late})
+	q.log.Info("queue is open", "active", len(q.recovery.ts))
 
 	l := newLoop(q)
 	loopDone := make(chan struct{})
@@ -227,7 +232,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 	stopAdmit()
 	q.group.Stop()
-	err := q.group.Wait()
+	err = q.group.Wait()
 	writers.Stop()
 	err = errors.Join(err, writers.Wait())
 	if cerr := q.close(); cerr != nil {

@@ -7,3 +7,6 @@ const crashStride = 1
 
 // hugeRcpts is the size of the huge message; see TestHugeMessageHoldsNobodyUp.
 const hugeRcpts = 100_000
+
+// startMessages is the size of the queue in TestStartWithManyDeferred.
+const startMessages = 10_000

@@ -8,3 +8,6 @@ const crashStride = 11
 
 // hugeRcpts is the size of the huge message; see TestHugeMessageHoldsNobodyUp.
 const hugeRcpts = 30_000
+
+// startMessages is the size of the queue in TestStartWithManyDeferred.
+const startMessages = 2_000

@@ -8,14 +8,14 @@ import (
 
 	"meta1/mta/smtp"
 	"meta1/queue/cdb"
+	"meta1/queue/defedb"
 	"meta1/queue/ibdb"
 )
 
 // recovery is what a start finds in the IBDB.
 type recovery struct {
-	ts      []*transaction
-	waiting int  // recipients in the DEFEDB
-	late    bool // some are due too late: the clock was set back while the queue was down
+	ts   []*transaction
+	late bool // some are due too late: the clock was set back while the queue was down
 	// known are the transactions in it; their content files are no litter.
 	known map[smtp.ID]struct{}
 }
@@ -34,9 +34,6 @@ func (q *Queue) recover(now time.Time) (*recovery, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
-	}
-	if rec.waiting, err = q.defedb.Count(); err != nil {
 		return nil, err
 	}
 	far := q.tooLate()
@@ -78,8 +75,8 @@ func (q *Queue) recoverOne(r ibdb.Recovered, now time.Time) (*transaction, error
 }
 
 // isLost tells whether a transaction's content file is gone.
-func (q *Queue) isLost(t *transaction) bool {
-	_, err := q.cdb.Stat(t.env.TA)
+func (q *Queue) isLost(ta smtp.ID) bool {
+	_, err := q.cdb.Stat(ta)
 	return isGone(err)
 }
 
@@ -90,13 +87,11 @@ func isGone(err error) bool {
 
 // recoveredEvent: what a start found enters the active queue.
 type recoveredEvent struct {
-	ts      []*transaction
-	waiting int
-	late    bool
+	ts   []*transaction
+	late bool
 }
 
 func (e *recoveredEvent) apply(l *loop) {
-	l.counts.waiting += e.waiting
 	if e.late {
 		l.hasten()
 	}
@@ -128,6 +123,37 @@ func (l *loop) forgetMoved(t *transaction) {
 	l.settle(t)
 }
 
+// count counts the recipients that were deferred when the queue was opened. Of very
+// many this takes a while, and nothing waits for it.
+func (q *Queue) count(ctx context.Context, c *defedb.Counter) error {
+	began := time.Now()
+	n, err := c.Count(ctx)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		q.log.Error("cannot count the deferred recipients", "error", err)
+	default:
+		q.log.Info("deferred recipients are counted", "deferred", n, "took", time.Since(began))
+		q.events.put(&countedEvent{n: n})
+	}
+	return nil
+}
+
+// countedEvent: so many recipients were deferred when the queue was opened.
+type countedEvent struct{ n int }
+
+func (e *countedEvent) apply(l *loop) {
+	l.counts.waiting += e.n
+	l.counts.counted = true
+}
+
+const (
+	// litterStep files are looked at in one go, and then nothing for litterPause, so
+	// that the search through a large spool leaves disk and processor to the mail.
+	litterStep  = 100
+	litterPause = 20 * time.Millisecond
+)
+
 // litter removes content files that no envelope names: rests of transactions that
 // were never acknowledged. first is the first id of this run; later ones belong to
 // it. Files younger than the grace time are looked at again.
@@ -139,50 +165,81 @@ func (q *Queue) litter(ctx context.Context, known map[smtp.ID]struct{}, first ui
 			return nil
 		case <-time.After(pause):
 		}
-		left, err := q.litterOnce(known, first, pause == 0, q.clock.now().Sub(start))
-		if err != nil {
+		s := litterSearch{q: q, ctx: ctx, known: known, first: first, announce: pause == 0, ran: q.clock.now().Sub(start)}
+		left, err := s.run()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
 			q.log.Error("cannot look for content without an envelope", "error", err)
 			return nil
-		}
-		if left == 0 || q.clock.now().Sub(start) > q.cfg.OrphanGrace*3 {
+		case left == 0 || q.clock.now().Sub(start) > q.cfg.OrphanGrace*3:
 			return nil
 		}
 	}
 }
 
-// litterOnce looks at all files once and returns how many are still too young. ran is
-// for how long the queue runs: they are at least so old, whatever the clock says.
-func (q *Queue) litterOnce(known map[smtp.ID]struct{}, first uint64, announce bool, ran time.Duration) (left int, err error) {
-	var orphans []cdb.File
-	err = q.cdb.List(func(f cdb.File) {
-		if _, ok := known[f.TA]; !ok && f.TA.Counter < first {
-			orphans = append(orphans, f)
-		}
-	}, func(path string) {
-		if announce {
-			q.log.Warn("a stranger in the content directory is left alone", "path", path)
+// litterSearch is one search through all content files.
+type litterSearch struct {
+	q        *Queue
+	ctx      context.Context
+	known    map[smtp.ID]struct{}
+	first    uint64
+	announce bool          // tell what is found; a later search does not tell it again
+	ran      time.Duration // for how long the queue runs: files are at least so old, whatever the clock says
+
+	seen int
+	left int // files that are still too young
+	err  error
+}
+
+// run searches and returns how many files are still too young.
+func (s *litterSearch) run() (left int, err error) {
+	err = s.q.cdb.List(s.file, func(path string) {
+		if s.announce {
+			s.q.log.Warn("a stranger in the content directory is left alone", "path", path)
 		}
 	})
-	if err != nil {
-		return 0, err
+	return s.left, errors.Join(err, s.err)
+}
+
+// file looks at one content file, and pauses behind some.
+func (s *litterSearch) file(f cdb.File) {
+	if s.ctx.Err() != nil || s.err != nil {
+		return
 	}
-	for _, f := range orphans {
-		has, err := q.defedb.HasRcpts(f.TA)
-		if err != nil {
-			return 0, err
-		}
-		switch {
-		case has:
-		case max(q.clock.day().Sub(f.Changed), ran) < q.cfg.OrphanGrace:
-			left++
-			if announce {
-				q.log.Warn("content without an envelope, will be removed after the grace time", "ss_ta", f.TA.String(), "size", f.Size)
-			}
-		default:
-			q.log.Warn("content without an envelope is removed", "ss_ta", f.TA.String(), "size", f.Size)
-			// A crash may have left a record of the transaction without a recipient.
-			q.deferrer.ops.put(deferOp{kind: deferForget, ta: f.TA, unlink: true})
+	if _, ok := s.known[f.TA]; !ok && f.TA.Counter < s.first {
+		s.look(f)
+	}
+	if s.seen++; s.seen%litterStep == 0 {
+		select {
+		case <-s.ctx.Done():
+		case <-time.After(litterPause):
 		}
 	}
-	return left, nil
+}
+
+// look tells litter from content of the DEFEDB.
+func (s *litterSearch) look(f cdb.File) {
+	has, err := s.q.defedb.HasRcpts(f.TA)
+	switch {
+	case err != nil:
+		s.err = err
+	case !has:
+		s.orphan(f)
+	}
+}
+
+// orphan removes a file that no envelope names when the grace time is over.
+func (s *litterSearch) orphan(f cdb.File) {
+	if max(s.q.clock.day().Sub(f.Changed), s.ran) < s.q.cfg.OrphanGrace {
+		s.left++
+		if s.announce {
+			s.q.log.Warn("content without an envelope, will be removed after the grace time", "ss_ta", f.TA.String(), "size", f.Size)
+		}
+		return
+	}
+	s.q.log.Warn("content without an envelope is removed", "ss_ta", f.TA.String(), "size", f.Size)
+	// A crash may have left a record of the transaction without a recipient.
+	s.q.deferrer.ops.put(deferOp{kind: deferForget, ta: f.TA, unlink: true})
 }

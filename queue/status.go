@@ -20,24 +20,65 @@ type (
 // listMax bounds the entries of one answer.
 const listMax = 10_000
 
-// list copies what the active queue holds and has a goroutine merge it with the
-// DEFEDB.
+// list takes one page of what the active queue holds and has a goroutine merge it with
+// the DEFEDB. The page costs one look at each transaction of the active queue, however
+// long the whole listing is.
 func (l *loop) list(r *listRequest) {
 	l.now = l.q.clock.now()
-	active := make([]msg.ListEntry, 0, l.entries)
-	for _, t := range l.tas {
-		for _, rc := range t.rcpts {
-			active = append(active, rc.entry(l))
-		}
+	ta, index, err := parseAfter(r.Q.After)
+	if err != nil {
+		r.Answer(msg.ListA{Err: err.Error()})
+		return
 	}
+	limit := r.Q.Max
+	if limit <= 0 || limit > listMax {
+		limit = listMax
+	}
+	active := l.activeFrom(ta, index, limit+1)
 	l.q.group.Go(func(context.Context) error {
-		a, err := l.q.listAll(active, r.Q)
-		if err != nil {
-			l.q.log.Error("cannot list the queue", "error", err)
-		}
-		r.Answer(a)
+		r.Answer(l.q.page(active, ta, index, limit))
 		return nil
 	})
+}
+
+// activeFrom are the first recipients of the active queue from one on, in order, but
+// not more than most.
+func (l *loop) activeFrom(ta smtp.ID, index, most int) []msg.ListEntry {
+	var entries []msg.ListEntry
+	for _, t := range l.nearest(ta, most+1) { // the first of them may have nothing behind index
+		from := len(entries)
+		for _, r := range t.rcpts {
+			if t.env.TA != ta || r.index >= index {
+				entries = append(entries, r.entry(l))
+			}
+		}
+		slices.SortFunc(entries[from:], func(a, b msg.ListEntry) int { return cmp.Compare(a.Index, b.Index) })
+		if len(entries) >= most {
+			return entries[:most]
+		}
+	}
+	return entries
+}
+
+// nearest are the first transactions with recipients in the active queue from one on,
+// in order, but not more than most.
+func (l *loop) nearest(ta smtp.ID, most int) (near []*transaction) {
+	sort := func() {
+		slices.SortFunc(near, func(a, b *transaction) int { return compareTA(a.env.TA, b.env.TA) })
+		near = near[:min(len(near), most)]
+	}
+	var bound smtp.ID // nothing behind it is among the nearest; zero: not known
+	for id, t := range l.tas {
+		if len(t.rcpts) == 0 || compareTA(id, ta) < 0 || !bound.IsZero() && compareTA(id, bound) > 0 {
+			continue
+		}
+		if near = append(near, t); len(near) >= 2*most {
+			sort()
+			bound = near[most-1].env.TA
+		}
+	}
+	sort()
+	return near
 }
 
 func (r *rcpt) entry(l *loop) msg.ListEntry {
@@ -66,68 +107,43 @@ func (r *rcpt) entry(l *loop) msg.ListEntry {
 	return e
 }
 
-// listAll merges the active queue and the DEFEDB behind q.After.
-func (q *Queue) listAll(active []msg.ListEntry, query msg.ListQ) (msg.ListA, error) {
-	limit := query.Max
-	if limit <= 0 || limit > listMax {
-		limit = listMax
-	}
-	ta, index, err := parseAfter(query.After)
-	if err != nil {
-		return msg.ListA{}, err
-	}
-	all := slices.DeleteFunc(active, func(e msg.ListEntry) bool { return compareRcpt(e.TA, e.Index, ta, index) < 0 })
-	inAQ := make(map[rcptRef]struct{}, len(all))
-	for i := range all {
-		inAQ[rcptRef{all[i].TA, all[i].Index}] = struct{}{}
-	}
-	envs := envCache{q: q}
-	deferred := 0
-	err = q.defedb.All(ta, index, func(st defedb.State) bool {
-		if _, ok := inAQ[rcptRef{st.TA, st.Index}]; ok {
-			return true
+// page merges the active queue, in order, and the DEFEDB from a recipient on. What is
+// in both is listed once, as the active queue has it.
+func (q *Queue) page(active []msg.ListEntry, ta smtp.ID, index, limit int) (a msg.ListA) {
+	a.Entries = make([]msg.ListEntry, 0, limit+1)
+	err := q.defedb.Entries(ta, index, func(d defedb.Entry) bool {
+		for len(active) > 0 && compareRcpt(active[0].TA, active[0].Index, d.TA, d.Index) < 0 {
+			a.Entries, active = append(a.Entries, active[0]), active[1:]
 		}
-		if e, ok := envs.entry(&st); ok {
-			all = append(all, e)
+		both := len(active) > 0 && active[0].TA == d.TA && active[0].Index == d.Index
+		if e, ok := q.deferredEntry(&d); ok && !both {
+			a.Entries = append(a.Entries, e)
 		}
-		deferred++
-		return deferred <= limit
+		return len(a.Entries) <= limit
 	})
-	slices.SortFunc(all, func(a, b msg.ListEntry) int { return compareRcpt(a.TA, a.Index, b.TA, b.Index) })
-	more := len(all) > limit
-	return msg.ListA{Entries: all[:min(len(all), limit)], More: more}, err
-}
-
-type rcptRef struct {
-	ta    smtp.ID
-	index int
-}
-
-// envCache remembers the envelope that was read last: recipients come in order.
-type envCache struct {
-	q    *Queue
-	ta   smtp.ID
-	env  *msg.Envelope
-	size int64
-}
-
-func (c *envCache) entry(st *defedb.State) (msg.ListEntry, bool) {
-	if c.env == nil || c.ta != st.TA {
-		env, size, ok, err := c.q.defedb.TA(st.TA)
-		if err != nil || !ok {
-			return msg.ListEntry{}, false
-		}
-		c.ta, c.env, c.size = st.TA, env, size
+	if err != nil {
+		q.log.Error("cannot list the queue", "error", err)
+		a.Err = err.Error()
+		return a
 	}
-	if st.Index >= len(c.env.Rcpts) {
+	a.Entries = append(a.Entries, active...)
+	a.More = len(a.Entries) > limit
+	a.Entries = a.Entries[:min(len(a.Entries), limit)]
+	return a
+}
+
+// deferredEntry is a recipient in the DEFEDB. ok is false if it has no envelope.
+func (q *Queue) deferredEntry(d *defedb.Entry) (e msg.ListEntry, ok bool) {
+	env := d.Envelope
+	if env == nil || d.Index >= len(env.Rcpts) {
 		return msg.ListEntry{}, false
 	}
-	e := msg.ListEntry{
-		TA: st.TA, Index: st.Index, State: msg.StateDeferred, Arrival: c.env.Arrival, Size: c.size,
-		Sender: c.env.Mail.From, Rcpt: c.env.Rcpts[st.Index].To, Dest: st.Dest,
-		NextTry: c.q.clock.date(st.NextTry), Attempts: st.Attempts, Reason: st.Reason,
+	e = msg.ListEntry{
+		TA: d.TA, Index: d.Index, State: msg.StateDeferred, Arrival: env.Arrival, Size: d.Size,
+		Sender: env.Mail.From, Rcpt: env.Rcpts[d.Index].To, Dest: d.Dest,
+		NextTry: q.clock.date(d.NextTry), Attempts: d.Attempts, Reason: d.Reason,
 	}
-	if st.Held {
+	if d.Held {
 		e.State, e.NextTry = msg.StateHeld, time.Time{}
 	}
 	return e, true
@@ -143,14 +159,22 @@ func parseAfter(after string) (smtp.ID, int, error) {
 	return ta, index + 1, err
 }
 
+func compareTA(a, b smtp.ID) int {
+	return cmp.Or(cmp.Compare(a.Counter, b.Counter), cmp.Compare(a.Process, b.Process))
+}
+
 func compareRcpt(a smtp.ID, i int, b smtp.ID, j int) int {
-	return cmp.Or(cmp.Compare(a.Counter, b.Counter), cmp.Compare(a.Process, b.Process), cmp.Compare(i, j))
+	return cmp.Or(compareTA(a, b), cmp.Compare(i, j))
 }
 
 // status is the snapshot for meta1 ctl status.
 func (l *loop) status() msg.StatusA {
 	n := func(v int) string { return strconv.Itoa(v) }
 	u := func(v uint64) string { return strconv.FormatUint(v, 10) }
+	deferred := n(l.counts.waiting)
+	if !l.counts.counted {
+		deferred = "being counted"
+	}
 	accepting := "yes"
 	if err := l.q.Accepting(); err != nil {
 		accepting = "no: " + err.Error()
@@ -159,7 +183,7 @@ func (l *loop) status() msg.StatusA {
 		{Name: "accepting", Value: accepting},
 		{Name: "AQ_entries", Value: n(l.entries)},
 		{Name: "AQ_entries_max", Value: n(l.q.cfg.AQEntriesMax)},
-		{Name: "deferred", Value: n(l.counts.waiting)},
+		{Name: "deferred", Value: deferred},
 		{Name: "in_flight", Value: n(l.inflight)},
 		{Name: "destinations", Value: n(len(l.dests))},
 		{Name: "OCC_entries", Value: n(len(l.hosts))},

@@ -371,6 +371,8 @@ type ListQ struct {
 type ListA struct {
 	Entries []ListEntry
 	More    bool
+	// Err says why the listing is not complete; "" if it is.
+	Err string
 }
 
 // ListEntry is one recipient in the queue.

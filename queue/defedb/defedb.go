@@ -17,6 +17,7 @@ package defedb
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -70,6 +71,9 @@ func (db *DB) SetSpool(name []byte) error { return db.s.SetSpool(name) }
 
 // Refill makes the store's reserve again if there is room.
 func (db *DB) Refill() { db.s.Refill() }
+
+// Metrics are Pebble's.
+func (db *DB) Metrics() *pebble.Metrics { return db.s.Metrics() }
 
 // State is where a deferred recipient stands.
 type State struct {
@@ -282,14 +286,87 @@ func (db *DB) Oldest() (arrival time.Time, ok bool, err error) {
 	return arrival, ok, err
 }
 
-// Count is the number of recipients.
-func (db *DB) Count() (n int, err error) {
-	err = db.scan([]byte{prefixDue}, []byte{prefixDue + 1}, func(_, _ []byte) (bool, error) {
-		n++
-		return true, nil
-	})
-	return n, err
+// Entry is a recipient and its transaction.
+type Entry struct {
+	State
+	Envelope *msg.Envelope // shared by the recipients of a transaction; nil if it is not here
+	Size     int64         // of the content, in bytes
 }
+
+// Entries is All with the transactions. Both are read in their order, so that the time
+// for each recipient does not depend on how many there are.
+func (db *DB) Entries(from smtp.ID, index int, f func(Entry) bool) error {
+	tas, err := db.s.NewIter(&pebble.IterOptions{LowerBound: taKey(prefixTA, from), UpperBound: []byte{prefixTA + 1}})
+	if err != nil {
+		return fmt.Errorf("reading the DEFEDB: %w", err)
+	}
+	defer tas.Close()
+	var e Entry
+	known := false
+	var failed error
+	err = db.All(from, index, func(st State) bool {
+		if !known || e.TA != st.TA {
+			if e.Envelope, e.Size, failed = seekTA(tas, st.TA); failed != nil {
+				return false
+			}
+		}
+		known, e.State = true, st
+		return f(e)
+	})
+	return errors.Join(err, failed)
+}
+
+// seekTA moves an iterator over transactions to one of them and reads it. The envelope
+// is nil if it is not there.
+func seekTA(it *pebble.Iterator, ta smtp.ID) (*msg.Envelope, int64, error) {
+	k := taKey(prefixTA, ta)
+	if !it.SeekGE(k) || !bytes.Equal(it.Key(), k) {
+		if err := it.Error(); err != nil {
+			return nil, 0, fmt.Errorf("reading the DEFEDB: %w", err)
+		}
+		return nil, 0, nil
+	}
+	v, err := it.ValueAndErr()
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading the DEFEDB: %w", err)
+	}
+	e, size, err := decodeTA(v)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: DEFEDB record of %v: %w", store.ErrDamaged, ta, err)
+	}
+	return e, size, nil
+}
+
+// Counter counts the recipients that were there when it was made.
+type Counter struct {
+	it *pebble.Iterator
+}
+
+// Counter makes a counter. Count must be called, or the database cannot be closed.
+func (db *DB) Counter() (*Counter, error) {
+	it, err := db.s.NewIter(&pebble.IterOptions{LowerBound: []byte{prefixDue}, UpperBound: []byte{prefixDue + 1}})
+	if err != nil {
+		return nil, fmt.Errorf("reading the DEFEDB: %w", err)
+	}
+	return &Counter{it: it}, nil
+}
+
+// Count counts, and ends with the error of ctx when that ends. It may be called once.
+func (c *Counter) Count(ctx context.Context) (n int, err error) {
+	defer c.it.Close() // it was only read
+	for valid := c.it.First(); valid; valid = c.it.Next() {
+		if n++; n%countStep == 0 && ctx.Err() != nil {
+			return n, ctx.Err()
+		}
+	}
+	if err := c.it.Error(); err != nil {
+		return n, fmt.Errorf("counting in the DEFEDB: %w", err)
+	}
+	return n, nil
+}
+
+// countStep is after how many keys a count looks whether it is still wanted.
+const countStep = 4096
 
 func (db *DB) state(ta smtp.ID, index int) (st State, ok bool, err error) {
 	k := rcptKey(ta, index)
