@@ -57,12 +57,13 @@ func (l *loop) operate(r *operateRequest) {
 // operateActive does the operation to recipients in the active queue. What is being
 // delivered or written cannot be changed now.
 func (l *loop) operateActive(o *operation) {
-	var chosen []*rcpt
+	var chosen [][]*rcpt // by transaction
 	for ta, t := range l.tas {
 		if len(t.rcpts) == 0 {
 			continue
 		}
 		o.inAQ[ta] = slices.Clone(t.active)
+		var some []*rcpt
 		for _, r := range t.rcpts {
 			dest := r.state.Dest
 			if r.dest != nil {
@@ -75,16 +76,19 @@ func (l *loop) operateActive(o *operation) {
 				o.a.Busy++
 				continue
 			}
-			chosen = append(chosen, r)
+			some = append(some, r)
 		}
+		chosen = append(chosen, some)
 	}
-	for _, r := range chosen {
-		if o.triesNow() {
-			continue // it is on its way already
+	if o.triesNow() {
+		return // they are on their way already
+	}
+	for _, some := range chosen {
+		for _, r := range some {
+			l.unqueue(r)
 		}
-		l.unqueue(r)
-		l.operateOne(o.r.Q.Op, r)
-		o.a.Done++
+		l.operateEach(o.r.Q.Op, some)
+		o.a.Done += len(some)
 	}
 }
 
@@ -107,20 +111,24 @@ func (l *loop) unqueue(r *rcpt) {
 	}
 }
 
-// operateOne does the operation to a recipient that is in the active queue and
-// that nothing is under way for.
-func (l *loop) operateOne(op msg.Operation, r *rcpt) {
-	switch op {
-	case msg.OpHold:
-		l.hold(r)
-	case msg.OpRemove:
-		l.counts.dropped++
-		l.q.log.Warn("removed by an operator", "rcpt_id", r.id(), "rcpt", r.path().String())
-		l.end(r)
-	case msg.OpExpire:
-		var failed failures
-		failed.add(r, smtp.NewReply(550, "5.4.7", "given up by the postmaster"), "", "")
-		l.bounce(r.t, failed)
+// operateEach does the operation to recipients of one transaction that are in the
+// active queue and that nothing is under way for.
+func (l *loop) operateEach(op msg.Operation, rcpts []*rcpt) {
+	var failed failures
+	for _, r := range rcpts {
+		switch op {
+		case msg.OpHold:
+			l.hold(r)
+		case msg.OpRemove:
+			l.counts.dropped++
+			l.q.log.Warn("removed by an operator", "rcpt_id", r.id(), "rcpt", r.path().String())
+			l.end(r)
+		case msg.OpExpire:
+			failed.add(r, smtp.NewReply(550, "5.4.7", "given up by the postmaster"), "", "")
+		}
+	}
+	if len(failed) > 0 {
+		l.bounce(failed[0].r.t, failed)
 	}
 }
 
@@ -239,9 +247,7 @@ type endAllEvent struct {
 func (e *endAllEvent) apply(l *loop) {
 	for _, g := range e.groups {
 		_, rcpts := l.adopt(g)
-		for _, r := range rcpts {
-			l.operateOne(e.op, r)
-		}
+		l.operateEach(e.op, rcpts)
 	}
 	close(e.taken)
 }

@@ -147,6 +147,30 @@ func TestRemoveAndExpire(t *testing.T) {
 	})
 }
 
+// TestExpiredTogether: recipients of one message that are given up by one command
+// share a bounce.
+func TestExpiredTogether(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
+			if q.Rcpts[0].To.Domain == "down.test" {
+				return w.take(q, smtp.NewReply(450, "4.2.0", "later"))
+			}
+			return w.take(q, smtp.NewReply(250, "", "ok"))
+		}
+		q := w.start()
+		w.mustSend(q, "s@here.test", "m", "a@down.test", "b@down.test", "c@down.test")
+		time.Sleep(time.Second)
+		if a := w.operate(msg.OpExpire, msg.Selection{}); a.Done != 3 {
+			t.Errorf("expired %+v", a)
+		}
+		time.Sleep(time.Second)
+		if got := w.all("s@here.test"); len(got) != 1 || strings.Count(got[0], "given up by the postmaster") != 3 {
+			t.Errorf("bounces %q", got)
+		}
+		w.checkEmpty()
+	})
+}
+
 func TestOperationsOnWaitingRecipients(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
