@@ -2,6 +2,7 @@ package server
 
 import (
 	"log/slog"
+	"strings"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
@@ -101,6 +102,9 @@ func (c *session) addRcpt(rcpt msg.Rcpt) smtp.Reply {
 // checkRcpt asks SMAR about a recipient; it always does, because SMAR decides on
 // relaying. The reply is zero if it is accepted.
 func (c *session) checkRcpt(rcpt msg.Rcpt) (r smtp.Reply, discard bool) {
+	if c.isDoubleBounce(rcpt.To) {
+		return c.tx.refusal, true
+	}
 	v, err := c.check(msg.CheckQ{Stage: msg.StageRcpt, Rcpt: rcpt})
 	if err != nil {
 		return replyDown, false
@@ -120,6 +124,13 @@ func (c *session) checkRcpt(rcpt msg.Rcpt) (r smtp.Reply, discard bool) {
 		c.tx.discard = true
 	}
 	return smtp.Reply{}, v.Action == msg.Discard
+}
+
+// isDoubleBounce reports a bounce to the default double bounce address, which is
+// discarded (README 3.8, item 6). Our own QMGR does not even send it.
+func (c *session) isDoubleBounce(to smtp.Path) bool {
+	return c.tx.env.Mail.From.IsNull() && strings.EqualFold(to.Local, "doublebounce") &&
+		strings.EqualFold(to.Domain, c.srv.deps.Hostname)
 }
 
 // has reports whether the same recipient was given before. key is its address with
