@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -213,6 +214,31 @@ func TestBuildErrors(t *testing.T) {
 		n.Failures = nil
 		if _, err := Build(n); !errors.Is(err, ErrNoRecipient) {
 			t.Errorf("no recipient: %v", err)
+		}
+	}
+}
+
+// TestManyRecipients: a DSN for all recipients of a large list, each with a reply of
+// several long lines.
+func TestManyRecipients(t *testing.T) {
+	for format := Plain; format <= RFC; format++ {
+		n := full(format, Failed)
+		f := n.Failures[0]
+		n.Failures = nil
+		for i := range 300 {
+			f.Rcpt = smtp.Path{Local: fmt.Sprintf("u%d", i), Domain: strings.Repeat("long.", 20) + "test"}
+			f.Reply.Lines = []string{strings.Repeat("word ", 90), strings.Repeat("x", 400), fmt.Sprint("last of ", i)}
+			n.Failures = append(n.Failures, f)
+		}
+		m, err := Build(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkMessage(t, n, m)
+		for i := range n.Failures {
+			if want := fmt.Sprint("last of ", i, "\r\n"); !bytes.Contains(m.Content, []byte(want)) {
+				t.Errorf("%q is missing", want)
+			}
 		}
 	}
 }

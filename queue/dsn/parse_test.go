@@ -189,11 +189,42 @@ func checkStatusPart(t *testing.T, n Notification, p mimePart) []textproto.MIMEH
 	if len(groups) != 1+len(n.Failures) {
 		t.Fatalf("%d groups of fields for %d recipients:\n%s", len(groups), len(n.Failures), p.body)
 	}
+	checkOrder(t, p.body)
 	checkFields(t, groups[0], "Reporting-Mta", "Original-Envelope-Id", "Received-From-Mta", "Arrival-Date", "X-Meta1-Id")
 	for i := range n.Failures {
 		checkGroup(t, &n.Failures[i], groups[i+1])
 	}
 	return groups
+}
+
+// fieldOrder is the grammar of RFC 3464 sections 2.2 and 2.3.
+var fieldOrder = []string{
+	"Original-Envelope-Id", "Reporting-MTA", "Received-From-MTA", "Arrival-Date", "X-MeTA1-Id", "",
+	"Original-Recipient", "Final-Recipient", "Action", "Status", "Remote-MTA", "Diagnostic-Code", "Last-Attempt-Date", "Will-Retry-Until",
+}
+
+// checkOrder: the fields stand in the order of the grammar, and those that must be
+// there are.
+func checkOrder(t *testing.T, body []byte) {
+	t.Helper()
+	for i, group := range strings.Split(strings.TrimSuffix(string(body), "\r\n"), "\r\n\r\n") {
+		last, names := -1, map[string]bool{}
+		for line := range strings.SplitSeq(group, "\r\n") {
+			if strings.HasPrefix(line, " ") {
+				continue
+			}
+			name, _, _ := strings.Cut(line, ":")
+			names[name] = true
+			at := slices.Index(fieldOrder, name)
+			if at <= last || (at > slices.Index(fieldOrder, "")) != (i > 0) {
+				t.Errorf("field %q out of order in group %d:\n%s", name, i, body)
+			}
+			last = at
+		}
+		if !names["Reporting-MTA"] && (!names["Final-Recipient"] || !names["Action"] || !names["Status"]) {
+			t.Errorf("a field is missing:\n%s", group)
+		}
+	}
 }
 
 func checkFields(t *testing.T, h textproto.MIMEHeader, names ...string) {
