@@ -17,15 +17,23 @@ type ledger struct {
 	t *testing.T
 	// size is how large message number id is.
 	size func(id int) int
+	// rcpts is how many recipients it has; nil: one.
+	rcpts func(id int) int
 
 	mu      sync.Mutex // guards the rest
 	acked   map[int]bool
-	arrived map[int]int
+	arrived map[parcel]int
 	next    int
 }
 
+// parcel is a message for one recipient.
+type parcel struct {
+	id   int
+	rcpt string
+}
+
 func newLedger(t *testing.T, size func(id int) int) *ledger {
-	return &ledger{t: t, size: size, acked: map[int]bool{}, arrived: map[int]int{}}
+	return &ledger{t: t, size: size, acked: map[int]bool{}, arrived: map[parcel]int{}}
 }
 
 // mixed are sizes of which most are small and some too large for memory.
@@ -36,9 +44,26 @@ func mixed(id int) int {
 	return 500 + id*37%6000
 }
 
+// count is how many recipients message number id has.
+func (l *ledger) count(id int) int {
+	if l.rcpts == nil {
+		return 1
+	}
+	return l.rcpts(id)
+}
+
+// rcptOf is recipient i of message number id.
+func rcptOf(id, i int) string { return fmt.Sprintf("u%d@sink%d.test", id, (id+i*7)%30) }
+
 // message is message number id.
 func (l *ledger) message(id int) message {
-	return testMessage(id, l.size(id), fmt.Sprintf("u%d@sink%d.test", id, id%30))
+	rcpts := make([]string, l.count(id))
+	for i := range rcpts {
+		rcpts[i] = rcptOf(id, i)
+	}
+	m := testMessage(id, l.size(id), "")
+	m.rcpts = rcpts
+	return m
 }
 
 func (l *ledger) take() int {
@@ -58,7 +83,9 @@ func (l *ledger) ack(id int) {
 func (l *ledger) arrive(a arrival) {
 	id := testID(a.data)
 	l.mu.Lock()
-	l.arrived[id]++
+	for _, r := range a.rcpts {
+		l.arrived[parcel{id, r}]++
+	}
 	known := id >= 0 && id < l.next
 	l.mu.Unlock()
 	if !known {
@@ -69,18 +96,28 @@ func (l *ledger) arrive(a arrival) {
 }
 
 // missing counts the acknowledged messages, and those of them that have not
-// arrived; it names some of these.
+// arrived for each recipient; it names some of these.
 func (l *ledger) missing() (acked, n int, some []int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id := range l.acked {
-		if l.arrived[id] == 0 {
-			if n++; len(some) < 10 {
-				some = append(some, id)
-			}
+		if l.completeLocked(id) {
+			continue
+		}
+		if n++; len(some) < 10 {
+			some = append(some, id)
 		}
 	}
 	return len(l.acked), n, some
+}
+
+func (l *ledger) completeLocked(id int) bool {
+	for i := range l.count(id) {
+		if l.arrived[parcel{id, rcptOf(id, i)}] == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // complete returns nil when every acknowledged message has arrived.
@@ -101,30 +138,33 @@ func (l *ledger) duplicates() (n int) {
 	return n
 }
 
+// delivered counts the recipients that got their message.
+func (l *ledger) delivered() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.arrived)
+}
+
 // load sends messages over some sessions until stop is closed or meta1 is gone.
 func (l *ledger) load(addr string, sessions int, stop <-chan struct{}) *sync.WaitGroup {
 	var wg sync.WaitGroup
 	for range sessions {
+		wg.Go(func() { l.session(addr, stop) })
+	}
+	return &wg
+}
+
+// reload is load that connects anew whenever meta1 is gone.
+func (l *ledger) reload(addr string, sessions int, stop <-chan struct{}) *sync.WaitGroup {
+	var wg sync.WaitGroup
+	for range sessions {
 		wg.Go(func() {
-			k, err := dial(addr)
-			if err != nil {
-				return
-			}
-			defer k.close()
 			for {
+				l.session(addr, stop)
 				select {
 				case <-stop:
 					return
-				default:
-				}
-				id := l.take()
-				err := k.send(l.message(id))
-				var refused *refusal
-				switch {
-				case err == nil:
-					l.ack(id)
-				case !errors.As(err, &refused):
-					return
+				case <-time.After(5 * time.Millisecond):
 				}
 			}
 		})
@@ -132,12 +172,40 @@ func (l *ledger) load(addr string, sessions int, stop <-chan struct{}) *sync.Wai
 	return &wg
 }
 
-// TestKill9 ends meta1 with signal 9 under load, ten times, and starts it again.
-// Every message that was answered 250 must arrive, unchanged; duplicates are
-// counted and printed.
+// session sends messages over one session.
+func (l *ledger) session(addr string, stop <-chan struct{}) {
+	k, err := dial(addr)
+	if err != nil {
+		return
+	}
+	defer k.close()
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		id := l.take()
+		err := k.send(l.message(id))
+		var refused *refusal
+		switch {
+		case err == nil:
+			l.ack(id)
+		case !errors.As(err, &refused):
+			return
+		}
+	}
+}
+
+// killRounds is how often TestKill9 kills.
+const killRounds = 100
+
+// TestKill9 ends meta1 with signal 9 under load, 100 times, at random moments of
+// which some lie in its start and its recovery. Every message that was answered 250
+// must arrive for each of its recipients, unchanged; duplicates are counted and printed.
 func TestKill9(t *testing.T) {
-	const rounds = 10
 	l := newLedger(t, mixed)
+	l.rcpts = func(id int) int { return 1 + id%3 }
 	s := newSink(t, "")
 	s.keep = l.arrive
 	var n atomic.Int64
@@ -151,27 +219,41 @@ func TestKill9(t *testing.T) {
 		}
 		return ""
 	})
-	m := run(t, settings{mailertable: toPort(t, ".", s.addr), qmgr: "orphan_grace = 1s;"})
-	recovered := 0
-	for round := range rounds {
-		stop := make(chan struct{})
-		wg := l.load(m.smtp, 20, stop)
-		time.Sleep(300*time.Millisecond + rand.N(1200*time.Millisecond))
+	m := newMTA(t, settings{
+		mailertable: toPort(t, ".", s.addr),
+		// A small budget, so that content goes to files before its first attempt, too.
+		qmgr: "orphan_grace = 1s; content_memory_max = 512KB;",
+	})
+	stop := make(chan struct{})
+	wg := l.reload(m.smtp, 10, stop)
+	recovered, starting := 0, 0
+	began := time.Now()
+	for round := range killRounds {
+		m.launch()
+		if round%3 == 0 { // at once, or in the start
+			time.Sleep(rand.N(150 * time.Millisecond))
+			starting++
+		} else {
+			m.ready(30 * time.Second)
+			time.Sleep(rand.N(400 * time.Millisecond))
+		}
 		m.kill()
-		close(stop)
-		wg.Wait()
 		acked, waiting, _ := l.missing()
 		recovered += waiting
-		start := time.Now()
-		m.start()
-		t.Logf("round %d: %d acknowledged so far, %d of them not delivered at the kill; up again after %v",
-			round+1, acked, waiting, time.Since(start).Round(time.Millisecond))
+		if (round+1)%10 == 0 {
+			t.Logf("round %d after %v: %d acknowledged so far, %d of them not delivered at the kill",
+				round+1, time.Since(began).Round(time.Millisecond), acked, waiting)
+		}
 	}
+	close(stop)
+	wg.Wait()
+	m.start()
 	must(t, 90*time.Second, l.complete)
 	m.queueEmpty(30 * time.Second)
 	acked, _, _ := l.missing()
-	t.Logf("%d messages acknowledged, %d of them were in the queue at a kill, %d duplicates", acked, recovered, l.duplicates())
-	if acked < 100*rounds || recovered < rounds {
+	t.Logf("%d rounds, %d of them killed in the start: %d messages acknowledged, all delivered to %d recipients, %d duplicates; %d were in the queue at a kill",
+		killRounds, starting, acked, l.delivered(), l.duplicates(), recovered)
+	if acked < 20*killRounds || recovered < killRounds {
 		t.Errorf("too little load to show anything: %d messages, %d in the queue at a kill", acked, recovered)
 	}
 	must(t, 20*time.Second, func() error {

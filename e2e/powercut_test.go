@@ -131,8 +131,8 @@ func (p *powerCut) cut(l *ledger, i int) *cutImage {
 	l.mu.Unlock()
 	must1(p.t, "cp", "--reflink=always", p.image, c.path)
 	l.mu.Lock()
-	for id := range l.arrived {
-		c.delivered[id] = true
+	for p := range l.arrived {
+		c.delivered[p.id] = true
 	}
 	l.mu.Unlock()
 	return c
