@@ -48,6 +48,7 @@ type Client struct {
 	hostname string
 	limits   timeouts
 	pool     *pool
+	classes  map[string]*class
 
 	counter atomic.Uint32 // of identifiers
 	threads atomic.Int32  // workers
@@ -86,6 +87,7 @@ func New(cfg Config, deps Deps) *Client {
 		hostname: strings.TrimSuffix(deps.Hostname, "."),
 		limits:   newTimeouts(cfg.ConnectTimeout, cfg.IOTimeout),
 		pool:     newPool(cfg),
+		classes:  cfg.classes(),
 	}
 }
 
@@ -115,7 +117,7 @@ func (c *Client) stop(ctx, life context.Context) error {
 	}
 	for _, cn := range c.pool.stop() {
 		c.group.Go(func(context.Context) error {
-			cn.quit(c.limits.quit, c.cfg.ReadQuitReply)
+			cn.quit(c.limits.quit, cn.class.readQuit)
 			return nil
 		})
 	}
@@ -164,7 +166,7 @@ func (c *Client) sweep(ctx, life context.Context, status <-chan *msg.Request[msg
 		case now := <-tick.C:
 			for _, cn := range c.pool.sweep(now) {
 				c.group.Go(func(context.Context) error {
-					cn.quit(c.limits.quit, c.cfg.ReadQuitReply)
+					cn.quit(c.limits.quit, cn.class.readQuit)
 					return nil
 				})
 			}

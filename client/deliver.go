@@ -68,6 +68,8 @@ type delivery struct {
 	line   line  // where the connection goes
 	sent   bool  // the request was answered
 	steps  steps
+	// withhold has replies for recipients to whom RCPT is sent, but no mail; nil for none.
+	withhold []smtp.Reply
 }
 
 // run delivers and answers. The connection goes back before the answer, so that a
@@ -76,11 +78,13 @@ func (d *delivery) run() {
 	c, q := d.c, &d.r.Q
 	start := time.Now()
 	d.a.Rcpts = make([]smtp.Reply, len(q.Rcpts))
-	d.line = c.lineOf(q)
 	if d.r.Ctx.Err() != nil {
 		d.notConnected(stoppedEarly(q.Hop)) // nobody waits any more: a delivery would be repeated
-	} else if d.connect(true) {
-		d.transact()
+	} else if d.demand() {
+		d.line = c.lineOf(q)
+		if d.connect(true) {
+			d.transact()
+		}
 	}
 	now := time.Now()
 	d.a.Elapsed = now.Sub(start)
@@ -93,7 +97,7 @@ func (d *delivery) run() {
 	d.sent = true
 	d.r.Answer(d.a)
 	if last != nil {
-		last.quit(c.limits.quit, c.cfg.ReadQuitReply)
+		last.quit(c.limits.quit, last.class.readQuit)
 	}
 }
 
@@ -122,9 +126,7 @@ func (d *delivery) connect(reuse bool) bool {
 // notConnected answers for all recipients why there is no connection.
 func (d *delivery) notConnected(f *dialFailure) {
 	d.a.Stage, d.a.HostFailed, d.a.Session = f.stage, f.hostFailed, f.session
-	for i := range d.a.Rcpts {
-		d.a.Rcpts[i] = f.reply
-	}
+	d.refuse(f.reply)
 }
 
 // stoppedEarly says that the request ended before there was a connection.
@@ -160,7 +162,7 @@ func (d *delivery) transact() {
 	d.drop()
 	clear(d.a.Rcpts)
 	d.a = msg.DeliverA{Rcpts: d.a.Rcpts}
-	if d.connect(false) {
+	if d.demand() && d.connect(false) {
 		d.try()
 	}
 }
@@ -170,14 +172,15 @@ func (d *delivery) try() (stale bool) {
 	c, cn := d.c, d.conn
 	t := transaction{
 		conn: cn, ctx: d.r.Ctx, q: &d.r.Q, a: &d.a, limits: &c.limits,
-		withQuit: !c.cfg.SeparateFinalDotAndQuit && !c.mayReuse(cn, 1),
+		withhold: d.withhold,
+		withQuit: !cn.class.separateQuit && !c.mayReuse(cn, 1),
 	}
 	d.a.Transaction, d.a.DSN = c.newID(d.thread), cn.ext.dsn
 	c.metrics.transactions.add(1)
 	if d.a.Reused {
 		c.metrics.reused.add(1)
 	}
-	if c.cfg.Timing {
+	if cn.class.timing {
 		t.steps = cn.steps
 		cn.steps = steps{}
 		t.steps.begin()

@@ -27,7 +27,7 @@ func (c *Client) startDial(to line, thread uint32) {
 	c.group.Go(func(ctx context.Context) error {
 		cn, failed := c.open(ctx, to, thread)
 		if surplus := c.pool.dialed(to, cn, failed, time.Now()); surplus != nil {
-			surplus.quit(c.limits.quit, c.cfg.ReadQuitReply)
+			surplus.quit(c.limits.quit, surplus.class.readQuit)
 		}
 		return nil
 	})
@@ -47,7 +47,7 @@ func (c *Client) open(ctx context.Context, to line, thread uint32) (cn *conn, f 
 		}
 	}()
 	var s steps
-	if c.cfg.Timing {
+	if to.class.timing {
 		s.begin()
 	}
 	dialCtx, cancel := context.WithTimeout(ctx, c.limits.connect)
@@ -127,7 +127,7 @@ func (c *Client) welcome(cn *conn, stage msg.DeliverStage) *dialFailure {
 // isMyself reports a server that has our own name (README 8.6, item 3.5). A delivery
 // agent on this host rightly has it, so LMTP is not checked.
 func (c *Client) isMyself(cn *conn) bool {
-	return !c.cfg.TalkToMyself && cn.hop.Protocol == msg.ProtoSMTP &&
+	return !cn.class.talkToMyself && cn.hop.Protocol == msg.ProtoSMTP &&
 		strings.EqualFold(strings.TrimSuffix(cn.rep.firstWord(), "."), c.hostname)
 }
 

@@ -29,6 +29,10 @@ var update = flag.Bool("update", false, "rewrite the expected answers in testdat
 //	hostname NAME        of the client
 //	mail ADDR [PARAM…]   sender and 8BITMIME, SMTPUTF8, RET=, ENVID= as received
 //	rcpt ADDR [PARAM…]   one recipient and its NOTIFY=, ORCPT=
+//	rcptconf TEXT        entry of smtpc_rcpt_conf: of the last recipient
+//	session TEXT         entry of smtpc_session_conf: of the host
+//	class NAME FLAG…     a section session_features; a negated flag begins with no_
+//	violation WORD       option violation of section tls
 //	body "text"          content, a Go string
 //	file                 the content is not in memory
 //	deliver              ask for the delivery of what stands above
@@ -37,6 +41,7 @@ var update = flag.Bool("update", false, "rewrite the expected answers in testdat
 //	W: line              as C:, and it must begin a new write
 //	close                the server closes the connection
 //	connect              the next connection begins here
+//	unconnected          there is no connection
 //	=> text              the answer to a deliver, in the order of delivers
 type dialogue struct {
 	cfg       Config
@@ -72,6 +77,18 @@ func readDialogue(t *testing.T, file string) *dialogue {
 			d.reuse = true
 		case "hostname":
 			d.hostname = arg
+		case "rcptconf":
+			q.RcptConf = append(q.RcptConf, make([]*msg.Conf, len(q.Rcpts)-len(q.RcptConf))...)
+			q.RcptConf[len(q.Rcpts)-1] = parseConf(t, arg)
+		case "session":
+			q.SessionConf = parseConf(t, arg)
+		case "class":
+			words := strings.Fields(arg)
+			d.cfg.SessionFeatures = append(d.cfg.SessionFeatures, SessionFeature{Name: words[0], Flags: words[1:]})
+		case "violation":
+			d.cfg.TLS.Violation = arg
+		case "unconnected":
+			d.scripts = nil
 		case "flag":
 			setFlag(t, &d.cfg, arg)
 		case "mail":
@@ -90,6 +107,9 @@ func readDialogue(t *testing.T, file string) *dialogue {
 			if q.Rcpts == nil {
 				q.Rcpts = question().Rcpts
 			}
+			if q.RcptConf != nil {
+				q.RcptConf = append(q.RcptConf, make([]*msg.Conf, len(q.Rcpts)-len(q.RcptConf))...)
+			}
 			d.questions = append(d.questions, q)
 			q = newQuestion(q.Hop.Protocol)
 		case "connect":
@@ -102,6 +122,15 @@ func readDialogue(t *testing.T, file string) *dialogue {
 		}
 	}
 	return d
+}
+
+func parseConf(t *testing.T, text string) *msg.Conf {
+	t.Helper()
+	c, err := msg.ParseConf(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &c
 }
 
 func newQuestion(p msg.Protocol) msg.DeliverQ {

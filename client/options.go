@@ -37,7 +37,7 @@ type Config struct {
 	ProxyPresent            bool
 }
 
-// TLS holds the options of a tls section of SMTPC. None of them is in effect yet.
+// TLS holds the options of a tls section of SMTPC. Only Violation is in effect.
 type TLS struct {
 	CacheSize       int
 	CacheTimeout    time.Duration
@@ -156,10 +156,14 @@ func (c *Config) check(r *confparse.Report) {
 		{"smtps", c.SMTPS},
 		{"tls", c.TLSPresent},
 		{"proxy", c.ProxyPresent},
-		{"session_features", len(c.SessionFeatures) > 0},
 	} {
 		if o.set {
 			r.Warnf(o.name, "%s of smtpc is not yet in effect: mail goes out directly and without TLS", o.name)
+		}
+	}
+	for i := range c.SessionFeatures {
+		if f := &c.SessionFeatures[i]; confparse.HasFlag(f.Flags, "smtps", false) {
+			r.Warnf("session_features", "session_features %s demands smtps, which is not yet in effect: its mail waits in the queue", f.Name)
 		}
 	}
 }
@@ -211,12 +215,12 @@ func (c *Config) readmeOptions() []confparse.Option {
 		{
 			Name: "tls", Kind: confparse.KindSection, Readme: "3.11",
 			Sub: c.TLS.options(), Present: &c.TLSPresent,
-			Doc: "Parameters of STARTTLS; not yet in effect: connections are not encrypted.",
+			Doc: "Parameters of STARTTLS; but for violation not yet in effect: connections are not encrypted, and mail that demands it is not sent.",
 		},
 		{
 			Name: "session_features", Kind: confparse.KindSection, Named: true, Readme: "3.11",
 			New: c.newSessionFeature,
-			Doc: "A named class of features of sessions, which the configuration map of QMGR selects by the tag smtpc_session_conf; not yet in effect.",
+			Doc: "A named class of features of sessions. The configuration map of QMGR selects it by the tag smtpc_session_conf for the address of a host, and the access map by smtpc_rcpt_conf for a recipient, which goes first.",
 		},
 		{
 			Name: "wait_for_server", Type: confparse.Time, Unit: "s", Default: "5s", Min: "0s", Max: "1h",
@@ -277,7 +281,7 @@ func (c *Config) newSessionFeature(name string) *confparse.Table {
 		Options: []confparse.Option{
 			{
 				Name: "flags", Type: confparse.Flags, Words: clientFlags(), Readme: "3.11", Into: &f.Flags,
-				Doc: "starttls can be negated to turn off STARTTLS for servers that break it; the others are the flags of section smtpc. Not yet in effect.",
+				Doc: "timing, read_QUIT_reply, separate_final_dot_and_QUIT and talk_to_myself replace the flags of section smtpc, also negated. SMTPC has no TLS: starttls, which can be negated for servers that break it, changes nothing, and mail for a class with smtps waits in the queue.",
 			},
 			{
 				Name: "tls", Kind: confparse.KindSection, Readme: "3.11", Sub: f.TLS.options(),

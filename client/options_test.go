@@ -112,16 +112,16 @@ func load(t *testing.T, text string) (cfg Config, warnings string) {
 // TestNotYet: what is asked for and not done is said.
 func TestNotYet(t *testing.T) {
 	for text, want := range map[string]string{
-		"flags = { smtps };":                                    "smtps of smtpc is not yet",
-		"tls { cert_file = x; }":                                "tls of smtpc is not yet",
-		"proxy { address = 127.0.0.1; }":                        "proxy of smtpc is not yet",
-		"session_features notls { flags = { dont_starttls }; }": "session_features of smtpc is not yet",
+		"flags = { smtps };":                                "smtps of smtpc is not yet",
+		"tls { cert_file = x; }":                            "tls of smtpc is not yet",
+		"proxy { address = 127.0.0.1; }":                    "proxy of smtpc is not yet",
+		"session_features a { flags = { timing, smtps }; }": "session_features a demands smtps",
 	} {
 		if _, got := load(t, text); !strings.Contains(got, want) {
 			t.Errorf("%s: warnings %q", text, got)
 		}
 	}
-	cfg, warnings := load(t, "IO_timeout = 2m; flags = { timing, talk_to_myself }; threads_max = 7;")
+	cfg, warnings := load(t, "IO_timeout = 2m; flags = { timing, talk_to_myself }; threads_max = 7; session_features notls { flags = { dont_starttls }; }")
 	if warnings != "" || cfg.IOTimeout != 2*time.Minute || !cfg.Timing || !cfg.TalkToMyself || cfg.ThreadsMax != 7 {
 		t.Errorf("%+v %s", cfg, warnings)
 	}

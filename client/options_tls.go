@@ -58,7 +58,7 @@ func (t *TLS) values() []confparse.Option {
 		{
 			Name: "violation", Type: confparse.Enum, Words: []string{"permfail", "tempfail", "abort"}, Default: "tempfail",
 			Readme: "3.10", Into: &t.Violation,
-			Doc: "What follows when a requirement on TLS is not met; the default loses no mail. Not yet in effect.",
+			Doc: "What follows when tls_requirements of smtpc_session_conf: or smtpc_rcpt_conf: are not met that do not say it themselves: a permanent failure, a temporary one, or that the whole transaction is given up for now. The default loses no mail.",
 		},
 		{
 			Name: "verify_depth", Type: confparse.Int, Default: "9", Min: "1", Max: "100", Readme: "3.10", Into: &t.VerifyDepth,

@@ -27,12 +27,14 @@ type pool struct {
 }
 
 // line is what connections have in common of which one may stand for another: they
-// go to one hop, from one local address, and end after as many transactions. Where
-// the pool speaks of a hop it means a line.
+// go to one hop, from one local address, are held alike, and end after as many
+// transactions. Where the pool speaks of a hop it means a line.
 type line struct {
 	hop msg.Hop
 	// source is the local address; the zero Addr leaves it to the system.
 	source netip.Addr
+	// class is how the session is held; one of Client.classes.
+	class *class
 	// most is how many transactions one connection may serve; 0 is no bound.
 	most int
 }

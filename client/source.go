@@ -13,7 +13,7 @@ import (
 
 // lineOf tells over which connections a request may go.
 func (c *Client) lineOf(q *msg.DeliverQ) line {
-	l := line{hop: q.Hop, source: sourceFor(q), most: c.deps.TransactionsPerSession}
+	l := line{hop: q.Hop, source: sourceFor(q), most: c.deps.TransactionsPerSession, class: c.classes[className(q)]}
 	if q.TransactionsMax > 0 {
 		l.most = q.TransactionsMax
 	}

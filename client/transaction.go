@@ -19,6 +19,8 @@ type transaction struct {
 	// withQuit: this is the last transaction of the session, and QUIT may go along
 	// with the final dot.
 	withQuit bool
+	// withhold: the transaction ends before DATA, with these replies; nil for none.
+	withhold []smtp.Reply
 
 	open     int // recipients without a reply
 	utf8     bool
@@ -41,7 +43,11 @@ const (
 // run speaks the transaction and fills in the answer.
 func (t *transaction) run() {
 	t.transactions++
-	t.open = len(t.q.Rcpts)
+	for i := range t.a.Rcpts {
+		if t.a.Rcpts[i].IsZero() {
+			t.open++
+		}
+	}
 	t.a.Stage = msg.DeliverMail
 	if !t.prepare() {
 		t.a.Own = true
@@ -94,6 +100,9 @@ func (t *transaction) dialogue() error {
 	switch {
 	case t.closing:
 		return nil
+	case t.withhold != nil:
+		t.withheld()
+		return nil
 	case t.go354 && t.open > 0 && t.ctx.Err() != nil:
 		// Nobody waits for the answer any more. The peer waits for content, which is the
 		// last moment at which the transaction can be given up for sure.
@@ -112,6 +121,9 @@ func (t *transaction) dialogue() error {
 // peer allows, and reads the replies.
 func (t *transaction) envelope() error {
 	next, end := cmdMail, len(t.q.Rcpts)
+	if t.withhold != nil {
+		end-- // no DATA
+	}
 	if t.needReset {
 		next = cmdReset
 	}
