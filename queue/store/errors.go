@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"strings"
 	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // isLocked recognises the failure to lock a store, for which Pebble has no value:
@@ -19,3 +21,6 @@ func isPlainFileError(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) ||
 		errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.EIO)
 }
+
+// IsCorrupt tells whether an error of a read says that a file of the store is damaged.
+func IsCorrupt(err error) bool { return pebble.IsCorruptionError(err) }

@@ -30,3 +30,9 @@ func (s *Store) SetSpool(name []byte) error {
 	}
 	return nil
 }
+
+// SpoolName is Spool for a store that is read record by record; "" for none.
+func SpoolName(r Reader) (string, error) {
+	v, _, err := r.Get(spoolKey)
+	return string(v), err
+}

@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -45,6 +46,10 @@ type Options struct {
 	// OnFull is called when a write found the disk full. It must not block and must
 	// not write. Nil is allowed.
 	OnFull func()
+	// Lock is held on the directory already; nil: Open takes it.
+	Lock *Lock
+
+	readOnly bool
 }
 
 // Store is an open Pebble store and its ballast.
@@ -66,9 +71,18 @@ const (
 // versionKey sorts before all other keys, which begin with a letter.
 var versionKey = []byte("\x00version")
 
+// NewEnd ends the name of a repaired store that has not taken its place yet (package
+// fsck).
+const NewEnd = ".new"
+
 // Open opens or creates the store in dir. The error wraps ErrDamaged, ErrInUse or
 // ErrVersion where that is the reason, and names the directory.
 func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
+	if _, err := fsys.Info(dir); errors.Is(err, fs.ErrNotExist) {
+		if _, err := fsys.Info(dir + NewEnd); !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%w: %s in %s: its repair was interrupted: run meta1 fsck --repair", ErrDamaged, o.Name, dir)
+		}
+	}
 	if err := vfs.MakeDir(fsys, dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory of %s: %w", o.Name, err)
 	}
@@ -126,6 +140,9 @@ func openPebble(fsys vfs.FS, dir string, total int64, b *ballast, o Options) (db
 		FormatMajorVersion: pebble.FormatNewest,
 		MemTableSize:       uint64(min(max(total/memTableShare, memTableMin), memTableMax)),
 		MaxOpenFiles:       256,
+		ReadOnly:           o.readOnly,
+		ErrorIfNotExists:   o.readOnly,
+		Lock:               o.Lock.pebble(),
 		Logger:             &logger{log: o.Log, name: o.Name, fatal: o.Fatal},
 	}
 	defer func() {
@@ -168,14 +185,19 @@ func (s *Store) checkVersion(dir string, used bool, o Options) (isNew bool, err 
 		return false, openError(err, dir, o.Name)
 	}
 	defer closer.Close()
+	return false, o.checkVersion(dir, v)
+}
+
+// checkVersion compares the version record v.
+func (o *Options) checkVersion(dir string, v []byte) error {
 	if len(v) != 4 {
-		return false, fmt.Errorf("%w: %s in %s: its version record has %d bytes", ErrDamaged, o.Name, dir, len(v))
+		return fmt.Errorf("%w: %s in %s: its version record has %d bytes", ErrDamaged, o.Name, dir, len(v))
 	}
 	if got := binary.BigEndian.Uint32(v); got != o.Version {
-		return false, fmt.Errorf("%w: %s in %s has version %d, this program reads version %d: run the program that wrote it until the queue is empty, then change over",
+		return fmt.Errorf("%w: %s in %s has version %d, this program reads version %d: run the program that wrote it until the queue is empty, then change over",
 			ErrVersion, o.Name, dir, got, o.Version)
 	}
-	return false, nil
+	return nil
 }
 
 func (s *Store) stampVersion(o Options) error {

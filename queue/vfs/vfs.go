@@ -43,6 +43,9 @@ type FS interface {
 	MkdirAll(dir string, perm fs.FileMode) error
 	// Stat gives size and time of the last change of a regular file.
 	Stat(name string) (size int64, changed time.Time, err error)
+	// Info tells what stands at a name, of a symbolic link about itself. Owner and mode
+	// mean something on the real file system only.
+	Info(name string) (fs.FileInfo, error)
 	// SyncDir makes the names in a directory durable.
 	SyncDir(dir string) error
 	// Space tells how many bytes an unprivileged process may still write below
@@ -93,6 +96,8 @@ func (realFS) Stat(name string) (int64, time.Time, error) {
 	}
 	return fi.Size(), fi.ModTime(), nil
 }
+
+func (realFS) Info(name string) (fs.FileInfo, error) { return os.Lstat(name) }
 
 func (realFS) SyncDir(dir string) error {
 	d, err := os.Open(dir)
@@ -159,6 +164,8 @@ func (f *pebbleFS) Stat(name string) (int64, time.Time, error) {
 	}
 	return fi.Size(), fi.ModTime(), nil
 }
+
+func (f *pebbleFS) Info(name string) (fs.FileInfo, error) { return f.p.Stat(name) }
 
 func (f *pebbleFS) SyncDir(dir string) error {
 	d, err := f.p.OpenDir(dir)

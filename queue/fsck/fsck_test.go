@@ -1,0 +1,90 @@
+package fsck
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestWholeSpool(t *testing.T) {
+	s := newSpool(t)
+	s.fill()
+	before := strings.Join(s.list("spool/ibdb"), " ")
+	for _, change := range []func(*Options){nil, func(o *Options) { o.Content = true }, repair, rebuild} {
+		all, sum := s.run(change)
+		if c := codes(all); len(c) > 0 || sum.Repaired+sum.Unrepaired > 0 {
+			t.Errorf("a spool that is whole has %v %v", c, all)
+		}
+		if sum.Examined < 60 {
+			t.Errorf("%+v", sum)
+		}
+		if change == nil {
+			if after := strings.Join(s.list("spool/ibdb"), " "); after != before && !slices.Contains(s.list("spool/ibdb"), "LOCK") {
+				t.Errorf("a check changed %s to %s", before, after)
+			}
+		}
+	}
+	if lost, twice := s.judge(nil); lost+twice > 0 {
+		t.Errorf("%d lost, %d twice", lost, twice)
+	}
+}
+
+func TestEmptySpool(t *testing.T) {
+	s := newSpool(t)
+	all, sum := s.run(nil)
+	if sum.Unrepaired > 2 {
+		t.Errorf("%v", all)
+	}
+	if all, sum = s.run(repair); sum.Rebuilt > 0 {
+		t.Errorf("%v %+v", all, sum)
+	}
+}
+
+// TestLostDatabases removes one or both databases.
+func TestLostDatabases(t *testing.T) {
+	base := newSpool(t)
+	base.fill()
+	for name, c := range map[string]struct {
+		lost    []string
+		excused func(string) bool
+	}{
+		"defedb":         {[]string{"spool/defedb"}, nil},
+		"ibdb":           {[]string{"spool/ibdb"}, inline},
+		"both":           {[]string{"spool/ibdb", "spool/defedb"}, inline},
+		"tables of both": {[]string{"spool/defedb/*.sst", "spool/ibdb/*.sst"}, inline},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := base.clone(t)
+			for _, path := range c.lost {
+				if dir, ok := strings.CutSuffix(path, "/*.sst"); ok {
+					s.must(s.disk.Remove(s.last(dir, ".sst")))
+				} else {
+					s.must(s.disk.RemoveAll(path))
+				}
+			}
+			if _, sum := s.run(nil); sum.Unrepaired == 0 {
+				t.Error("nothing was found")
+			}
+			all, sum := s.run(rebuild)
+			if sum.Unrepaired > 0 || sum.Repaired == 0 || sum.Rebuilt == 0 {
+				t.Errorf("%+v %v", sum, all)
+			}
+			s.judge(c.excused)
+			if again, sum := s.run(nil); sum.Unrepaired+sum.Repaired > 0 {
+				t.Errorf("after the repair: %v", again)
+			}
+		})
+	}
+}
+
+// inline excuses the loss of mail whose content was in the IBDB.
+func inline(addr string) bool {
+	n := 0
+	for _, c := range strings.TrimPrefix(addr, "r") {
+		if c < '0' || c > '9' {
+			break
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n <= 40 && n%2 == 1
+}
