@@ -218,8 +218,8 @@ func explainStore(err error) error {
 	advice := ""
 	switch {
 	case errors.Is(err, store.ErrDamaged):
-		advice = "nothing was changed: restore the directory from a backup, or move it away and start again, " +
-			"which gives up the mail whose envelopes are in it"
+		advice = "nothing was changed: meta1 fsck tells what is wrong, " +
+			"meta1 fsck --rebuild --log FILE repairs it (docs/recovery.md)"
 	case errors.Is(err, store.ErrVersion):
 		advice = "nothing was changed: start the version of meta1 that wrote it, or a newer one"
 	case errors.Is(err, store.ErrInUse):

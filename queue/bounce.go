@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -262,7 +263,7 @@ func (e *madeEvent) apply(l *loop) {
 	for i, m := range e.made {
 		ops[i] = journalOp{kind: opAccept, t: l.q.accept(m.env, m.content, m.size, l.now, e.waited), inline: m.content}
 	}
-	ops[len(ops)-1].done = &replacedEvent{t: e.t, rcpts: e.rcpts}
+	ops[len(ops)-1].done = &replacedEvent{t: e.t, rcpts: e.rcpts, made: e.made}
 	l.q.journal.ops.put(ops...)
 }
 
@@ -270,12 +271,25 @@ func (e *madeEvent) apply(l *loop) {
 type replacedEvent struct {
 	t     *transaction
 	rcpts []*rcpt
+	made  []madeMessage
 }
 
 func (e *replacedEvent) apply(l *loop) {
 	e.t.pending--
 	for _, r := range e.rcpts {
+		e.log(l, r)
 		l.end(r)
 	}
 	l.settle(e.t)
+}
+
+// log says what took the place of a recipient, a line for each transaction, so that
+// meta1 fsck can tell from the log whether the recipient has ended: a line says how
+// many there are in all, and how many recipients this one has.
+func (e *replacedEvent) log(l *loop, r *rcpt) {
+	for _, m := range e.made {
+		l.q.log.LogAttrs(context.Background(), slog.LevelInfo, "replaced",
+			slog.String("rcpt_id", r.id()), slog.Any("rcpt", r.path()), slog.Any("by", m.env.TA),
+			slog.Int("rcpts", len(m.env.Rcpts)), slog.Int("parts", len(e.made)))
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"meta1/mta/supervise"
 	"meta1/queue/cdb"
 	"meta1/queue/defedb"
+	"meta1/queue/fsck"
 	"meta1/queue/ibdb"
 	"meta1/queue/store"
 	"meta1/queue/vfs"
@@ -99,20 +100,20 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 }
 
 func (q *Queue) open() (err error) {
-	dirs := q.dirs()
+	dirs := q.cfg.Dirs(q.deps.Dir)
 	q.space = &space{
-		fs: q.deps.FS, dirs: []string{dirs.cdb, dirs.ibdb, dirs.defedb},
+		fs: q.deps.FS, dirs: []string{dirs.CDB, dirs.IBDB, dirs.DEFEDB},
 		min: q.cfg.DiskMin, ok: q.cfg.DiskOK, log: q.log, refill: q.refill,
 	}
 	opts := store.Options{Log: q.log, Fatal: q.deps.Fatal, OnFull: q.space.full}
-	if q.ibdb, err = ibdb.Open(q.deps.FS, dirs.ibdb, opts); err != nil {
+	if q.ibdb, err = ibdb.Open(q.deps.FS, dirs.IBDB, opts); err != nil {
 		return err
 	}
-	opts.Cache, opts.LogDir = q.cfg.DEFEDB.CacheSize, dirs.defedbLog
-	if q.defedb, err = defedb.Open(q.deps.FS, dirs.defedb, opts); err != nil {
+	opts.Cache, opts.LogDir = q.cfg.DEFEDB.CacheSize, dirs.DEFEDBLog
+	if q.defedb, err = defedb.Open(q.deps.FS, dirs.DEFEDB, opts); err != nil {
 		return err
 	}
-	if q.cdb, err = cdb.Open(q.deps.FS, dirs.cdb); err != nil {
+	if q.cdb, err = cdb.Open(q.deps.FS, dirs.CDB); err != nil {
 		return err
 	}
 	if q.ids, err = newIDs(q.ibdb); err != nil {
@@ -132,25 +133,20 @@ func (q *Queue) open() (err error) {
 	return err
 }
 
-type directories struct{ cdb, ibdb, defedb, defedbLog string }
-
-// dirs are the places of the databases (README 2.4.1, 3.6).
-func (q *Queue) dirs() directories {
-	d := directories{
-		cdb: q.inDir(q.cfg.CDBBase), ibdb: q.inDir("ibdb"), defedb: q.inDir(q.cfg.DEFEDB.Base),
+// Dirs are the places of the databases below the main queue directory, which is
+// absolute (README 2.4.1, 3.6).
+func (c *Config) Dirs(spool string) fsck.Dirs {
+	inDir := func(path string) string {
+		if filepath.IsAbs(path) {
+			return filepath.Clean(path)
+		}
+		return filepath.Join(spool, path)
 	}
-	if q.cfg.DEFEDB.Log != "" {
-		d.defedbLog = q.inDir(q.cfg.DEFEDB.Log)
+	d := fsck.Dirs{Spool: spool, CDB: inDir(c.CDBBase), IBDB: inDir("ibdb"), DEFEDB: inDir(c.DEFEDB.Base)}
+	if c.DEFEDB.Log != "" {
+		d.DEFEDBLog = inDir(c.DEFEDB.Log)
 	}
 	return d
-}
-
-// inDir takes a relative path below the main queue directory.
-func (q *Queue) inDir(path string) string {
-	if filepath.IsAbs(path) {
-		return filepath.Clean(path)
-	}
-	return filepath.Join(q.deps.Dir, path)
 }
 
 // refill makes the reserves for a full disk again.

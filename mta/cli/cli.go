@@ -92,7 +92,7 @@ that -f names, else by $META1_CONF, else by /etc/meta1/meta1.conf, else at
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(
-		serveCommand(e), monitorCommand(), mailqCommand(e), queueCommand(e), ctlCommand(e), healthcheckCommand(e), configCommand(e),
+		serveCommand(e), monitorCommand(), mailqCommand(e), queueCommand(e), fsckCommand(e), ctlCommand(e), healthcheckCommand(e), configCommand(e),
 		createmapCommand(e), sendmailCommand(e), ldaCommand(e), versionCommand(e), manCommand(),
 	)
 	return root

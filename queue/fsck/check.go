@@ -269,20 +269,6 @@ func (c *Check) ids() ([]found, error) {
 // lost: as many as a start reserves.
 const idGap = 1 << 32
 
-// envelope reads an envelope from the IBDB. It is nil if there is none or it cannot be
-// decoded.
-func (c *Check) envelope(ta smtp.ID) (*msg.Envelope, error) {
-	v, ok, err := c.v.IBDB.Get(ibdb.Key{Kind: ibdb.KindEnvelope, TA: ta}.Bytes())
-	if err != nil || !ok {
-		return nil, err
-	}
-	e, err := msg.DecodeEnvelope(v)
-	if err != nil || e.TA != ta {
-		return nil, nil
-	}
-	return e, nil
-}
-
 // deferred reads an envelope from the DEFEDB. It is nil if there is none or it cannot
 // be decoded. The last one is remembered, because recipients of one transaction stand
 // together.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"meta1/mta/smtp"
@@ -57,6 +58,7 @@ type logLine struct {
 	RcptID string `json:"rcpt_id"`
 	By     string `json:"by"`
 	Rcpts  int    `json:"rcpts"`
+	Parts  int    `json:"parts"`
 	TA     string `json:"ss_ta"`
 	Mail   string `json:"mail"`
 	Rcpt   string `json:"rcpt"`
@@ -109,9 +111,12 @@ func (m *memory) replace(l *logLine) {
 		return
 	}
 	if h.replaced == nil {
-		h.replaced = map[int]replacement{}
+		h.replaced = map[int][]replacement{}
 	}
-	h.replaced[index] = replacement{by: by, rcpts: l.Rcpts}
+	r := replacement{by: by, rcpts: l.Rcpts, parts: l.Parts}
+	if !slices.Contains(h.replaced[index], r) { // the logs are read several times
+		h.replaced[index] = append(h.replaced[index], r)
+	}
 	if m.tas[by] == nil {
 		m.tas[by] = &history{}
 	}
@@ -120,7 +125,7 @@ func (m *memory) replace(l *logLine) {
 // accepted notes sender and recipients. A reply says that they were refused.
 func (m *memory) accepted(l *logLine) {
 	ta, err := smtp.ParseID(l.TA)
-	if err != nil || l.Reply != "" {
+	if err != nil || l.Reply != "" || m.again {
 		return
 	}
 	h := m.tas[ta]
@@ -128,20 +133,11 @@ func (m *memory) accepted(l *logLine) {
 	case h == nil:
 	case l.Event == "message":
 		h.mail = l.Mail
-	case len(h.rcpts) < rcptsShown && !contains(h.rcpts, l.Rcpt):
+	case len(h.rcpts) < rcptsShown && !slices.Contains(h.rcpts, l.Rcpt):
 		h.rcpts = append(h.rcpts, l.Rcpt)
-	case !contains(h.rcpts, l.Rcpt):
+	case !slices.Contains(h.rcpts, l.Rcpt):
 		h.more++
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, have := range list {
-		if have == s {
-			return true
-		}
-	}
-	return false
 }
 
 // parseLine reads a line as text or as JSON. What syslog puts in front is passed over.
@@ -168,6 +164,8 @@ func (l *logLine) set(key string, value []byte) {
 		l.RcptID = string(value)
 	case "by":
 		l.By = string(value)
+	case "parts":
+		l.Parts, _ = strconv.Atoi(string(value))
 	case "rcpts":
 		l.Rcpts, _ = strconv.Atoi(string(value))
 	case "ss_ta":

@@ -18,7 +18,8 @@ import (
 type memory struct {
 	ibdb, defedb       []salvage.Damage
 	ibdbAll, defedbAll bool
-	logs               bool
+	logs               bool // were given
+	again              bool // they are read again
 
 	// tas are the transactions of interest.
 	tas map[smtp.ID]*history
@@ -29,17 +30,18 @@ type memory struct {
 // history is what the logs say of a transaction.
 type history struct {
 	ended    map[int]bool
-	replaced map[int]replacement
+	replaced map[int][]replacement
 	mail     string
 	rcpts    []string
 	more     int // recipients beyond rcptsShown
 }
 
-// replacement is the transaction that took the place of a recipient: a bounce, or what
-// an alias stands for.
+// replacement is a transaction that took the place of a recipient, together with
+// others perhaps: a bounce, or what an alias stands for.
 type replacement struct {
 	by    smtp.ID
 	rcpts int
+	parts int // how many there are in all
 }
 
 // rcptsShown is how many recipients of a content without an envelope are remembered.
@@ -73,8 +75,8 @@ const depthMax = 16
 
 func (m *memory) ended(ta smtp.ID, index int) bool { return m.endedIn(ta, index, depthMax) }
 
-// endedIn: a recipient that was replaced has ended if its replacement is still there,
-// or has ended itself. Else the mail would be lost along with that.
+// endedIn: a recipient that was replaced has ended if all that replaced it is still
+// there, or has ended itself. Else the mail would be lost along with that.
 func (m *memory) endedIn(ta smtp.ID, index, depth int) bool {
 	h := m.tas[ta]
 	if h == nil {
@@ -83,15 +85,21 @@ func (m *memory) endedIn(ta smtp.ID, index, depth int) bool {
 	if h.ended[index] {
 		return true
 	}
-	r, ok := h.replaced[index]
-	switch {
-	case !ok || depth == 0:
+	list := h.replaced[index]
+	if len(list) == 0 || len(list) < list[0].parts || depth == 0 {
 		return false
-	case m.alive(r.by):
-		return true
 	}
+	for _, r := range list {
+		if !m.alive(r.by) && !m.allEnded(r, depth-1) {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *memory) allEnded(r replacement, depth int) bool {
 	for i := range r.rcpts {
-		if !m.endedIn(r.by, i, depth-1) {
+		if !m.endedIn(r.by, i, depth) {
 			return false
 		}
 	}
@@ -132,7 +140,8 @@ func (r *run) readLogs(ctx context.Context, m *memory) error {
 	if err := r.interest(m, files); err != nil {
 		return err
 	}
-	for range depthMax {
+	for n := range depthMax {
+		m.again = n > 0
 		before := len(m.tas)
 		for _, log := range r.o.Logs {
 			if err := m.read(ctx, log); err != nil {

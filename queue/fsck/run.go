@@ -35,6 +35,9 @@ type Options struct {
 	Report func(Finding)
 	// Log takes the messages of the stores.
 	Log *slog.Logger
+	// Fatal is called when a store can no longer be written. It must end the process;
+	// what was done so far is safe.
+	Fatal func(error)
 }
 
 // Summary counts what a run found and did.
@@ -140,7 +143,7 @@ func (r *run) open(d *database) error {
 			})
 		}
 	}
-	return d.open(r.o.FS, store.Options{Log: r.o.Log, LogDir: d.logDir})
+	return d.open(r.o.FS, store.Options{Log: r.o.Log, LogDir: d.logDir, Fatal: r.o.Fatal})
 }
 
 // names compares the names of the spool in both databases. If they differ, one of them
@@ -273,20 +276,19 @@ func (r *run) empty() (bool, error) {
 
 // work opens both databases to write, or the stores that will replace them.
 func (r *run) work() (i *ibdb.DB, d *defedb.DB, err error) {
-	var fatal error
-	o := store.Options{Log: r.o.Log, Fatal: func(err error) { fatal = err }}
+	o := store.Options{Log: r.o.Log, Fatal: r.o.Fatal}
 	io, err := r.ibdb.prepare(r.o.FS, o)
 	if err == nil {
 		i, err = ibdb.Open(r.o.FS, r.ibdb.workDir(), io)
 	}
 	if err != nil {
-		return nil, nil, errors.Join(err, fatal)
+		return nil, nil, err
 	}
 	do, err := r.defedb.prepare(r.o.FS, o)
 	if err == nil {
 		d, err = defedb.Open(r.o.FS, r.defedb.workDir(), do)
 	}
-	return i, d, errors.Join(err, fatal)
+	return i, d, err
 }
 
 func closeBoth(i *ibdb.DB, d *defedb.DB) (err error) {
