@@ -3,6 +3,7 @@ package mta
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -94,6 +95,40 @@ func checkIn(t *testing.T, text string, files map[string]string) (*Config, *conf
 		t.Errorf("exit status %d", ExitStatus(err))
 	}
 	return c, r, strings.ReplaceAll(err.Error(), dir+"/", "")
+}
+
+// TestIdleEntries: entries that nobody looks up are told, since they may demand TLS.
+func TestIdleEntries(t *testing.T) {
+	const server = "smtps { listen_socket { type = inet; port = 25; } } smar { access_map { file = \"access\"; } } "
+	const access = "smtpc_rcpt_conf:a.b tls_requirements { flags=verified }\nsmtpc_rcpt_conf:a.c tls_requirements { flags=verified }\n"
+	const entry = "smtpc_session_conf:10. tls_requirements { flags=encrypted }\n"
+	for text, want := range map[string]string{
+		"qmgr { conf = c; }": "access:1:1: entries smtpc_rcpt_conf: have no effect without flag lookup_rcpt_conf of qmgr.smtpc" +
+			"; conf: entries smtpc_session_conf: have no effect without flag lookup_session_conf of qmgr.smtpc",
+		"qmgr { conf = c; smtpc { flags = { lookup_rcpt_conf, lookup_session_conf }; } }":             "",
+		"qmgr { conf = c; smtpc { flags = { lookup_rcpt_conf }; } } smtpc { session_features x { } }": "",
+		"qmgr { smtpc { flags = { lookup_rcpt_conf }; } } #":                                          "access:3:1: entries smtpc_session_conf: have no effect in the access map",
+	} {
+		files := map[string]string{"access": access, "c": entry}
+		if strings.HasSuffix(text, "#") {
+			files["access"] += entry
+		}
+		_, r, err := checkIn(t, server+text, files)
+		var got []string
+		for _, w := range r.Warnings {
+			if !strings.Contains(w.Message, "have no effect") {
+				continue
+			}
+			message, place := w.Message, filepath.Base(w.Pos.String())
+			if _, rest, ok := strings.Cut(message, ": entries "); ok {
+				message, place = "entries "+rest, "conf"
+			}
+			got = append(got, place+": "+message)
+		}
+		if s := strings.Join(got, "; "); err != "" || !strings.HasPrefix(s, want) || (want == "") != (s == "") {
+			t.Errorf("%s: warned %q, %s\nwant %q", text, s, err, want)
+		}
+	}
 }
 
 // TestMapNames has maps whose entries name sections of the configuration.

@@ -25,6 +25,7 @@ type nameTag struct {
 	tag   string
 	where string // the section that has the session_features
 	names []string
+	idle  string // why the entries have no effect, "" if they have
 }
 
 // accessTags are those of the access map.
@@ -35,11 +36,15 @@ func (c *Config) accessTags() []nameTag {
 			names = append(names, f.Name)
 		}
 	}
+	noRcptConf := ""
+	if !c.Queue.SMTPC.LookupRcptConf {
+		noRcptConf = "without flag lookup_rcpt_conf of qmgr.smtpc"
+	}
 	return []nameTag{
-		{"smtpc_session_conf:", "smtpc", c.clientFeatures()},
-		{"smtpc_rcpt_conf:", "smtpc", c.clientFeatures()},
-		{"smtps_session_conf:", "smtps", names},
-		{"smtps_se_conf:", "smtps", names},
+		{"smtpc_session_conf:", "smtpc", c.clientFeatures(), "in the access map: QMGR looks them up in its own (option conf of qmgr)"},
+		{"smtpc_rcpt_conf:", "smtpc", c.clientFeatures(), noRcptConf},
+		{"smtps_session_conf:", "smtps", names, ""},
+		{"smtps_se_conf:", "smtps", names, ""},
 	}
 }
 
@@ -83,8 +88,12 @@ func (c *Config) confMap(result *confparse.Result) confparse.Errors {
 	if _, err := os.Stat(c.Queue.Conf); c.Queue.Conf == "" || err != nil {
 		return nil
 	}
-	_, err := conf.Open(c.Queue.Conf, names)
+	table, err := conf.Open(c.Queue.Conf, names)
 	if err == nil {
+		if table.Sessions() > 0 && !c.Queue.SMTPC.LookupSessionConf && len(names.Features) == 0 {
+			result.Warnings = append(result.Warnings, result.Diagnose(confparse.SeverityWarning, "qmgr/conf",
+				"configuration map %s: entries smtpc_session_conf: have no effect without flag lookup_session_conf of qmgr.smtpc", c.Queue.Conf))
+		}
 		return nil
 	}
 	all := []error{err}
@@ -115,6 +124,12 @@ func namesIn(errs confparse.Errors, result *confparse.Result, option string, m r
 			t := &tags[i]
 			if !hasTag(key, t.tag) {
 				continue
+			}
+			if t.idle != "" {
+				d := inMap(result, option, m.File, line, fmt.Sprintf("entries %s have no effect %s", t.tag, t.idle))
+				d.Severity = confparse.SeverityWarning
+				result.Warnings = append(result.Warnings, d)
+				t.idle = "" // once is enough
 			}
 			if err := t.check(value); err != nil {
 				errs = append(errs, inMap(result, option, m.File, line, fmt.Sprintf("%s: %v", strconv.Quote(key), err)))

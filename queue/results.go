@@ -145,7 +145,7 @@ func (l *loop) judge(e *deliveredEvent) (failed bool) {
 		e.h.reason = ""
 		return false
 	}
-	e.h.reason = e.reply(0).String()
+	e.h.reason = e.hostReply().String()
 	if e.h.window.Failed(l.now, l.closedFor(e.h), l.q.hostChance(e)) {
 		l.q.log.Warn("host does not serve: no attempts for a while", "host", e.hop.String(),
 			"until", l.q.clock.date(e.h.window.Until()).UTC().Format(time.RFC3339), "reply", e.h.reason)
@@ -157,6 +157,17 @@ func (l *loop) judge(e *deliveredEvent) (failed bool) {
 // the host.
 func (e *deliveredEvent) unconnected() bool {
 	return e.err == nil && !e.a.HostFailed && e.a.Stage == msg.DeliverConnect
+}
+
+// hostReply is a reply that tells what is wrong with the host: one for a recipient
+// without requirements, which SMTPC may have answered for itself.
+func (e *deliveredEvent) hostReply() smtp.Reply {
+	for i, r := range e.j.rcpts {
+		if r.conf == nil || r.conf.TLS == nil {
+			return e.reply(i)
+		}
+	}
+	return e.reply(0)
 }
 
 // closedFor bounds the time for which a host's window closes: octo, if it is given
