@@ -149,3 +149,21 @@ func TestDefaults(t *testing.T) {
 		}
 	}
 }
+
+// TestClasses: a class has the flags of section smtpc but for those that it names.
+func TestClasses(t *testing.T) {
+	cfg, _ := load(t, "flags = { timing, talk_to_myself }; session_features a { flags = { -timing, read_QUIT_reply, separate_final_dot_and_QUIT }; } session_features b { flags = { smtps, dont_starttls }; }")
+	got := cfg.classes()
+	for name, want := range map[string]class{
+		"":  {timing: true, talkToMyself: true},
+		"a": {name: "a", readQuit: true, separateQuit: true, talkToMyself: true},
+		"b": {name: "b", smtps: true, timing: true, talkToMyself: true},
+	} {
+		if got[name] == nil || *got[name] != want {
+			t.Errorf("class %q is %+v, want %+v", name, got[name], want)
+		}
+	}
+	if len(got) != 3 {
+		t.Errorf("%d classes", len(got))
+	}
+}

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -114,7 +115,7 @@ func TestLimitsByName(t *testing.T) {
 // each is counted once and ended once, whatever became of it.
 func TestNamesAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.setConf("icl:c.example.org 500\nicc:c.example.org 5\nicr: 500\nicm: 20\n")
+		w.setConf("icl:r.example.org 7\nicl:c.example.org 500\nicc:c.example.org 5\nicr: 500\nicm: 20\n")
 		w.start()
 		v := &visitor{w: w, ip: netip.MustParseAddr("192.0.2.1"), name: "c.example.org."}
 		for round := range 3 {
@@ -135,8 +136,8 @@ func TestNamesAtOnce(t *testing.T) {
 					v.tell(id) // a second question changes nothing
 				}
 			}
-			if len(in) != 5 {
-				t.Errorf("round %d: %d sessions let in", round, len(in))
+			if !slices.Equal(in, waiting[1:6]) { // those who asked first
+				t.Errorf("round %d: sessions %v were let in of %v", round, in, waiting)
 			}
 			for _, id := range waiting[1:] {
 				v.end(id)
@@ -144,6 +145,20 @@ func TestNamesAtOnce(t *testing.T) {
 		}
 		if n := v.try(30, true); n != 5 {
 			t.Errorf("%d sessions at the end", n)
+		}
+		late := &visitor{w: w, ip: netip.MustParseAddr("192.0.2.2"), name: "r.example.org."}
+		var waiting, in []smtp.ID
+		for range 15 {
+			id, _, _ := late.connect()
+			waiting = append(waiting, id)
+		}
+		for _, id := range waiting {
+			if late.tell(id) {
+				in = append(in, id)
+			}
+		}
+		if !slices.Equal(in, waiting[:7]) { // the rate was that when they came
+			t.Errorf("sessions %v were let in of %v", in, waiting)
 		}
 		if err := w.stop(); err != nil {
 			t.Error(err)
