@@ -26,8 +26,8 @@ const (
 	postfixDefault = "nobody"
 )
 
-// startPostfix runs Postfix without DNS. transports has lines of a transport table,
-// "*" for any other domain. It ends with the test.
+// startPostfix runs Postfix without DNS, and with short times. transports has lines of
+// a transport table, "*" for any other domain. It ends with the test.
 func startPostfix(t *testing.T, transports map[string]string) *postfix {
 	t.Helper()
 	needRoot(t, "Postfix changes the user")
@@ -65,6 +65,10 @@ smtpd_relay_restrictions = permit_mynetworks, reject
 smtp_host_lookup = native
 smtp_dns_support_level = disabled
 smtp_tls_security_level = none
+delay_warning_time = 1s
+queue_run_delay = 1s
+minimal_backoff_time = 1s
+maximal_backoff_time = 1s
 transport_maps = inline:{%[8]s }
 `, dir, filepath.Join(peers, "usr"), filepath.Join(peers, "etc/postfix"), p.log, postfixOwner, postfixGroup, postfixDefault, table))
 	writeFile(t, conf+"/master.cf", p.smtp+` inet n - n - - smtpd
