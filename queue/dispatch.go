@@ -15,9 +15,8 @@ type dest struct {
 	key     string
 	limits  *ConnectionLimits // for the domain of its recipients; nil for none
 	hops    []msg.Hop
-	jobs    list[*job]
-	entries int  // recipients in jobs and under way
-	queued  bool // in loop.ready or in the waiters of a host
+	flows   []*flow // in no order
+	entries int     // recipients that wait in flows and under way
 }
 
 // destKey is the key of a destination.
@@ -27,11 +26,12 @@ type destKey struct {
 }
 
 // job is a transaction to be delivered: recipients of one message that go to one
-// destination.
+// destination. While it waits, it may have more than one delivery takes.
 type job struct {
 	t        *transaction
 	d        *dest
-	rcpts    []*rcpt
+	f        *flow
+	rcpts    []*rcpt // some may have gone while the job waits: those whose job is another
 	tried    []msg.Hop
 	last     smtp.Reply // of the last hop that failed
 	lastFrom string     // the host that gave it, "" if it is our own
@@ -49,12 +49,36 @@ func (l *loop) join(r *rcpt, a *msg.RouteA) {
 	}
 	r.phase, r.dest, r.conf = phaseWait, d, a.RcptConf
 	d.entries++
-	if j := l.shared(d, r); j != nil {
-		j.rcpts = append(j.rcpts, r)
-		return
+	f := l.flow(l.sender(r), d)
+	j := r.t.jobs[f]
+	if j == nil {
+		j = &job{t: r.t, d: d, f: f, queued: l.now}
+		l.queue(f, j)
 	}
-	d.jobs.push(&job{t: r.t, d: d, rcpts: []*rcpt{r}, queued: l.now})
-	l.enqueue(d)
+	j.rcpts = append(j.rcpts, r)
+	r.job = j
+}
+
+// queue puts a job into a flow.
+func (l *loop) queue(f *flow, j *job) {
+	if len(j.t.env.Rcpts) > 1 && !f.retry {
+		if j.t.jobs == nil {
+			j.t.jobs = map[*flow]*job{}
+		}
+		j.t.jobs[f] = j
+	}
+	f.line.Add(j, j.t.env.Arrival)
+	if f.line.Len() == 1 {
+		l.open(f)
+	}
+}
+
+// unqueue ends the wait of the job whose turn it is in a flow.
+func (l *loop) unqueue(f *flow) {
+	if j := f.line.Next(); j != nil {
+		delete(j.t.jobs, f)
+	}
+	f.line.Done(false)
 }
 
 // dest finds a destination. Recipients to whom other limits apply are one of their own.
@@ -108,65 +132,129 @@ func (l *loop) rcptsMax(d *dest, t *transaction) int {
 	return l.q.cfg.SMTPC.SMTPRcpts
 }
 
-func (l *loop) enqueue(d *dest) {
-	if !d.queued {
-		d.queued = true
-		l.ready.push(d)
-	}
-}
-
 // tidy forgets a destination that has nothing to do.
 func (l *loop) tidy(d *dest) {
-	if d.entries == 0 && !d.queued {
+	if d.entries == 0 && len(d.flows) == 0 {
 		delete(l.dests, destKey{key: d.key, limits: d.limits})
 	}
 }
 
-// schedule starts deliveries: one for each ready destination in turn, so that none
-// waits for another's backlog.
+// schedule starts deliveries as long as there are places and open flows.
 func (l *loop) schedule() {
 	if l.draining {
 		return
 	}
-	for l.inflight < l.q.cfg.SMTPC.DeliveriesAtOnce {
-		d, ok := l.ready.pop()
-		if !ok {
-			return
-		}
-		d.queued = false
-		if d.jobs.len() == 0 {
-			l.tidy(d)
+	for l.share.Used < l.share.Places {
+		s := l.nextSender()
+		if s == nil {
+			if !l.unhold() {
+				return
+			}
 			continue
 		}
-		if l.startOne(d) && d.jobs.len() > 0 {
-			l.enqueue(d)
+		if f, ok := s.open.pop(); ok {
+			l.turn(f)
 		}
+		l.line(s)
 	}
 }
 
-// startOne starts the first job of a destination if a host of its route lets it.
-// Otherwise the destination waits for the host, or all its jobs are deferred
-// because no host can be tried now. If only those hosts are closed that this job has
-// not tried, it alone is deferred.
-func (l *loop) startOne(d *dest) bool {
-	j := d.jobs.first()
-	hop, h, until := l.pick(d, j)
-	switch {
-	case h == nil && l.anyOpen(d):
-		d.jobs.pop()
-		l.deferJob(j, time.Time{})
-		return true
-	case h == nil:
-		l.deferDest(d, until)
-		return false
-	case h.free(l.now) == 0:
-		d.queued = true
-		h.waiters.push(d)
-		return false
+// turn starts a delivery of a flow, if it may, or has it wait where it must. A place
+// that a host kept for it and that it does not use goes to another.
+func (l *loop) turn(f *flow) {
+	kept := f.granted
+	if kept != nil {
+		f.granted = nil
+		kept.granted--
 	}
-	d.jobs.pop()
-	l.start(j, hop, h)
-	return true
+	if used := l.try(f, kept); kept != nil && used != kept {
+		l.wake(kept)
+	}
+}
+
+// try starts a delivery of a flow if a host of its route lets it, and returns the
+// host. Otherwise the flow waits for the host, or, because no host can be tried now,
+// all mail for the destination is deferred. If only those hosts are closed that the
+// job has not tried, it alone is deferred.
+func (l *loop) try(f *flow, kept *host) *host {
+	j := l.next(f)
+	if j == nil {
+		l.drop(f)
+		l.tidy(f.d)
+		return nil
+	}
+	hop, h, until := l.pick(f.d, j)
+	switch {
+	case h == nil && l.anyOpen(f.d):
+		l.unqueue(f)
+		l.deferJob(j, time.Time{})
+		l.again(f)
+	case h == nil:
+		l.deferDest(f.d, until)
+	case h.places(l.now) <= 0 || h != kept && h.waits() || !l.share.Host(h.used(), !h.serves):
+		l.park(f, h, h == kept)
+		if h.places(l.now) > 0 {
+			l.wake(h) // those before it may have gone
+		}
+	case !h.serves && l.share.Sender(f.s.running) == 0:
+		l.holdBack(f, h)
+	default:
+		l.start(l.take(j), hop, h)
+		l.again(f)
+		return h
+	}
+	return nil
+}
+
+// again has a flow wait for its next turn, if it has more mail.
+func (l *loop) again(f *flow) {
+	if f.line.Len() > 0 {
+		l.open(f)
+	} else {
+		l.drop(f)
+		l.tidy(f.d)
+	}
+}
+
+// next is the job of a flow whose turn it is, nil if there is none.
+func (l *loop) next(f *flow) *job {
+	for f.line.Len() > 0 {
+		j := f.line.Next()
+		for len(j.rcpts) > 0 && j.rcpts[0].job != j {
+			j.rcpts = j.rcpts[1:]
+		}
+		if len(j.rcpts) > 0 {
+			return j
+		}
+		l.unqueue(f)
+	}
+	return nil
+}
+
+// take takes as many recipients from a waiting job as may share one delivery.
+func (l *loop) take(j *job) *job {
+	most := l.rcptsMax(j.d, j.t)
+	one := &job{t: j.t, d: j.d, f: j.f, tried: j.tried, last: j.last, lastFrom: j.lastFrom, queued: j.queued}
+	var apart []*rcpt
+	i := 0
+	for ; i < len(j.rcpts) && len(one.rcpts) < most && len(apart) < lookBack; i++ {
+		switch r := j.rcpts[i]; {
+		case r.job != j:
+		case len(one.rcpts) > 0 && !together(one.rcpts[0].conf, r.conf):
+			apart = append(apart, r)
+		default:
+			r.job = one
+			one.rcpts = append(one.rcpts, r)
+		}
+	}
+	j.rcpts = j.rcpts[i-len(apart):]
+	copy(j.rcpts, apart)
+	if len(j.rcpts) == 0 {
+		l.unqueue(j.f)
+	} else {
+		j.f.line.Done(true)
+	}
+	return one
 }
 
 // pick chooses the first host of the route that may be tried. A host whose window
@@ -191,8 +279,12 @@ func (l *loop) pick(d *dest, j *job) (hop msg.Hop, h *host, until time.Time) {
 // start hands a job to the client.
 func (l *loop) start(j *job, hop msg.Hop, h *host) {
 	h.window.Start()
-	counted := h.rate.start(l.now)
-	l.inflight++
+	e := &deliveredEvent{j: j, hop: hop, h: h, start: l.now, counted: h.rate.start(l.now), isNew: !h.serves}
+	l.share.Used++
+	if e.isNew {
+		l.share.New++
+		l.count(j.f.s, 1)
+	}
 	q := msg.DeliverQ{Hop: hop, TA: j.t.env.TA, Mail: j.t.env.Mail, Body: j.t.body, Rcpts: make([]msg.Rcpt, len(j.rcpts))}
 	for i, r := range j.rcpts {
 		r.phase, r.start = phaseInflight, l.now
@@ -206,20 +298,49 @@ func (l *loop) start(j *job, hop msg.Hop, h *host) {
 	if l.verp(j.t) {
 		q.Mail.From = l.verpSender(q.Mail.From, j.rcpts[0].path())
 	}
-	start := l.now
+	l.begin(q, e)
+}
+
+// deliver asks the client, in a goroutine.
+func (l *loop) deliver(q msg.DeliverQ, e *deliveredEvent) {
 	l.q.group.Go(func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, l.q.cfg.DeliveryTimeout)
 		defer cancel()
-		a, err := l.q.ports.Deliver.Ask(ctx, q)
-		l.q.events.put(&deliveredEvent{j: j, hop: hop, h: h, a: a, err: err, start: start, counted: counted})
+		e.a, e.err = l.q.ports.Deliver.Ask(ctx, q)
+		l.q.events.put(e)
 		return nil
 	})
 }
 
-// deferDest defers all jobs of a destination none of whose hosts can be tried.
+// finished gives the place of a delivery back.
+func (l *loop) finished(e *deliveredEvent) {
+	l.share.Used--
+	if e.isNew {
+		l.share.New--
+		l.count(e.j.f.s, -1)
+		l.forgetSender(e.j.f.s)
+	}
+}
+
+// count counts a sender's deliveries to new hosts.
+func (l *loop) count(s *sender, n int) {
+	s.running += n
+	if s.place > 0 {
+		l.held.Remove(s)
+		l.held.Push(s)
+	}
+}
+
+// deferDest defers all mail that waits for a destination none of whose hosts can be
+// tried.
 func (l *loop) deferDest(d *dest, until time.Time) {
-	for j, ok := d.jobs.pop(); ok; j, ok = d.jobs.pop() {
-		l.deferJob(j, until)
+	for len(d.flows) > 0 {
+		f := d.flows[len(d.flows)-1]
+		for j := l.next(f); j != nil; j = l.next(f) {
+			l.unqueue(f)
+			l.deferJob(j, until)
+		}
+		l.drop(f)
 	}
 	l.tidy(d)
 }
@@ -232,6 +353,9 @@ func (l *loop) deferJob(j *job, until time.Time) {
 	}
 	var ends outcome
 	for _, r := range j.rcpts {
+		if r.job != j {
+			continue
+		}
 		d.entries--
 		if len(j.tried) == 0 && !l.expired(r) {
 			l.postponeUntil(r, until, reply.String())
@@ -268,13 +392,24 @@ func (l *loop) sweep() {
 	l.expireHosts()
 	old := l.now.Add(-l.q.cfg.SchedulerTimeout)
 	for _, d := range l.dests {
-		for j := d.jobs.first(); j != nil && j.queued.Before(old); j = d.jobs.first() {
-			d.jobs.pop()
-			for _, r := range j.rcpts {
-				d.entries--
-				l.postpone(r, l.q.cfg.RetryMin, "waited longer than scheduler_timeout for a connection to "+d.key)
-			}
+		for _, f := range d.flows {
+			f.line.Keep(func(j *job) bool { return !l.timedOut(j, old) })
 		}
 		l.tidy(d)
 	}
+}
+
+// timedOut defers the recipients of a job that waits since before old.
+func (l *loop) timedOut(j *job, old time.Time) bool {
+	if !j.queued.Before(old) {
+		return false
+	}
+	delete(j.t.jobs, j.f)
+	for _, r := range j.rcpts {
+		if r.job == j {
+			j.d.entries--
+			l.postpone(r, l.q.cfg.RetryMin, "waited longer than scheduler_timeout for a connection to "+j.d.key)
+		}
+	}
+	return true
 }

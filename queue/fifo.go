@@ -39,27 +39,3 @@ func (q *list[T]) pop() (v T, ok bool) {
 	}
 	return v, true
 }
-
-// first is the next to be popped, or the zero T.
-func (q *list[T]) first() (v T) {
-	if q.len() > 0 {
-		v = q.items[q.head]
-	}
-	return v
-}
-
-// back is the one that is i places before the last, or the zero T.
-func (q *list[T]) back(i int) (v T) {
-	if i < q.len() {
-		v = q.items[len(q.items)-1-i]
-	}
-	return v
-}
-
-// remove takes out the item at index i of items.
-func (q *list[T]) remove(i int) {
-	copy(q.items[i:], q.items[i+1:])
-	var zero T
-	q.items[len(q.items)-1] = zero
-	q.items = q.items[:len(q.items)-1]
-}

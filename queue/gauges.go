@@ -19,7 +19,7 @@ type gauges struct {
 func (l *loop) show() {
 	g := &l.q.gauges
 	g.waiting.Store(int64(max(l.counts.waiting, 0))) // until it is counted what was there at the start
-	g.inflight.Store(int64(l.inflight))
+	g.inflight.Store(int64(l.share.Used))
 	g.dests.Store(int64(len(l.dests)))
 }
 

@@ -32,12 +32,19 @@ type loop struct {
 	q   *Queue
 	now time.Time // of the event that is applied, by the queue's clock
 
-	tas      map[smtp.ID]*transaction
-	entries  int // recipients in the active queue
-	dests    map[destKey]*dest
-	hosts    map[hostKey]*host
-	ready    list[*dest] // destinations that may start a delivery
-	inflight int         // delivery attempts that run
+	tas     map[smtp.ID]*transaction
+	entries int // recipients in the active queue
+	dests   map[destKey]*dest
+	hosts   map[hostKey]*host
+
+	senders map[senderKey]*sender
+	flows   map[flowKey]*flow
+	ring    [2]list[*sender]     // senders with an open flow: of fresh mail, of deferred mail
+	turns   sched.Turns          // between the two
+	share   sched.Share          // of the places for deliveries
+	blocked [2]sched.Heap[*host] // those that share keeps from using their windows: that serve, that are new
+	held    sched.Heap[*sender]  // those that share keeps from new hosts
+	begin   func(msg.DeliverQ, *deliveredEvent)
 
 	cursor   defedb.Cursor // DEFEDB: everything up to here is in the active queue
 	loading  bool
@@ -45,7 +52,7 @@ type loop struct {
 	quiet    []*transaction
 	swept    time.Time
 	draining bool
-	timers   []timer
+	timers   sched.Heap[timer]
 	ahead    time.Duration // of the machine's clock, as it was last reported
 
 	counts counts
@@ -59,9 +66,17 @@ type counts struct {
 }
 
 func newLoop(q *Queue) *loop {
-	return &loop{
+	l := &loop{
 		q: q, tas: map[smtp.ID]*transaction{}, dests: map[destKey]*dest{}, hosts: map[hostKey]*host{},
+		senders: map[senderKey]*sender{}, flows: map[flowKey]*flow{}, share: sched.Share{Places: q.cfg.SMTPC.DeliveriesAtOnce},
+		timers: sched.NewHeap(func(a, b timer) bool { return a.at.Before(b.at) }, nil),
+		held:   sched.NewHeap(func(a, b *sender) bool { return a.running < b.running }, func(s *sender) *int { return &s.place }),
 	}
+	for i := range l.blocked {
+		l.blocked[i] = sched.NewHeap(func(a, b *host) bool { return a.used() < b.used() }, func(h *host) *int { return &h.place })
+	}
+	l.begin = l.deliver
+	return l
 }
 
 // loopPorts are the questions that the loop answers itself.
@@ -107,7 +122,7 @@ func (l *loop) run(life context.Context, stop <-chan struct{}, ports loopPorts) 
 
 // idle reports that nothing is under way whose result would be lost.
 func (l *loop) idle() bool {
-	if l.inflight > 0 {
+	if l.share.Used > 0 {
 		return false
 	}
 	for _, t := range l.tas {
@@ -131,11 +146,8 @@ func (l *loop) applyAll(spare []event) []event {
 func (l *loop) tick() {
 	l.now = l.q.clock.now()
 	l.watchClock()
-	l.ring()
+	l.strike()
 	l.load()
-	for _, h := range l.hosts {
-		l.wake(h)
-	}
 	if l.now.Sub(l.swept) >= sweepInterval {
 		l.swept = l.now
 		l.sweep()
@@ -153,18 +165,19 @@ type timer struct {
 }
 
 // after does something in the loop when d is over.
-func (l *loop) after(d time.Duration, do func()) {
-	l.timers = append(l.timers, timer{at: l.now.Add(d), do: do})
-}
+func (l *loop) after(d time.Duration, do func()) { l.at(l.now.Add(d), do) }
 
-func (l *loop) ring() {
-	due := l.timers
-	l.timers = nil
-	for _, t := range due {
-		if t.at.After(l.now) {
-			l.timers = append(l.timers, t)
-			continue
-		}
+// at does something in the loop at the first tick that is not before t.
+func (l *loop) at(t time.Time, do func()) { l.timers.Push(timer{at: t, do: do}) }
+
+// strike does what is due.
+func (l *loop) strike() {
+	var due []timer
+	for l.timers.Len() > 0 && !l.timers.First().at.After(l.now) {
+		t, _ := l.timers.Pop()
+		due = append(due, t)
+	}
+	for _, t := range due { // what they ask for comes at a later tick
 		t.do()
 	}
 }

@@ -32,15 +32,31 @@ func (l *loop) hostKey(h msg.Hop, d *dest) hostKey {
 // host is an entry of the OCC, the outgoing connection cache.
 type host struct {
 	window  sched.Window
+	serves  bool // the last delivery was served; else it is new for sched.Share
 	rate    rate
-	waiters list[*dest] // destinations that found the window full, or the rate used up
-	used    time.Time
+	parked  map[parkKey]*parking // flows that found the window full, or the rate used up
+	lines   [2]list[*parking]    // the same in their order: fresh mail, deferred mail
+	turns   sched.Turns
+	held    list[*holding] // flows that wait until it serves; some no longer do
+	holds   int            // those that do
+	granted int            // places that are kept for flows that waited
+	place   int            // in loop.blocked
+	alarm   time.Time      // when it is looked at next; zero: not asked for
+	lastUse time.Time
 	timeout time.Duration // octo: how long the entry lasts, and a closed window; 0: not given
 	reason  string        // why the window closed
 }
 
-// free is how many deliveries may start.
-func (h *host) free(now time.Time) int { return min(h.window.Free(now), h.rate.free(now)) }
+// places is how many deliveries may start for which no place is kept.
+func (h *host) places(now time.Time) int {
+	return min(h.window.Free(now), h.rate.free(now)) - h.granted
+}
+
+// used is how many places of sched.Share the host has, or will have at once.
+func (h *host) used() int { return h.window.Inflight() + h.granted }
+
+// idle tells whether the host can be forgotten without harm.
+func (h *host) idle() bool { return h.used() == 0 && !h.waits() }
 
 // host finds the OCC entry of a hop.
 func (l *loop) host(hop msg.Hop, d *dest) *host {
@@ -54,7 +70,7 @@ func (l *loop) host(hop msg.Hop, d *dest) *host {
 		h = &host{window: sched.NewWindow(limits.window), timeout: limits.timeout, rate: rate{max: limits.rate}}
 		l.hosts[k] = h
 	}
-	h.used = l.now
+	h.lastUse = l.now
 	return h
 }
 
@@ -69,7 +85,7 @@ func (l *loop) forgetHost() {
 		if n++; n > look && oldest != nil || n > 64*look {
 			break
 		}
-		if h.window.Idle() && h.waiters.len() == 0 && (oldest == nil || h.used.Before(oldest.used)) {
+		if h.idle() && (oldest == nil || h.lastUse.Before(oldest.lastUse)) {
 			victim, oldest = k, h
 		}
 	}
@@ -83,31 +99,91 @@ func (l *loop) forgetHost() {
 // does one whose connections of the last minute still count.
 func (l *loop) expireHosts() {
 	for k, h := range l.hosts {
-		unused := l.now.Sub(h.used)
+		unused := l.now.Sub(h.lastUse)
 		if h.timeout > 0 && unused >= h.timeout && (h.rate.max == 0 || unused >= rateWindow) &&
-			h.window.Size() > 0 && h.window.Idle() && h.waiters.len() == 0 {
+			h.window.Size() > 0 && h.idle() {
 			delete(l.hosts, k)
 		}
 	}
 }
 
-// wake lets as many waiting destinations try again as the host has places.
+// wake keeps places for as many waiting flows as the host has now. If the host is
+// closed, they look for another.
 func (l *loop) wake(h *host) {
-	if h.waiters.len() == 0 {
+	l.unfile(h)
+	closed := h.window.Closed(l.now)
+	if closed {
+		l.goOnAll(h)
+	}
+	for h.waits() && (closed || h.places(l.now) > 0 && l.share.Host(h.used(), !h.serves)) {
+		f := h.unpark()
+		switch {
+		case f == nil:
+		case closed:
+			l.openFirst(f)
+		case !h.serves && l.share.Sender(f.s.running) == 0:
+			l.holdBack(f, h)
+		default:
+			f.granted = h
+			h.granted++
+			l.openFirst(f)
+		}
+	}
+	l.file(h)
+}
+
+// file has a host with waiting flows be looked at again: when others leave places if
+// it is sched.Share that keeps them waiting, at some time if it is the rate.
+func (l *loop) file(h *host) {
+	switch {
+	case !h.waits():
+	case h.places(l.now) <= 0:
+		if at := h.rate.next(); !at.IsZero() {
+			l.alarm(h, at)
+		}
+	case h.place == 0:
+		l.blocked[kind(!h.serves)].Push(h)
+	}
+}
+
+func (l *loop) unfile(h *host) {
+	for i := range l.blocked {
+		if p := h.place; p > 0 && p <= l.blocked[i].Len() && l.blocked[i].All()[p-1] == h {
+			l.blocked[i].Remove(h)
+		}
+	}
+}
+
+// alarm has a host be looked at at some time.
+func (l *loop) alarm(h *host, at time.Time) {
+	if !h.alarm.IsZero() && !h.alarm.After(at) {
 		return
 	}
-	for free := h.free(l.now); free > 0; free-- {
-		d, ok := h.waiters.pop()
-		if !ok {
-			return
+	h.alarm = at
+	l.at(at, func() {
+		if h.alarm.Equal(at) {
+			h.alarm = time.Time{}
+			l.wake(h)
 		}
-		l.ready.push(d)
-	}
-	if h.window.Closed(l.now) { // they will find it closed and look for another
-		for d, ok := h.waiters.pop(); ok; d, ok = h.waiters.pop() {
-			l.ready.push(d)
+	})
+}
+
+// relax lets flows go on that sched.Share kept back, after a delivery has ended.
+func (l *loop) relax() {
+	for i := range l.blocked {
+		for h := l.blocked[i].First(); h != nil && l.share.Host(h.used(), !h.serves); h = l.blocked[i].First() {
+			l.wake(h)
 		}
 	}
+	l.unhold()
+}
+
+// kind is the place in loop.blocked of a new host or of one that serves.
+func kind(isNew bool) int {
+	if isNew {
+		return 1
+	}
+	return 0
 }
 
 // keptFor is how long a connection is taken to stay open after a delivery. SMTPC keeps
@@ -159,6 +235,14 @@ func (r *rate) free(now time.Time) int {
 		n++
 	}
 	return n
+}
+
+// next is when another connection may be opened, zero if the rate does not hinder it.
+func (r *rate) next() time.Time {
+	if r.max == 0 || len(r.opened) < r.max {
+		return time.Time{}
+	}
+	return r.opened[len(r.opened)-r.max].Add(rateWindow)
 }
 
 // start counts a delivery that begins, one of those that free allows. counted says

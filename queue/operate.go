@@ -85,30 +85,17 @@ func (l *loop) operateActive(o *operation) {
 	}
 	for _, some := range chosen {
 		for _, r := range some {
-			l.unqueue(r)
+			l.withdraw(r)
 		}
 		l.operateEach(o.r.Q.Op, some)
 		o.a.Done += len(some)
 	}
 }
 
-// unqueue takes a waiting recipient out of its destination's jobs.
-func (l *loop) unqueue(r *rcpt) {
-	d := r.dest
-	d.entries--
-	for i := d.jobs.head; i < len(d.jobs.items); i++ {
-		j := d.jobs.items[i]
-		for k, have := range j.rcpts {
-			if have != r {
-				continue
-			}
-			j.rcpts = append(j.rcpts[:k:k], j.rcpts[k+1:]...)
-			if len(j.rcpts) == 0 {
-				d.jobs.remove(i)
-			}
-			return
-		}
-	}
+// withdraw takes a waiting recipient out of its job.
+func (l *loop) withdraw(r *rcpt) {
+	r.dest.entries--
+	r.job = nil
 }
 
 // operateEach does the operation to recipients of one transaction that are in the

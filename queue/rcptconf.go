@@ -6,24 +6,9 @@ import (
 	"meta1/mta/msg"
 )
 
-// lookBack bounds the jobs of a message among which one is sought for a recipient.
+// lookBack bounds the recipients of a message that are passed over in search of those
+// that may share a delivery.
 const lookBack = 8
-
-// shared finds a job of a destination that a recipient may join: a transaction of its
-// message that was not tried yet and has room. nil if there is none.
-func (l *loop) shared(d *dest, r *rcpt) *job {
-	most := l.rcptsMax(d, r.t)
-	for i := range lookBack {
-		j := d.jobs.back(i)
-		if j == nil || j.t != r.t {
-			return nil
-		}
-		if len(j.tried) == 0 && len(j.rcpts) < most && together(j.rcpts[0].conf, r.conf) {
-			return j
-		}
-	}
-	return nil
-}
 
 // together tells whether recipients with these entries of smtpc_rcpt_conf: may share a
 // transaction: only if the entries agree in what holds for all of it. That is the class

@@ -21,10 +21,11 @@ type deliveredEvent struct {
 
 	start   time.Time
 	counted bool // as a connection of this minute
+	isNew   bool // the host was new to sched.Share
 }
 
 func (e *deliveredEvent) apply(l *loop) {
-	l.inflight--
+	l.finished(e)
 	j, d := e.j, e.j.d
 	hostFailed := l.judge(e)
 	next := (hostFailed && !e.a.Unknown || e.refused() && len(j.tried) == 0) && l.hasNext(j, e.hop)
@@ -52,6 +53,7 @@ func (e *deliveredEvent) apply(l *loop) {
 	}
 	l.conclude(j.t, ends)
 	l.wake(e.h)
+	l.relax()
 	l.tidy(d)
 }
 
@@ -142,9 +144,11 @@ func (l *loop) judge(e *deliveredEvent) (failed bool) {
 		return false
 	case !e.a.HostFailed:
 		e.h.window.Served()
+		l.serves(e.h)
 		e.h.reason = ""
 		return false
 	}
+	e.h.serves = false
 	e.h.reason = e.hostReply().String()
 	if e.h.window.Failed(l.now, l.closedFor(e.h), l.q.hostChance(e)) {
 		l.q.log.Warn("host does not serve: no attempts for a while", "host", e.hop.String(),
@@ -168,6 +172,12 @@ func (e *deliveredEvent) hostReply() smtp.Reply {
 		}
 	}
 	return e.reply(0)
+}
+
+// serves notes that a host has served.
+func (l *loop) serves(h *host) {
+	h.serves = true
+	l.goOnAll(h)
 }
 
 // closedFor bounds the time for which a host's window closes: octo, if it is given
@@ -203,12 +213,13 @@ func contains(hops []msg.Hop, h msg.Hop) bool {
 
 // tryNext puts recipients back for the next host of the route.
 func (l *loop) tryNext(j *job, rcpts []*rcpt, hop msg.Hop) {
-	j.rcpts, j.tried = rcpts, append(j.tried, hop)
+	f := l.newFlow(j.f.s, j.d)
+	f.retry = true
+	next := &job{t: j.t, d: j.d, f: f, rcpts: rcpts, tried: append(j.tried[:len(j.tried):len(j.tried)], hop), last: j.last, lastFrom: j.lastFrom, queued: j.queued}
 	for _, r := range rcpts {
-		r.phase = phaseWait
+		r.phase, r.job = phaseWait, next
 	}
-	j.d.jobs.pushFront(j)
-	l.enqueue(j.d)
+	l.queue(f, next)
 }
 
 // retry defers a recipient after a failed attempt, but not to before notBefore. If it

@@ -93,18 +93,33 @@ func (r *rcpt) entry(l *loop) msg.ListEntry {
 	case phaseRoute:
 		e.Reason = "asking for the route"
 	case phaseWait:
-		e.Reason = "waiting for a connection"
-		if len(r.dest.hops) > 0 {
-			if h := l.hosts[l.hostKey(r.dest.hops[0], r.dest)]; h != nil {
-				e.Reason = "waiting for a connection: " + strconv.Itoa(h.window.Inflight()) + " of " + strconv.Itoa(h.window.Size()) + " in use"
-			}
-		}
+		e.Reason = l.waitReason(r)
 	case phaseInflight:
 		e.State, e.Reason = msg.StateInFlight, "being delivered"
 	default:
 		e.Reason = "being written down"
 	}
 	return e
+}
+
+// waitReason tells what a recipient with a route waits for.
+func (l *loop) waitReason(r *rcpt) string {
+	if r.job == nil {
+		return "waiting for its turn"
+	}
+	f, n := r.job.f, strconv.Itoa
+	switch {
+	case f.at != nil && f.at.h.place > 0:
+		return "waiting for one of deliveries_max: " + n(l.share.Used) + " run, the others are kept for other hosts"
+	case f.at != nil && f.at.h.window.Free(l.now) > 0:
+		return "waiting for a connection: the rate of connections is used up"
+	case f.at != nil:
+		return "waiting for a connection: " + n(f.at.h.window.Inflight()) + " of " + n(f.at.h.window.Size()) + " in use"
+	case l.share.Used < l.share.Places && f.s.held.len() > 0:
+		return "waiting for one of deliveries_max: the sender's other mail waits for hosts that have not served yet"
+	default:
+		return "waiting for its turn: " + n(l.share.Used) + " deliveries run"
+	}
 }
 
 // page merges the active queue, in order, and the DEFEDB from a recipient on. What is
@@ -184,7 +199,7 @@ func (l *loop) status() msg.StatusA {
 		{Name: "AQ_entries", Value: n(l.entries)},
 		{Name: "AQ_entries_max", Value: n(l.q.cfg.AQEntriesMax)},
 		{Name: "deferred", Value: deferred},
-		{Name: "in_flight", Value: n(l.inflight)},
+		{Name: "in_flight", Value: n(l.share.Used)},
 		{Name: "destinations", Value: n(len(l.dests))},
 		{Name: "OCC_entries", Value: n(len(l.hosts))},
 		{Name: "content_memory", Value: strconv.FormatInt(l.q.memory.Load(), 10)},

@@ -37,6 +37,7 @@ type rcpt struct {
 	// made of. state.NextTry is the time under which it lies there.
 	state defedb.State
 	dest  *dest     // while phaseWait or phaseInflight
+	job   *job      // the same; while phaseWait, of which the next delivery is made
 	conf  *msg.Conf // of smtpc_rcpt_conf:, as of the last route; nil for none
 	start time.Time // of the attempt that runs
 	slot  int       // its place in t.rcpts
@@ -60,9 +61,10 @@ type transaction struct {
 	size int64
 	body msg.Body
 
-	rcpts  []*rcpt // in the active queue, in no order
-	active bits    // their indexes
-	left   int     // recipients that have not ended, wherever they are
+	rcpts  []*rcpt        // in the active queue, in no order
+	active bits           // their indexes
+	left   int            // recipients that have not ended, wherever they are
+	jobs   map[*flow]*job // those that wait, if there are several recipients
 
 	inIBDB   bool
 	inline   bool  // its content is in the IBDB
