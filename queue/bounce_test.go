@@ -184,7 +184,9 @@ func TestDoubleBounce(t *testing.T) {
 				w.refuse("bad.test", smtp.NewReply(550, "5.1.1", "no"))
 				refuse := w.deliver
 				w.deliver = func(q msg.DeliverQ) msg.DeliverA {
-					attempts.Add(1)
+					if attempts.Add(1) > 5 { // a loop: end it
+						return w.take(q, smtp.NewReply(250, "", "ok"))
+					}
 					if !q.Mail.From.IsNull() {
 						t.Errorf("a bounce from %s", q.Mail.From)
 					}
