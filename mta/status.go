@@ -118,6 +118,19 @@ func (m *mta) Operate(ctx context.Context, o control.Operation) (control.Operate
 	return control.Operated(a), nil
 }
 
+// Hosts gives the hosts to which mail goes.
+func (m *mta) Hosts(ctx context.Context, closed bool) (control.Hosts, error) {
+	a, err := m.ports.Hosts.Ask(ctx, msg.HostsQ{Closed: closed})
+	if err != nil {
+		return control.Hosts{}, fmt.Errorf("the queue manager does not answer: %w", err)
+	}
+	all := control.Hosts{More: a.More, Hosts: make([]control.Host, len(a.Hosts))}
+	for i := range a.Hosts {
+		all.Hosts[i] = control.Host(a.Hosts[i])
+	}
+	return all, nil
+}
+
 // Health says whether all modules are up and the queue takes mail.
 func (m *mta) Health(ctx context.Context) control.Health {
 	h := m.readiness()

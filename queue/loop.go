@@ -84,6 +84,7 @@ type loopPorts struct {
 	list    <-chan *listRequest
 	status  <-chan *statusRequest
 	operate <-chan *operateRequest
+	hosts   <-chan *hostsRequest
 }
 
 // run applies events until life ends. When stop ends it starts nothing new, and
@@ -105,6 +106,8 @@ func (l *loop) run(life context.Context, stop <-chan struct{}, ports loopPorts) 
 			r.Answer(l.status())
 		case r := <-ports.operate:
 			l.operate(r)
+		case r := <-ports.hosts:
+			l.listHosts(r)
 		case <-stop:
 			stop, l.draining = nil, true
 			drain = time.After(drainMax)

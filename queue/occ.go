@@ -31,6 +31,7 @@ func (l *loop) hostKey(h msg.Hop, d *dest) hostKey {
 
 // host is an entry of the OCC, the outgoing connection cache.
 type host struct {
+	hop     msg.Hop
 	window  sched.Window
 	serves  bool // the last delivery was served; else it is new for sched.Share
 	rate    rate
@@ -67,7 +68,7 @@ func (l *loop) host(hop msg.Hop, d *dest) *host {
 			l.forgetHost()
 		}
 		limits := l.q.hostLimits(k)
-		h = &host{window: sched.NewWindow(limits.window), timeout: limits.timeout, rate: rate{max: limits.rate}}
+		h = &host{hop: hop, window: sched.NewWindow(limits.window), timeout: limits.timeout, rate: rate{max: limits.rate}}
 		l.hosts[k] = h
 	}
 	h.lastUse = l.now

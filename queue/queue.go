@@ -199,7 +199,15 @@ func (q *Queue) Run(ctx context.Context) error {
 	lists, stopList := q.ports.List.Open()
 	states, stopStatus := q.ports.Status["qmgr"].Open()
 	operates, stopOperate := q.ports.Operate.Open()
-	defer func() { stopAdmit(); stopCommit(); stopList(); stopStatus(); stopOperate() }()
+	hosts, stopHosts := q.ports.Hosts.Open()
+	defer func() {
+		stopAdmit()
+		stopCommit()
+		stopList()
+		stopStatus()
+		stopOperate()
+		stopHosts()
+	}()
 
 	counter, err := q.defedb.Counter() // before anything is written
 	if err != nil {
@@ -218,7 +226,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	loopDone := make(chan struct{})
 	q.group.Go(func(life context.Context) error {
 		defer close(loopDone)
-		return l.run(life, ctx.Done(), loopPorts{list: lists, status: states, operate: operates})
+		return l.run(life, ctx.Done(), loopPorts{list: lists, status: states, operate: operates, hosts: hosts})
 	})
 	// A failed writer ends all; so does a failed member of the group.
 	select {

@@ -207,3 +207,19 @@ func TestRoff(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+func TestPrintHosts(t *testing.T) {
+	var b bytes.Buffer
+	err := printHosts(&b, control.Hosts{More: true, Hosts: []control.Host{
+		{Host: "mx.test[192.0.2.1]:25", State: msg.HostClosed, Max: 100, Until: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Reason: "451 4.4.1 no\x1b[2J"},
+		{Host: "/run/lmtp", State: msg.HostServes, InUse: 3, Window: 12, Max: 100, Waiting: 7},
+	}}, time.UTC)
+	const want = `HOST                   STATE   IN USE  WINDOW  MAX  WAITING  REASON
+mx.test[192.0.2.1]:25  closed  0       0       100  0        until Jan  2 03:04:05: 451 4.4.1 no?[2J
+/run/lmtp              serves  3       12      100  7        
+there are more
+`
+	if got := b.String(); err != nil || got != want {
+		t.Errorf("%v\n%s", err, got)
+	}
+}

@@ -32,12 +32,13 @@ func operations() []operation {
 
 func queueCommand(e *Env) *cobra.Command {
 	c := &cobra.Command{
-		Use: "queue", Short: "Do something to recipients in the queue", Args: noArgs,
+		Use: "queue", Short: "See and change what becomes of recipients in the queue", Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	for _, o := range operations() {
 		c.AddCommand(operationCommand(e, o.op, o.short, o.long))
 	}
+	c.AddCommand(hostsCommand(e))
 	return c
 }
 

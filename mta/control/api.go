@@ -72,6 +72,26 @@ type Entry struct {
 	Reason   string         `json:"reason,omitempty"`
 }
 
+// Host is one host to which mail goes; see msg.HostEntry.
+type Host struct {
+	Host    string        `json:"host"`
+	State   msg.HostState `json:"state"`
+	InUse   int           `json:"in_use"`
+	Window  int           `json:"window"`
+	Max     int           `json:"window_max"`
+	Waiting int           `json:"waiting"`
+	LastUse time.Time     `json:"last_use"`
+	Until   time.Time     `json:"until,omitzero"`
+	Reason  string        `json:"reason,omitempty"`
+}
+
+// Hosts are the hosts of the outgoing connection cache.
+type Hosts struct {
+	Hosts []Host `json:"hosts"`
+	// More says that some were left out.
+	More bool `json:"more"`
+}
+
 // ReloadReport says what a reload did.
 type ReloadReport struct {
 	// Reloaded are the sections whose maps or log levels were read anew.
@@ -112,6 +132,8 @@ type Backend interface {
 	// Operate does something to recipients in the queue; the error is for a wrong
 	// question or no answer.
 	Operate(ctx context.Context, o Operation) (Operated, error)
+	// Hosts gives the hosts to which mail goes, or only those that are closed.
+	Hosts(ctx context.Context, closed bool) (Hosts, error)
 	Health(ctx context.Context) Health
 	Reload(ctx context.Context) ReloadReport
 }

@@ -84,6 +84,11 @@ func (c *Client) Operate(ctx context.Context, o Operation) (done Operated, err e
 	return done, c.ask(ctx, http.MethodPost, "/queue", o, &done)
 }
 
+// Hosts asks for the hosts to which mail goes, or only for those that are closed.
+func (c *Client) Hosts(ctx context.Context, closed bool) (h Hosts, err error) {
+	return h, c.ask(ctx, http.MethodGet, "/hosts?closed="+strconv.FormatBool(closed), nil, &h)
+}
+
 // ask sends a request, with a body if that is not nil, and reads its answer into v. also are statuses besides 200
 // whose body is an answer and not an error.
 func (c *Client) ask(ctx context.Context, method, path string, body, v any, also ...int) error {

@@ -57,6 +57,14 @@ func (b *backend) Operate(_ context.Context, o control.Operation) (control.Opera
 	return control.Operated{Done: 3, Busy: 1}, b.err
 }
 
+func (b *backend) Hosts(_ context.Context, closed bool) (control.Hosts, error) {
+	all := []control.Host{{Host: "mx[192.0.2.1]:25", State: msg.HostClosed, Window: 3, Reason: "451 no", Until: time.Unix(9, 0).UTC()}}
+	if !closed {
+		all = append(all, control.Host{Host: "mx[192.0.2.2]:25", State: msg.HostServes})
+	}
+	return control.Hosts{Hosts: all}, b.err
+}
+
 func (b *backend) Health(context.Context) control.Health       { return b.health }
 func (b *backend) Reload(context.Context) control.ReloadReport { return b.report }
 
@@ -83,6 +91,21 @@ func client(t *testing.T, path string) *control.Client {
 	c := control.NewClient(path)
 	t.Cleanup(c.Close)
 	return c
+}
+
+func TestHosts(t *testing.T) {
+	b := &backend{}
+	c := client(t, serve(t, b))
+	for _, closed := range []bool{false, true} {
+		want, _ := b.Hosts(t.Context(), closed)
+		if got, err := c.Hosts(t.Context(), closed); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("closed %v: %+v, %v", closed, got, err)
+		}
+	}
+	b.err = errors.New("module is down")
+	if _, err := c.Hosts(t.Context(), false); err == nil || !strings.Contains(err.Error(), "module is down") {
+		t.Errorf("error %v", err)
+	}
 }
 
 func TestQueue(t *testing.T) {

@@ -34,6 +34,14 @@ func Handler(b Backend) http.Handler {
 	})
 	mux.HandleFunc("GET /queue", func(w http.ResponseWriter, r *http.Request) { queue(b, w, r) })
 	mux.HandleFunc("POST /queue", func(w http.ResponseWriter, r *http.Request) { operate(b, w, r) })
+	mux.HandleFunc("GET /hosts", func(w http.ResponseWriter, r *http.Request) {
+		hosts, err := b.Hosts(r.Context(), r.FormValue("closed") == "true")
+		if err != nil {
+			answer(w, http.StatusServiceUnavailable, apiError{Error: err.Error()})
+			return
+		}
+		answer(w, http.StatusOK, hosts)
+	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		h := b.Health(r.Context())
 		status := http.StatusOK

@@ -17,6 +17,7 @@ func NewPorts() *Ports {
 		Deliver: NewPort[DeliverQ, DeliverA]("deliver", portBuffer),
 		List:    NewPort[ListQ, ListA]("list", 1),
 		Operate: NewPort[OperateQ, OperateA]("operate", 1),
+		Hosts:   NewPort[HostsQ, HostsA]("hosts", 1),
 		Status:  map[string]*Port[StatusQ, StatusA]{},
 	}
 	for _, m := range []string{"qmgr", "smar", "smtps", "smtpc"} {

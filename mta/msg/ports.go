@@ -17,6 +17,7 @@ type Ports struct {
 	Deliver *Port[DeliverQ, DeliverA]
 	List    *Port[ListQ, ListA]
 	Operate *Port[OperateQ, OperateA]
+	Hosts   *Port[HostsQ, HostsA]
 	Status  map[string]*Port[StatusQ, StatusA] // by module: qmgr, smar, smtps, smtpc
 }
 

@@ -92,6 +92,9 @@ func (w *Window) Inflight() int { return w.inflight }
 // Size is the number of transactions that may be under way at once.
 func (w *Window) Size() int { return w.size }
 
+// Max is what the size may grow to.
+func (w *Window) Max() int { return max(w.limits.Max, 1) }
+
 // Start counts a transaction that begins.
 func (w *Window) Start() { w.inflight++ }
 
