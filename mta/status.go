@@ -131,6 +131,19 @@ func (m *mta) Hosts(ctx context.Context, closed bool) (control.Hosts, error) {
 	return all, nil
 }
 
+// Fsck checks a part of the databases of the queue.
+func (m *mta) Fsck(ctx context.Context, q control.FsckQuestion) (control.FsckAnswer, error) {
+	a, err := m.ports.Fsck.Ask(ctx, msg.FsckQ(q))
+	if err != nil {
+		return control.FsckAnswer{}, fmt.Errorf("the queue manager does not answer: %w", err)
+	}
+	findings := make([]control.Finding, 0, len(a.Findings))
+	for _, f := range a.Findings {
+		findings = append(findings, control.Finding(f))
+	}
+	return control.FsckAnswer{Findings: findings, Cursor: a.Cursor, Examined: a.Examined, Err: a.Err}, nil
+}
+
 // Health says whether all modules are up and the queue takes mail.
 func (m *mta) Health(ctx context.Context) control.Health {
 	h := m.readiness()

@@ -171,6 +171,7 @@ func record(t *testing.T, stride int) []snapshot {
 // replay starts a queue on the disk of a crash and checks the promises.
 func replay(t *testing.T, s snapshot) {
 	w := newWorld(t)
+	mustBeSound(t, w, s.disk.CrashClone(pvfs.CrashCloneCfg{}))
 	w.disk = s.disk
 	w.route = nested
 	w.deliver = func(q msg.DeliverQ) msg.DeliverA {

@@ -200,6 +200,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	states, stopStatus := q.ports.Status["qmgr"].Open()
 	operates, stopOperate := q.ports.Operate.Open()
 	hosts, stopHosts := q.ports.Hosts.Open()
+	fscks, stopFsck := q.ports.Fsck.Open()
 	defer func() {
 		stopAdmit()
 		stopCommit()
@@ -207,6 +208,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		stopStatus()
 		stopOperate()
 		stopHosts()
+		stopFsck()
 	}()
 
 	counter, err := q.defedb.Counter() // before anything is written
@@ -218,6 +220,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	writers.Go(q.deferrer.run)
 	q.group.Go(q.space.watch)
 	q.group.Go(func(ctx context.Context) error { return newAdmission(q).run(ctx, admits) })
+	q.group.Go(func(ctx context.Context) error { return q.fsck(ctx, fscks) })
 	q.group.Go(func(ctx context.Context) error { return q.litter(ctx, q.recovery.known, q.firstID) })
 	q.events.put(&recoveredEvent{ts: q.recovery.ts, late: q.recovery.late})
 	q.log.Info("queue is open", "active", len(q.recovery.ts))

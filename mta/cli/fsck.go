@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"meta1/mta"
+	"meta1/mta/control"
 	"meta1/queue/fsck"
 )
 
@@ -39,7 +40,9 @@ files, each of which holds its envelope, and their recipients are tried at once.
 of meta1, given by --log, tell which of them have ended already; without them a recipient
 may get the mail twice.
 
-A meta1 that runs must be stopped for a repair. Started as root, fsck becomes the account
+If meta1 runs, fsck asks it to check its databases while it works, which takes longer and
+disturbs nothing; what is found is looked at again after some seconds, so that mail under
+way is not taken for damage. For a repair meta1 must be stopped. Started as root, fsck becomes the account
 that serves.
 
 Exit status: 0 if nothing is wrong, 1 if everything that was wrong was repaired, 4 if
@@ -69,8 +72,7 @@ func runFsck(ctx context.Context, e *Env, s mta.FsckSetup, asJSON, quiet bool) e
 	unix.Umask(0o027)
 	out := bufio.NewWriter(e.Stdout)
 	p := &fsckPrinter{out: out, asJSON: asJSON, quiet: quiet}
-	s.Report = p.finding
-	sum, err := mta.Fsck(ctx, s)
+	sum, err := p.run(ctx, s)
 	if err == nil {
 		err = p.summary(&sum, s.Repair || s.Rebuild)
 	}
@@ -78,6 +80,37 @@ func runFsck(ctx context.Context, e *Env, s mta.FsckSetup, asJSON, quiet bool) e
 		err = flush
 	}
 	return err
+}
+
+// run checks the queue of a meta1 that runs by asking it, else by itself.
+func (p *fsckPrinter) run(ctx context.Context, s mta.FsckSetup) (sum fsck.Summary, err error) {
+	path, err := mta.ControlPath(s.File)
+	if err != nil {
+		return sum, err
+	}
+	k := control.NewClient(path)
+	defer k.Close()
+	if _, err := k.Status(ctx); err != nil {
+		if !errors.Is(err, control.ErrNotRunning) {
+			return sum, &statusError{mta.ExUnavailable, fmt.Errorf("meta1 runs and does not answer: %w", err)}
+		}
+		s.Report = p.finding
+		return mta.Fsck(ctx, s)
+	}
+	if s.Repair || s.Rebuild {
+		return sum, &statusError{mta.ExUnavailable, errors.New("meta1 runs: a repair needs the databases for itself; stop meta1 first, and start it again after the repair")}
+	}
+	sum.Examined, err = k.Fsck(ctx, s.Content, func(c control.Finding) {
+		f := fsck.Finding{
+			Severity: fsck.Severity(c.Severity), Code: c.Code, TA: c.TA, RcptID: c.RcptID, Path: c.Path, Text: c.Text, Repair: c.Repair,
+		}
+		sum.Count(&f)
+		p.finding(f)
+	})
+	if err != nil && !errors.Is(err, control.ErrNotRunning) {
+		return sum, &statusError{mta.ExTempFail, err}
+	}
+	return sum, err
 }
 
 // fsckPrinter prints findings as they come.

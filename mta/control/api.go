@@ -124,6 +124,31 @@ type Operated struct {
 	Err  string `json:"error,omitempty"` // why it ended early
 }
 
+// FsckQuestion asks for a check of a part of the databases of the queue.
+type FsckQuestion struct {
+	Cursor  string `json:"cursor,omitempty"` // of the last answer; "" begins
+	Content bool   `json:"content,omitempty"`
+}
+
+// FsckAnswer is what was found.
+type FsckAnswer struct {
+	Findings []Finding `json:"findings"`
+	Cursor   string    `json:"cursor,omitempty"` // ask again with it; "" at the end
+	Examined uint64    `json:"examined"`         // records and files so far
+	Err      string    `json:"error,omitempty"`  // why it ended early
+}
+
+// Finding is one thing that a check found.
+type Finding struct {
+	Severity string `json:"severity"` // note, repairable, loss
+	Code     string `json:"code"`
+	TA       string `json:"ss_ta,omitempty"`
+	RcptID   string `json:"rcpt_id,omitempty"`
+	Path     string `json:"path,omitempty"`
+	Text     string `json:"text"`
+	Repair   string `json:"repair,omitempty"`
+}
+
 // Backend is what the server side asks. Its methods may be called from any goroutine.
 type Backend interface {
 	Status(ctx context.Context) Status
@@ -134,6 +159,8 @@ type Backend interface {
 	Operate(ctx context.Context, o Operation) (Operated, error)
 	// Hosts gives the hosts to which mail goes, or only those that are closed.
 	Hosts(ctx context.Context, closed bool) (Hosts, error)
+	// Fsck checks a part of the databases of the queue.
+	Fsck(ctx context.Context, q FsckQuestion) (FsckAnswer, error)
 	Health(ctx context.Context) Health
 	Reload(ctx context.Context) ReloadReport
 }

@@ -89,6 +89,28 @@ func (c *Client) Hosts(ctx context.Context, closed bool) (h Hosts, err error) {
 	return h, c.ask(ctx, http.MethodGet, "/hosts?closed="+strconv.FormatBool(closed), nil, &h)
 }
 
+// Fsck calls f for each thing that a check of the databases of the queue finds, and
+// returns how many records and files were examined.
+func (c *Client) Fsck(ctx context.Context, content bool, f func(Finding)) (examined uint64, err error) {
+	q := FsckQuestion{Content: content}
+	for {
+		var a FsckAnswer
+		if err := c.ask(ctx, http.MethodPost, "/fsck", q, &a); err != nil {
+			return examined, err
+		}
+		for _, one := range a.Findings {
+			f(one)
+		}
+		examined, q.Cursor = a.Examined, a.Cursor
+		if a.Err != "" {
+			return examined, fmt.Errorf("asking meta1 at %s: %s", c.path, a.Err)
+		}
+		if q.Cursor == "" {
+			return examined, nil
+		}
+	}
+}
+
 // ask sends a request, with a body if that is not nil, and reads its answer into v. also are statuses besides 200
 // whose body is an answer and not an error.
 func (c *Client) ask(ctx context.Context, method, path string, body, v any, also ...int) error {

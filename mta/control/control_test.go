@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,15 @@ func (b *backend) Hosts(_ context.Context, closed bool) (control.Hosts, error) {
 		all = append(all, control.Host{Host: "mx[192.0.2.2]:25", State: msg.HostServes})
 	}
 	return control.Hosts{Hosts: all}, b.err
+}
+
+func (b *backend) Fsck(_ context.Context, q control.FsckQuestion) (control.FsckAnswer, error) {
+	b.asked = append(b.asked, fmt.Sprintf("%+v", q))
+	a := control.FsckAnswer{Findings: []control.Finding{{Code: "c" + q.Cursor}}, Examined: 5}
+	if q.Cursor == "" {
+		a.Cursor = "next"
+	}
+	return a, b.err
 }
 
 func (b *backend) Health(context.Context) control.Health       { return b.health }
@@ -213,5 +223,19 @@ func TestRefused(t *testing.T) {
 		if a.StatusCode != tt.status {
 			t.Errorf("%s %s: status %d, want %d", tt.method, tt.path, a.StatusCode, tt.status)
 		}
+	}
+}
+
+func TestFsckAsksOn(t *testing.T) {
+	b := &backend{}
+	c := control.NewClient(serve(t, b))
+	defer c.Close()
+	var codes []string
+	n, err := c.Fsck(context.Background(), true, func(f control.Finding) { codes = append(codes, f.Code) })
+	if err != nil || n != 5 || !slices.Equal(codes, []string{"c", "cnext"}) {
+		t.Errorf("%d %v %v", n, codes, err)
+	}
+	if want := []string{"{Cursor: Content:true}", "{Cursor:next Content:true}"}; !slices.Equal(b.asked, want) {
+		t.Errorf("asked %q", b.asked)
 	}
 }

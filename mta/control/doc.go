@@ -7,6 +7,7 @@
 //	GET  /status              Status: modules, sockets, what each module tells
 //	GET  /queue?after=&max=   Page: recipients in the queue, in order
 //	POST /queue               Operation; Operated: hold, release, flush, requeue, remove, expire
+//	POST /fsck                FsckQuestion; FsckAnswer: checks a part of the databases
 //	GET  /healthz             Health: status 200, or 503 with the reasons
 //	POST /reload              ReloadReport: maps and log levels are read anew
 //

@@ -42,6 +42,7 @@ func Handler(b Backend) http.Handler {
 		}
 		answer(w, http.StatusOK, hosts)
 	})
+	mux.HandleFunc("POST /fsck", func(w http.ResponseWriter, r *http.Request) { fsck(b, w, r) })
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		h := b.Health(r.Context())
 		status := http.StatusOK
@@ -92,6 +93,20 @@ func operate(b Backend, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusOK, done)
+}
+
+func fsck(b Backend, w http.ResponseWriter, r *http.Request) {
+	var q FsckQuestion
+	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+		answer(w, http.StatusBadRequest, apiError{Error: "reading the question: " + err.Error()})
+		return
+	}
+	a, err := b.Fsck(r.Context(), q)
+	if err != nil {
+		answer(w, http.StatusServiceUnavailable, apiError{Error: err.Error()})
+		return
+	}
+	answer(w, http.StatusOK, a)
 }
 
 // apiError is the body of an error.

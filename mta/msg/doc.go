@@ -10,5 +10,6 @@
 //	Deliver  queue -> client      DeliverQ     DeliverA: a reply per recipient
 //	List     mta -> queue         ListQ        ListA: entries of the queue
 //	Operate  mta -> queue         OperateQ     OperateA: how many recipients it was done to
+//	Fsck     mta -> queue         FsckQ        FsckA: what a check of a part of the databases found
 //	Status   mta -> each module   StatusQ      StatusA: a snapshot
 package msg

@@ -18,6 +18,7 @@ func NewPorts() *Ports {
 		List:    NewPort[ListQ, ListA]("list", 1),
 		Operate: NewPort[OperateQ, OperateA]("operate", 1),
 		Hosts:   NewPort[HostsQ, HostsA]("hosts", 1),
+		Fsck:    NewPort[FsckQ, FsckA]("fsck", 1),
 		Status:  map[string]*Port[StatusQ, StatusA]{},
 	}
 	for _, m := range []string{"qmgr", "smar", "smtps", "smtpc"} {

@@ -18,6 +18,7 @@ type Ports struct {
 	List    *Port[ListQ, ListA]
 	Operate *Port[OperateQ, OperateA]
 	Hosts   *Port[HostsQ, HostsA]
+	Fsck    *Port[FsckQ, FsckA]
 	Status  map[string]*Port[StatusQ, StatusA] // by module: qmgr, smar, smtps, smtpc
 }
 

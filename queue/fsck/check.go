@@ -213,26 +213,28 @@ func (c *Check) again(r store.Reader, key string, examine func(k, v []byte) ([]f
 }
 
 // PageTwice is Page for a spool at work: what it finds it looks at again after a
-// pause, and leaves out what has gone meanwhile.
-func (c *Check) PageTwice(ctx context.Context, l Limits, pause time.Duration) (all []Finding, more bool, err error) {
+// pause, and leaves out what has gone meanwhile. worked is the time without the pause.
+func (c *Check) PageTwice(ctx context.Context, l Limits, pause time.Duration) (all []Finding, more bool, worked time.Duration, err error) {
+	start := time.Now()
 	list, more, err := c.page(ctx, l)
+	worked = time.Since(start)
 	if err != nil {
-		return nil, true, err
+		return nil, true, worked, err
 	}
 	if len(list) > 0 {
 		select {
 		case <-ctx.Done():
-			return nil, true, ctx.Err()
+			return nil, true, worked, ctx.Err()
 		case <-time.After(pause):
 		}
 		if list, err = c.persists(ctx, list); err != nil {
-			return nil, true, err
+			return nil, true, worked, err
 		}
 	}
 	for _, f := range list {
 		all = append(all, f.Finding)
 	}
-	return all, more, nil
+	return all, more, worked, nil
 }
 
 // seen notes an id.

@@ -145,28 +145,62 @@ func (c *Check) content1(ctx context.Context, ta smtp.ID, path string) (list []f
 		if s.known() {
 			return nil, nil // the envelope's check tells
 		}
-		f := newFound(Note, "content-litter", "a content file without an end, and without an envelope in a database: it was not acknowledged, or it is damaged").ta(ta)
-		if c.past != nil && c.mayBeLost(ta, 0, false) {
-			f.Severity = Loss
-		}
-		f.Path = path
-		return []found{f.repair(asideWords, func(w *writer) (string, error) { return w.asideContent(ta, c.letter(ta)) })}, nil
+		return []found{c.litter(ta, path, c.letter(ta))}, nil
 	case err != nil:
 		return nil, err
 	}
-	if c.content {
-		if err := c.verify(ctx, ta); errors.Is(err, cdb.ErrIncomplete) {
-			f := newFound(Loss, "content-checksum", "the checksum of the content is wrong; the next attempt bounces its recipients, so that the sender knows").ta(ta)
-			f.Path = path
-			list = append(list, f)
-		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if c.content || !s.known() {
+		err := c.verify(ctx, ta)
+		switch {
+		case err == nil:
+		case !errors.Is(err, cdb.ErrIncomplete):
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, nil
+			}
 			return nil, err
+		case s.known():
+			return c.wrongSum(ta, path, s)
+		default:
+			return []found{c.litter(ta, path, letterOf(kept.Envelope, all(len(kept.Envelope.Rcpts))))}, nil
 		}
 	}
 	if f, ok := c.unknown(ta, path, s, kept); ok {
 		list = append(list, f)
 	}
 	return list, nil
+}
+
+// litter is a content file that cannot be sent and that no database knows.
+func (c *Check) litter(ta smtp.ID, path, letter string) found {
+	f := newFound(Note, "content-litter", "a content file that is incomplete or damaged, and without an envelope in a database: a rest of a crash that was never acknowledged").ta(ta)
+	if c.past != nil && c.mayBeLost(ta, 0, false) {
+		f.Severity = Loss
+		f.Text = "a content file that is incomplete or damaged, and its envelope was lost, or it was never acknowledged"
+	}
+	f.Path = path
+	return f.repair(asideWords, func(w *writer) (string, error) { return w.asideContent(ta, letter) })
+}
+
+// wrongSum is a content whose checksum is wrong. If the IBDB has it, too, the file is a
+// rest of a crash.
+func (c *Check) wrongSum(ta smtp.ID, path string, s standing) ([]found, error) {
+	if s.inIBDB && !s.inDEFEDB {
+		if inline, err := c.has(c.v.IBDB, ibdb.Key{Kind: ibdb.KindContent, TA: ta}.Bytes()); err != nil || inline {
+			return nil, err
+		}
+	}
+	f := newFound(Loss, "content-checksum", "the checksum of the content is wrong; the next attempt bounces its recipients, so that the sender knows").ta(ta)
+	f.Path = path
+	return []found{f}, nil
+}
+
+// all are the first n indexes.
+func all(n int) []int {
+	list := make([]int, n)
+	for i := range list {
+		list[i] = i
+	}
+	return list
 }
 
 func (c *Check) letter(ta smtp.ID) string {

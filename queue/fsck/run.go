@@ -50,8 +50,8 @@ type Summary struct {
 	LogEnds    int    `json:"log_ends"`   // recipients of lost envelopes that have ended as the logs say
 }
 
-// count counts a finding that was just reported.
-func (s *Summary) count(f *Finding) {
+// Count counts a finding that was just reported.
+func (s *Summary) Count(f *Finding) {
 	switch {
 	case f.Severity == Note:
 		s.Notes++
@@ -93,7 +93,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 
 // report passes a finding on and counts it.
 func (r *run) report(f Finding) {
-	r.sum.count(&f)
+	r.sum.Count(&f)
 	r.o.Report(f)
 }
 
