@@ -4,6 +4,7 @@ GO       ?= go
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS  := -X main.version=$(VERSION)
 FUZZTIME ?= 30s
+SOAKTIME ?= 10m
 PLATFORMS = linux/amd64 linux/arm64 freebsd/amd64 openbsd/amd64 darwin/amd64 darwin/arm64
 # Everything but the whole-program tests.
 UNIT      = $$($(GO) list ./... | grep -v '/e2e$$')
@@ -12,7 +13,7 @@ SOURCES   = $$(git ls-files --cached --others --exclude-standard '*.go')
 
 export META1_TEST_CACHE ?= /var/cache/meta1-test
 
-.PHONY: build run test needs unit race e2e lint fmt cross fuzz bench profile image man clean
+.PHONY: build run test needs unit race e2e lint fmt cross fuzz soak bench profile image man clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o meta1 .
@@ -58,6 +59,11 @@ fuzz:
 			$(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$f")" || exit 1; \
 		done; \
 	done
+
+# The simulation of the queue: days of its life, seed after seed, until one fails; or
+# one seed again: SEED=long-12, as a failed run prints it.
+soak:
+	META1_SOAK=$(SOAKTIME) META1_SOAK_SEED=$(SEED) $(GO) test -count=1 -timeout 0 -v -run '^TestSoak$$' ./queue
 
 # Beside Postfix, on this machine: docs/performance.md. Needs root and shared/bench.
 bench: build

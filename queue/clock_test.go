@@ -64,6 +64,9 @@ func TestTheClockIsSet(t *testing.T) {
 							t.Errorf("%v is shown to be tried in %v", e.Rcpt, wait)
 						}
 					}
+					if a := w.operate(msg.OpFlush, msg.Selection{}); a.Done != 2 {
+						t.Errorf("a flush of all reached %d of 2", a.Done)
+					}
 					up.Store(true)
 					time.Sleep(w.cfg.RetryMax + time.Second)
 					if n := w.served(); n != 2 {

@@ -10,3 +10,6 @@ const hugeRcpts = 100_000
 
 // startMessages is the size of the queue in TestStartWithManyDeferred.
 const startMessages = 10_000
+
+// simMessages is the size of a short simulation.
+const simMessages = 400

@@ -11,3 +11,6 @@ const hugeRcpts = 30_000
 
 // startMessages is the size of the queue in TestStartWithManyDeferred.
 const startMessages = 2_000
+
+// simMessages is the size of a short simulation.
+const simMessages = 60

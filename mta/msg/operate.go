@@ -59,7 +59,7 @@ func (s *Selection) Matches(e *Envelope, index int, dest string, held bool, now 
 		(s.Rcpt == "" || sameAddress(s.Rcpt, r)) &&
 		(s.Domain == "" || strings.EqualFold(s.Domain, r.Domain)) &&
 		(s.Dest == "" || s.Dest == dest) &&
-		now.Sub(e.Arrival) >= s.MinAge &&
+		max(now.Sub(e.Arrival), 0) >= s.MinAge && // the clock may have been set back
 		(!s.Held || held) && (!s.Unheld || !held)
 }
 
