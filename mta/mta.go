@@ -232,7 +232,7 @@ func (m *mta) undo() {
 // fatal ends the process: a store cannot go on, and whoever waits for an answer must
 // not get one. Nothing is lost that was answered for.
 func (m *mta) fatal(err error) {
-	m.log.LogAttrs(context.Background(), levelFatal, "a store cannot go on, the process ends", slog.Any("error", err))
+	m.log.LogAttrs(context.Background(), levelFatal, "a store cannot go on, the process ends", slog.Any("error", explainStore(err)))
 	m.logs.flush()
 	m.setup.Exit(ExIOErr)
 }

@@ -318,7 +318,7 @@ func (s *spool) last(dir, ending string) string {
 	s.t.Helper()
 	for _, name := range slices.Backward(s.list(dir)) {
 		path := filepath.Join(dir, name)
-		if info, err := s.disk.Stat(path); err == nil && strings.HasSuffix(name, ending) && info.Size() > 0 {
+		if info, err := s.disk.Stat(path); err == nil && strings.Contains(name, ending) && !strings.HasPrefix(name, "marker") && info.Size() > 0 {
 			return path
 		}
 	}

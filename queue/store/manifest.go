@@ -205,8 +205,9 @@ func (d *tagDecoder) table(custom bool) Table {
 
 // checkManifest looks for damage that Pebble takes for a crash or for a new store, and
 // that would make it delete tables: a manifest that cannot be read to its end, or is
-// not found in a store that has tables.
-func checkManifest(fsys vfs.FS, dir string, used bool) error {
+// not found in a store that has tables. A store that was in use also has a log whose
+// records are not all in tables, if only an empty one.
+func checkManifest(fsys vfs.FS, dir, logs string, used bool) error {
 	names, err := fsys.List(dir)
 	if err != nil {
 		return fmt.Errorf("listing %s: %w", dir, err)
@@ -217,8 +218,19 @@ func checkManifest(fsys vfs.FS, dir string, used bool) error {
 	if !used {
 		return nil
 	}
-	_, err = ReadManifest(fsys, dir)
-	return err
+	m, err := ReadManifest(fsys, dir)
+	if err != nil {
+		return err
+	}
+	if names, err = fsys.List(logs); err != nil {
+		return fmt.Errorf("listing the logs in %s: %w", logs, err)
+	}
+	for _, name := range names {
+		if number, ok := LogNumber(name); ok && number >= m.FirstLog {
+			return nil
+		}
+	}
+	return fmt.Errorf("the newest log is missing in %s", logs)
 }
 
 // LogNumber is the number of a log by its name.

@@ -104,7 +104,7 @@ func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	if err := checkLogs(fsys, logs, used); err != nil {
 		return nil, openError(err, dir, o.Name)
 	}
-	if err := checkManifest(fsys, dir, used); err != nil {
+	if err := checkManifest(fsys, dir, logs, used); err != nil {
 		return nil, openError(err, dir, o.Name)
 	}
 	s := &Store{name: o.Name, ballast: b}
@@ -126,6 +126,7 @@ func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
 }
 
 func openPebble(fsys vfs.FS, dir string, total int64, b *ballast, o Options) (db *pebble.DB, err error) {
+	l := &logger{log: o.Log, name: o.Name, fatal: o.Fatal, readOnly: o.readOnly}
 	cache := pebble.NewCache(max(o.Cache, defaultCache))
 	defer cache.Unref() // the store holds its own reference
 	opts := &pebble.Options{
@@ -143,7 +144,8 @@ func openPebble(fsys vfs.FS, dir string, total int64, b *ballast, o Options) (db
 		ReadOnly:           o.readOnly,
 		ErrorIfNotExists:   o.readOnly,
 		Lock:               o.Lock.pebble(),
-		Logger:             &logger{log: o.Log, name: o.Name, fatal: o.Fatal},
+		Logger:             l,
+		EventListener:      &pebble.EventListener{DataCorruption: l.corrupt},
 	}
 	defer func() {
 		// Pebble panics on some damage; that must be an error that names the store.
@@ -237,6 +239,16 @@ type logger struct {
 	log   *slog.Logger
 	name  string
 	fatal func(error)
+	// readOnly: who reads hears of damage by the error of the read.
+	readOnly bool
+}
+
+// corrupt is called when a block on disk is damaged. A store at work cannot go on,
+// because its compactions would fail over and over.
+func (l *logger) corrupt(info pebble.DataCorruptionInfo) {
+	if !l.readOnly {
+		l.end(fmt.Errorf("%w: %s: %s: %w", ErrDamaged, l.name, info.Path, info.Details))
+	}
 }
 
 func (l *logger) Infof(format string, args ...any) {
@@ -250,7 +262,11 @@ func (l *logger) Errorf(format string, args ...any) {
 }
 
 func (l *logger) Fatalf(format string, args ...any) {
-	err := fmt.Errorf("%s: %s", l.name, fmt.Sprintf(format, args...))
+	l.end(fmt.Errorf("%s: %s", l.name, fmt.Sprintf(format, args...)))
+}
+
+// end ends the process, or at least the goroutine.
+func (l *logger) end(err error) {
 	if l.fatal != nil {
 		l.fatal(err)
 	}

@@ -1,0 +1,189 @@
+package fsck
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	pvfs "github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"meta1/queue/vfs"
+)
+
+// damage is one way to damage a file of a store.
+type damage struct {
+	name string
+	how  func(b []byte) []byte
+	// silent: nobody can tell it from a crash.
+	silent bool
+}
+
+func damages(size int) (all []damage) {
+	for _, at := range []int{0, 6, 20, size / 4, size / 2, size * 3 / 4, size - 30, size - 1} {
+		all = append(all, damage{name: fmt.Sprintf("byte %d", at), how: func(b []byte) []byte { b[at] ^= 0x55; return b }, silent: at >= size-30})
+	}
+	third := func(b []byte) []byte { clear(b[len(b)/3 : len(b)/3*2]); return b }
+	return append(
+		all,
+		damage{name: "zeros in the middle", how: third},
+		damage{name: "zeros at the beginning", how: func(b []byte) []byte { clear(b[:len(b)/3]); return b }},
+		damage{name: "cut", how: func(b []byte) []byte { return b[:len(b)/2] }, silent: true},
+		damage{name: "empty", how: func([]byte) []byte { return nil }, silent: true},
+	)
+}
+
+// TestDamagedFiles damages each kind of file of each store in many ways, repairs, and
+// expects that all recipients are tried whose content is not lost itself.
+func TestDamagedFiles(t *testing.T) {
+	base := newSpool(t)
+	base.fill()
+	n := 0
+	for _, dir := range []string{"spool/ibdb", "spool/defedb"} {
+		for _, ending := range []string{".log", ".sst", "MANIFEST"} {
+			name := base.last(dir, ending)
+			size := 0
+			base.change(name, func(b []byte) []byte { size = len(strings.TrimRight(string(b), "\x00")); return b })
+			for _, d := range damages(size) {
+				if n++; n%damageStride != 0 {
+					continue
+				}
+				t.Run(name+" "+d.name, func(t *testing.T) {
+					s := base.clone(t)
+					s.change(name, d.how)
+					damagedAndRepaired(s, dir == "spool/ibdb", d.silent && ending == ".log")
+				})
+			}
+			t.Run(name+" missing", func(t *testing.T) {
+				s := base.clone(t)
+				s.must(s.disk.Remove(name))
+				damagedAndRepaired(s, dir == "spool/ibdb", false)
+			})
+		}
+		t.Run(dir+" no files", func(t *testing.T) {
+			s := base.clone(t)
+			for _, name := range s.list(dir) {
+				s.must(s.disk.Remove(dir + "/" + name))
+			}
+			damagedAndRepaired(s, dir == "spool/ibdb", false)
+		})
+	}
+}
+
+// damagedAndRepaired expects that a check changes nothing, and a repair saves what can be
+// saved. inIBDB excuses what had its content in the IBDB, silent all that a crash might
+// have taken along.
+func damagedAndRepaired(s *spool, inIBDB, silent bool) {
+	s.t.Helper()
+	s.run(nil)
+	all, _ := s.run(rebuild)
+	s.nothingLeft(all, inIBDB)
+	lost, twice := s.judge(func(addr string) bool { return silent || inIBDB && inline(addr) })
+	again, _ := s.run(nil)
+	s.nothingLeft(again, inIBDB)
+	s.t.Logf("%d lost, %d twice", lost, twice)
+}
+
+// nothingLeft expects that everything was repaired, but for the loss of content that
+// was in the damaged IBDB.
+func (s *spool) nothingLeft(all []Finding, inIBDB bool) {
+	s.t.Helper()
+	for _, f := range all {
+		if f.Severity != Note && f.Done == "" && (f.Code != "content-missing" || !inIBDB) {
+			s.t.Errorf("left: %s", f.String())
+		}
+	}
+}
+
+// killer counts the operations on a disk that change it, and takes a picture of the disk
+// as a crash in front of one of them leaves it.
+type killer struct {
+	disk     *pvfs.MemFS
+	at, n    int
+	snapshot *pvfs.MemFS
+	op       string
+}
+
+func (k *killer) String() string { return "killer" }
+
+func (k *killer) MaybeError(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() == errorfs.OpIsRead {
+		return nil
+	}
+	if k.n++; k.n == k.at {
+		k.snapshot = k.disk.CrashClone(pvfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rand.New(rand.NewPCG(3, uint64(k.at)))})
+		k.op = fmt.Sprintf("operation %d kind %d on %s", k.n, op.Kind, op.Path)
+	}
+	return nil
+}
+
+// TestRepairSurvivesCrashes crashes a repair in front of its changes of the disk. Then a
+// further repair must save as much as one that was not crashed.
+func TestRepairSurvivesCrashes(t *testing.T) {
+	flip := func(b []byte) []byte { b[40] ^= 1; return b }
+	for name, damage := range map[string]func(*spool){
+		"defedb lost":     func(s *spool) { s.must(s.disk.RemoveAll("spool/defedb")) },
+		"defedb damaged":  func(s *spool) { s.change(s.last("spool/defedb", "MANIFEST"), flip) },
+		"defedb is whole": func(*spool) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSpool(t)
+			s.fill()
+			s.change(s.last("spool/ibdb", ".log"), func(b []byte) []byte { clear(b[len(b)/2 : len(b)/2+600]); return b })
+			damage(s)
+			s.crashRepairs(t)
+		})
+	}
+}
+
+// crashRepairs crashes repairs of a damaged spool.
+func (s *spool) crashRepairs(t *testing.T) {
+	t.Helper()
+	whole := s.clone(t)
+	count := &killer{disk: whole.disk}
+	whole.fs = vfs.FromPebble(errorfs.Wrap(whole.disk, count), space)
+	whole.run(rebuild)
+	n := count.n
+	saved := whole.waiting()
+	if n < 100 || len(saved) < 100 {
+		t.Fatalf("a repair has only %d operations and saves %d recipients", n, len(saved))
+	}
+	unsaved := func(addr string) bool { _, ok := saved[addr]; return !ok }
+	for at := 1; at <= n+10; at++ {
+		if at%crashStride != 0 && (at < n-30 || raceEnabled) {
+			continue // the stores change their places at the end
+		}
+		c := s.clone(t)
+		k := &killer{disk: c.disk, at: at}
+		c.fs = vfs.FromPebble(errorfs.Wrap(c.disk, k), space)
+		c.run(rebuild)
+		if k.snapshot == nil {
+			continue // Pebble works in the background: not each run has as many
+		}
+		ok := t.Run(k.op, func(t *testing.T) {
+			c.t = t
+			c.use(k.snapshot)
+			c.afterACrash(unsaved)
+		})
+		if !ok {
+			return
+		}
+	}
+}
+
+// afterACrash repairs again, and sometimes is asked to check first.
+func (s *spool) afterACrash(unsaved func(string) bool) {
+	s.t.Helper()
+	s.run(nil)
+	all, _ := s.run(rebuild)
+	s.nothingLeft(all, true)
+	s.judge(unsaved)
+	all, _ = s.run(nil)
+	s.nothingLeft(all, true)
+	for _, name := range s.list("spool") {
+		if strings.HasSuffix(name, ".new") || strings.HasSuffix(name, buildingEnd) {
+			s.t.Errorf("%s is left", name)
+		}
+	}
+}

@@ -1,0 +1,10 @@
+//go:build race
+
+package fsck
+
+const (
+	raceEnabled = true
+	// damageStride and crashStride: only each of so many cases is tried.
+	damageStride = 8
+	crashStride  = 61
+)
