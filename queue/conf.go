@@ -63,6 +63,7 @@ func (q *Queue) readConf() (*confTable, error) {
 func (q *Queue) Reload(ctx context.Context) error {
 	q.reloading.Lock()
 	defer q.reloading.Unlock()
+	q.events.put(&mapsEvent{})
 	c, err := q.readConf()
 	if err != nil {
 		return err
@@ -72,6 +73,11 @@ func (q *Queue) Reload(ctx context.Context) error {
 	q.log.LogAttrs(ctx, slog.LevelInfo, "configuration map was read", slog.String("map", q.cfg.Conf), slog.Int("entries", c.Entries))
 	return nil
 }
+
+// mapsEvent: the maps of SMAR may have been read anew, so routes may have changed.
+type mapsEvent struct{}
+
+func (e *mapsEvent) apply(l *loop) { l.routesFrom = l.now }
 
 // confEvent: the configuration map was read anew.
 type confEvent struct{}

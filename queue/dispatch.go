@@ -7,6 +7,7 @@ import (
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/queue/defedb"
 	"meta1/queue/verp"
 )
 
@@ -15,8 +16,9 @@ type dest struct {
 	key     string
 	limits  *ConnectionLimits // for the domain of its recipients; nil for none
 	hops    []msg.Hop
-	flows   []*flow // in no order
-	entries int     // recipients that wait in flows and under way
+	flows   []*flow       // in no order
+	route   *defedb.Route // what is stored with its recipients
+	entries int           // recipients that wait in flows and under way
 }
 
 // destKey is the key of a destination.
@@ -38,16 +40,20 @@ type job struct {
 	queued   time.Time
 }
 
-// join queues a recipient for its destination.
-func (l *loop) join(r *rcpt, a *msg.RouteA) {
+// join queues a recipient for its destination. asked is when the route was asked for;
+// it is zero for one that was stored.
+func (l *loop) join(r *rcpt, a *msg.RouteA, asked time.Time) {
 	d := l.dest(a.Dest, l.q.limitsOf(r.path().Domain))
-	d.hops = a.Hops
+	d.hops, r.dest = a.Hops, d
+	if !asked.IsZero() {
+		l.keepRoute(r, a, asked)
+	}
 	if l.overShare(d) {
-		l.postpone(r, l.q.cfg.RetryMin, "the destination has used its share of the active queue")
+		l.putWaiting(r, l.surplus(d.key))
 		l.tidy(d)
 		return
 	}
-	r.phase, r.dest, r.conf = phaseWait, d, a.RcptConf
+	r.phase, r.conf = phaseWait, a.RcptConf
 	d.entries++
 	f := l.flow(l.sender(r), d)
 	j := r.t.jobs[f]
@@ -118,8 +124,11 @@ func (l *loop) verpSender(from, rcpt smtp.Path) smtp.Path {
 // overShare tells whether a destination takes too much of a filling active queue.
 func (l *loop) overShare(d *dest) bool {
 	limit := l.q.cfg.AQEntriesMax
-	return l.entries > limit/2 && d.entries > limit*l.q.cfg.SMTPC.DestinationShare/100
+	return l.entries > limit/2 && d.entries > l.destMax()
 }
+
+// destMax is the share of the active queue that a destination has.
+func (l *loop) destMax() int { return l.q.cfg.AQEntriesMax * l.q.cfg.SMTPC.DestinationShare / 100 }
 
 // rcptsMax is how many recipients of a transaction may share a delivery.
 func (l *loop) rcptsMax(d *dest, t *transaction) int {
@@ -187,7 +196,7 @@ func (l *loop) try(f *flow, kept *host) *host {
 	switch {
 	case h == nil && l.anyOpen(f.d):
 		l.unqueue(f)
-		l.deferJob(j, time.Time{})
+		l.deferJob(j, time.Time{}, nil)
 		l.again(f)
 	case h == nil:
 		l.deferDest(f.d, until)
@@ -334,19 +343,22 @@ func (l *loop) count(s *sender, n int) {
 // deferDest defers all mail that waits for a destination none of whose hosts can be
 // tried.
 func (l *loop) deferDest(d *dest, until time.Time) {
+	w := l.block(d)
+	d.route = nil
 	for len(d.flows) > 0 {
 		f := d.flows[len(d.flows)-1]
 		for j := l.next(f); j != nil; j = l.next(f) {
 			l.unqueue(f)
-			l.deferJob(j, until)
+			l.deferJob(j, until, w)
 		}
 		l.drop(f)
 	}
 	l.tidy(d)
 }
 
-// deferJob defers the recipients of a job that has no host to be tried now.
-func (l *loop) deferJob(j *job, until time.Time) {
+// deferJob defers the recipients of a job that has no host to be tried now: until a
+// wait ends, if there is one and they were not tried.
+func (l *loop) deferJob(j *job, until time.Time, w *wait) {
 	d, reply := j.d, j.last
 	if reply.IsZero() {
 		reply = smtp.NewReply(451, "4.4.1", "no host of "+d.key+" can be tried now: "+l.closedReason(d))
@@ -357,10 +369,16 @@ func (l *loop) deferJob(j *job, until time.Time) {
 			continue
 		}
 		d.entries--
-		if len(j.tried) == 0 && !l.expired(r) {
-			l.postponeUntil(r, until, reply.String())
-		} else {
+		if w != nil {
+			r.state.Route = nil // none of its hosts serves
+		}
+		switch {
+		case len(j.tried) > 0 || l.expired(r):
 			l.retry(r, reply, j.lastFrom, until, &ends)
+		case w != nil:
+			l.putWaiting(r, w)
+		default:
+			l.postponeUntil(r, until, reply.String())
 		}
 	}
 	l.conclude(j.t, ends)
@@ -374,6 +392,16 @@ func (l *loop) anyOpen(d *dest) bool {
 		}
 	}
 	return false
+}
+
+// allClosed tells whether every host of a destination is known to be closed.
+func (l *loop) allClosed(d *dest) bool {
+	for _, hop := range d.hops {
+		if h := l.hosts[l.hostKey(hop, d)]; h == nil || !h.window.Closed(l.now) {
+			return false
+		}
+	}
+	return true
 }
 
 func (l *loop) closedReason(d *dest) string {

@@ -69,7 +69,7 @@ func (m *model) arrive(from string, rcpts int, dests ...int) {
 	m.l.tas[env.TA], m.all[env.TA] = t, t
 	m.l.entries += rcpts
 	for i, r := range append([]*rcpt(nil), t.rcpts...) {
-		m.l.join(r, &m.dests[dests[i%len(dests)]])
+		m.l.join(r, &m.dests[dests[i%len(dests)]], m.l.now)
 	}
 	m.settle()
 }
@@ -135,7 +135,7 @@ func (m *model) comeBack(n int) {
 		for _, r := range rcpts {
 			for i := range m.dests {
 				if m.dests[i].Dest == r.path().Domain {
-					m.l.join(r, &m.dests[i])
+					m.l.join(r, &m.dests[i], m.l.now)
 				}
 			}
 		}

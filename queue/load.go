@@ -13,15 +13,23 @@ import (
 const loadPause = 10 * time.Second
 
 // load brings due recipients from the DEFEDB, in a goroutine, while the active
-// queue has room for them.
+// queue has room for them, and in turn with them those whose wait has ended.
 func (l *loop) load() {
 	limit := l.q.cfg.AQEntriesMax
-	if l.loading || l.draining || l.now.Before(l.nextDue) || l.entries*100 >= limit*loadBelow {
+	if l.loading || l.draining || l.entries*100 >= limit*loadBelow {
 		return
 	}
-	l.loading = true
-	ev := &loadedEvent{cursor: l.cursor, now: l.now}
 	room := min(loadMax, limit-l.entries)
+	due := !l.now.Before(l.nextDue)
+	if (l.dueLast || !due) && l.fetchWaiting(room) {
+		l.dueLast = false
+		return
+	}
+	if !due {
+		return
+	}
+	l.loading, l.dueLast = true, true
+	ev := &loadedEvent{cursor: l.cursor, now: l.now}
 	l.q.group.Go(func(context.Context) error {
 		ev.err = l.q.readDue(ev, room)
 		l.q.events.put(ev)
@@ -134,6 +142,9 @@ func (l *loop) settleQuiet() {
 // with them.
 func (l *loop) resume(g *loadedTA) {
 	t, rcpts := l.adopt(g)
+	for _, r := range rcpts {
+		l.fromWait(r)
+	}
 	switch {
 	case len(rcpts) == 0:
 	case t.lost:

@@ -39,15 +39,21 @@ type loop struct {
 
 	senders map[senderKey]*sender
 	flows   map[flowKey]*flow
+	waits   map[string]*wait     // by destination
+	wanted  list[*wait]          // those of which something is to be brought
 	ring    [2]list[*sender]     // senders with an open flow: of fresh mail, of deferred mail
 	turns   sched.Turns          // between the two
 	share   sched.Share          // of the places for deliveries
 	blocked [2]sched.Heap[*host] // those that share keeps from using their windows: that serve, that are new
 	held    sched.Heap[*sender]  // those that share keeps from new hosts
-	begin   func(msg.DeliverQ, *deliveredEvent)
+	asks    asks
+	// routesFrom is when the maps were read last: older routes may not be used.
+	routesFrom time.Time
+	begin      func(msg.DeliverQ, *deliveredEvent)
 
 	cursor   defedb.Cursor // DEFEDB: everything up to here is in the active queue
 	loading  bool
+	dueLast  bool      // the last load was of due recipients, not of waiting ones
 	nextDue  time.Time // when to load again; zero: at once
 	quiet    []*transaction
 	swept    time.Time
@@ -68,7 +74,7 @@ type counts struct {
 func newLoop(q *Queue) *loop {
 	l := &loop{
 		q: q, tas: map[smtp.ID]*transaction{}, dests: map[destKey]*dest{}, hosts: map[hostKey]*host{},
-		senders: map[senderKey]*sender{}, flows: map[flowKey]*flow{}, share: sched.Share{Places: q.cfg.SMTPC.DeliveriesAtOnce},
+		senders: map[senderKey]*sender{}, flows: map[flowKey]*flow{}, waits: map[string]*wait{}, asks: newAsks(), routesFrom: q.clock.now(), share: sched.Share{Places: q.cfg.SMTPC.DeliveriesAtOnce},
 		timers: sched.NewHeap(func(a, b timer) bool { return a.at.Before(b.at) }, nil),
 		held:   sched.NewHeap(func(a, b *sender) bool { return a.running < b.running }, func(s *sender) *int { return &s.place }),
 	}
@@ -217,57 +223,6 @@ func (l *loop) enter(t *transaction) {
 // fullPause is how long a recipient waits that found the active queue full.
 const fullPause = 10 * time.Second
 
-// route asks for the routes of recipients, in a goroutine, because the resolver
-// may have to ask the DNS.
-func (l *loop) route(t *transaction, rcpts []*rcpt) {
-	for _, r := range rcpts {
-		r.phase = phaseRoute
-	}
-	qs := make([]msg.RouteQ, len(rcpts))
-	for i, r := range rcpts {
-		qs[i] = msg.RouteQ{TA: t.env.TA, Sender: t.env.Mail.From, Rcpt: r.path(), Expanded: t.env.Expanded}
-	}
-	l.q.group.Go(func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, l.q.cfg.SMARTimeout)
-		defer cancel()
-		ev := &routedEvent{t: t, rcpts: rcpts, answers: make([]msg.RouteA, len(qs))}
-		for i := range qs {
-			a, err := l.q.ports.Route.Ask(ctx, qs[i])
-			if err != nil {
-				a = msg.RouteA{Reply: smtp.NewReply(451, "4.4.3", "no route: "+err.Error())}
-			}
-			ev.answers[i] = a
-		}
-		l.q.events.put(ev)
-		return nil
-	})
-}
-
-// routedEvent: the routes of some recipients of a transaction are known.
-type routedEvent struct {
-	t       *transaction
-	rcpts   []*rcpt
-	answers []msg.RouteA
-}
-
-func (e *routedEvent) apply(l *loop) {
-	var ends outcome
-	for i, r := range e.rcpts {
-		a := &e.answers[i]
-		switch {
-		case len(a.Hops) > 0:
-			l.join(r, a)
-		case len(a.Expand) > 0:
-			l.expand(r, a)
-		case a.Reply.Permanent():
-			ends.failed.add(r, a.Reply, "address resolution", "")
-		default:
-			l.retry(r, a.Reply, "", time.Time{}, &ends)
-		}
-	}
-	l.conclude(e.t, ends)
-}
-
 // retryPolicy bounds the retry times.
 func (l *loop) retryPolicy() sched.Retry {
 	return sched.Retry{Min: l.q.cfg.RetryMin, Max: l.q.cfg.RetryMax}
@@ -346,8 +301,12 @@ func (l *loop) finish(t *transaction) {
 // leave takes a recipient out of the active queue.
 func (l *loop) leave(r *rcpt) {
 	r.t.drop(r)
-	r.dest = nil
+	r.dest, r.job = nil, nil
 	l.entries--
+	if r.wait != nil {
+		r.wait.active--
+		r.wait = nil
+	}
 }
 
 // release gives the memory of the content back.

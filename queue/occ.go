@@ -38,6 +38,9 @@ type host struct {
 	parked  map[parkKey]*parking // flows that found the window full, or the rate used up
 	lines   [2]list[*parking]    // the same in their order: fresh mail, deferred mail
 	turns   sched.Turns
+	name    string         // for people, since it closed
+	blocks  []*wait        // mail that waits for it in the DEFEDB; some may not any more
+	probe   time.Time      // when it is probed by that mail
 	held    list[*holding] // flows that wait until it serves; some no longer do
 	holds   int            // those that do
 	granted int            // places that are kept for flows that waited
@@ -92,6 +95,7 @@ func (l *loop) forgetHost() {
 	}
 	if oldest != nil {
 		delete(l.hosts, victim)
+		l.forgotten(oldest)
 	}
 }
 
@@ -104,6 +108,7 @@ func (l *loop) expireHosts() {
 		if h.timeout > 0 && unused >= h.timeout && (h.rate.max == 0 || unused >= rateWindow) &&
 			h.window.Size() > 0 && h.idle() {
 			delete(l.hosts, k)
+			l.forgotten(h)
 		}
 	}
 }

@@ -194,7 +194,7 @@ func (o *operation) do(ctx context.Context, chunk []defedb.State) error {
 		old := st.NextTry
 		switch o.r.Q.Op {
 		case msg.OpHold:
-			st.Held, st.NextTry, st.Reason = true, defedb.Never(), "held by the postmaster; before: "+st.Reason
+			st.Held, st.Waits, st.NextTry, st.Reason = true, false, defedb.Never(), "held by the postmaster; before: "+st.Reason
 		case msg.OpRequeue:
 			st.Attempts, st.NextTry = 0, o.now
 		default:
@@ -254,6 +254,11 @@ func (l *loop) probeHosts() {
 	for _, h := range l.hosts {
 		h.window.Probe(l.now)
 		l.wake(h)
+	}
+	for _, w := range l.waits { // for routes
+		if !w.until.IsZero() {
+			w.until = l.now
+		}
 	}
 }
 

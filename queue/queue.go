@@ -216,6 +216,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		return errors.Join(err, q.close())
 	}
 	q.group.Go(func(ctx context.Context) error { return q.count(ctx, counter) })
+	q.group.Go(q.restore)
 	writers.Go(func(ctx context.Context) error { return q.journal.run(ctx, commits) })
 	writers.Go(q.deferrer.run)
 	q.group.Go(q.space.watch)

@@ -29,6 +29,13 @@ func (e *deliveredEvent) apply(l *loop) {
 	j, d := e.j, e.j.d
 	hostFailed := l.judge(e)
 	next := (hostFailed && !e.a.Unknown || e.refused() && len(j.tried) == 0) && l.hasNext(j, e.hop)
+	var down *wait
+	if hostFailed && !next {
+		d.route = nil
+		if e.a.Stage < msg.DeliverMail && l.allClosed(d) { // it says nothing of the mail
+			down = l.block(d)
+		}
+	}
 	var again []*rcpt
 	var ends outcome
 	for i, r := range j.rcpts {
@@ -45,6 +52,9 @@ func (e *deliveredEvent) apply(l *loop) {
 			again = append(again, r)
 		default:
 			d.entries--
+			if hostFailed { // the others of the route as well
+				r.state.Route, r.waits = nil, down != nil
+			}
 			l.retry(r, reply, e.remote(), e.notBefore(l, hostFailed), &ends)
 		}
 	}
@@ -89,6 +99,7 @@ func (e *deliveredEvent) refused() bool {
 // it and the next hop will not tell (RFC 3461 section 5.2.2).
 func (l *loop) delivered(e *deliveredEvent, r *rcpt, reply smtp.Reply, ends *outcome) {
 	l.counts.delivered++
+	l.served(r)
 	l.q.metrics.delivered.Inc()
 	l.logEnd("delivered", r, reply)
 	kind, ours := dsn.Success(e.hop.Protocol == msg.ProtoLMTP, e.a.DSN)
@@ -151,6 +162,8 @@ func (l *loop) judge(e *deliveredEvent) (failed bool) {
 	e.h.serves = false
 	e.h.reason = e.hostReply().String()
 	if e.h.window.Failed(l.now, l.closedFor(e.h), l.q.hostChance(e)) {
+		e.h.name = e.hop.String()
+		l.probeAt(e.h, e.h.window.Until())
 		l.q.log.Warn("host does not serve: no attempts for a while", "host", e.hop.String(),
 			"until", l.q.clock.date(e.h.window.Until()).UTC().Format(time.RFC3339), "reply", e.h.reason)
 	}
@@ -178,6 +191,7 @@ func (e *deliveredEvent) hostReply() smtp.Reply {
 func (l *loop) serves(h *host) {
 	h.serves = true
 	l.goOnAll(h)
+	l.recovered(h)
 }
 
 // closedFor bounds the time for which a host's window closes: octo, if it is given
@@ -288,6 +302,7 @@ func (l *loop) put(r *rcpt, next time.Time, attempts int, reason string) {
 	st := r.state
 	st.TA, st.Index = r.t.env.TA, r.index
 	st.NextTry, st.Attempts, st.Reason, st.Held = next, attempts, reason, r.held
+	st.Waits = r.waits && !r.held
 	st.Stored, st.Waited = l.now, l.age(r)
 	if r.dest != nil {
 		st.Dest = r.dest.key
@@ -352,6 +367,9 @@ func (l *loop) deferred(p *putResult) {
 	t.inDEFEDB = true
 	l.spilled(t)
 	l.counts.waiting++
+	if p.state.Waits {
+		l.nowWaits(&p.state)
+	}
 	if l.nextDue.After(p.state.NextTry) {
 		l.nextDue = p.state.NextTry
 	}

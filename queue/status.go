@@ -34,9 +34,9 @@ func (l *loop) list(r *listRequest) {
 	if limit <= 0 || limit > listMax {
 		limit = listMax
 	}
-	active := l.activeFrom(ta, index, limit+1)
+	active, waits := l.activeFrom(ta, index, limit+1), l.waitInfos()
 	l.q.group.Go(func(context.Context) error {
-		r.Answer(l.q.page(active, ta, index, limit))
+		r.Answer(l.q.page(active, waits, ta, index, limit))
 		return nil
 	})
 }
@@ -124,7 +124,7 @@ func (l *loop) waitReason(r *rcpt) string {
 
 // page merges the active queue, in order, and the DEFEDB from a recipient on. What is
 // in both is listed once, as the active queue has it.
-func (q *Queue) page(active []msg.ListEntry, ta smtp.ID, index, limit int) (a msg.ListA) {
+func (q *Queue) page(active []msg.ListEntry, waits map[string]waitInfo, ta smtp.ID, index, limit int) (a msg.ListA) {
 	a.Entries = make([]msg.ListEntry, 0, limit+1)
 	err := q.defedb.Entries(ta, index, func(d defedb.Entry) bool {
 		for len(active) > 0 && compareRcpt(active[0].TA, active[0].Index, d.TA, d.Index) < 0 {
@@ -132,6 +132,9 @@ func (q *Queue) page(active []msg.ListEntry, ta smtp.ID, index, limit int) (a ms
 		}
 		both := len(active) > 0 && active[0].TA == d.TA && active[0].Index == d.Index
 		if e, ok := q.deferredEntry(&d); ok && !both {
+			if w, ok := waits[d.Dest]; ok && d.Waits {
+				w.show(q, &e)
+			}
 			a.Entries = append(a.Entries, e)
 		}
 		return len(a.Entries) <= limit

@@ -42,6 +42,8 @@ type rcpt struct {
 	start time.Time // of the attempt that runs
 	slot  int       // its place in t.rcpts
 	held  bool      // it goes to the DEFEDB to be held
+	waits bool      // it goes to the DEFEDB to wait for its destination
+	wait  *wait     // for which it was in the DEFEDB
 }
 
 func (r *rcpt) id() string      { return smtp.RcptID(r.t.env.TA, r.index) }
