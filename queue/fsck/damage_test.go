@@ -123,7 +123,7 @@ func (k *killer) MaybeError(op errorfs.Op) error {
 func TestRepairSurvivesCrashes(t *testing.T) {
 	flip := func(b []byte) []byte { b[40] ^= 1; return b }
 	for name, damage := range map[string]func(*spool){
-		"defedb lost":     func(s *spool) { s.must(s.disk.RemoveAll("spool/defedb")) },
+		"defedb lost":     func(s *spool) { s.remove("spool/defedb") },
 		"defedb damaged":  func(s *spool) { s.change(s.last("spool/defedb", "MANIFEST"), flip) },
 		"defedb is whole": func(*spool) {},
 	} {

@@ -59,7 +59,7 @@ func TestLostDatabases(t *testing.T) {
 				if dir, ok := strings.CutSuffix(path, "/*.sst"); ok {
 					s.must(s.disk.Remove(s.last(dir, ".sst")))
 				} else {
-					s.must(s.disk.RemoveAll(path))
+					s.remove(path)
 				}
 			}
 			if _, sum := s.run(nil); sum.Unrepaired == 0 {

@@ -77,8 +77,7 @@ func (c *Check) ibdbEnvelope(key ibdb.Key, k, v []byte) ([]found, error) {
 		if err != nil {
 			words = err.Error()
 		}
-		f := newFound(Loss, "envelope-damaged", "the envelope in the IBDB cannot be used: %s", words).ta(key.TA)
-		return []found{f.repair(asideWords+"; --rebuild makes it anew from the content file, if there is one", asideIBDB(k, v))}, nil
+		return c.envelopeDamaged(key, k, v, words)
 	}
 	list, err := c.known(e)
 	if err != nil {
@@ -102,6 +101,28 @@ func (c *Check) ibdbEnvelope(key ibdb.Key, k, v []byte) ([]found, error) {
 		return append(list, c.noContent(key.TA, err)), nil
 	}
 	return list, err
+}
+
+// envelopeDamaged handles an envelope that cannot be used. It is replaced in one step, so
+// that a crash does not leave a transaction that seems to be forgotten.
+func (c *Check) envelopeDamaged(key ibdb.Key, k, v []byte, words string) ([]found, error) {
+	f := newFound(Loss, "envelope-damaged", "the envelope in the IBDB cannot be used: %s", words).ta(key.TA)
+	e, _, err := c.elsewhere(key.TA)
+	if err != nil {
+		return nil, err
+	}
+	aside := asideIBDB(k, v)
+	if e == nil {
+		return []found{f.repair(asideWords, aside)}, nil
+	}
+	k = clone(k)
+	f.Severity = Repairable
+	return []found{f.repair("--repair takes it from the content file", func(w *writer) (string, error) {
+		if _, err := aside(w); err != nil {
+			return "", err
+		}
+		return "it is taken from the content file", w.setIBDB(k, msg.AppendEnvelope(nil, e))
+	})}, nil
 }
 
 // noContent is the loss of a content.

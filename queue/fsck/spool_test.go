@@ -298,6 +298,13 @@ func (s *spool) list(dir string) []string {
 	return names
 }
 
+// remove removes a directory durably.
+func (s *spool) remove(dir string) {
+	s.t.Helper()
+	s.must(s.disk.RemoveAll(dir))
+	s.must(s.fs.SyncDir(filepath.Dir(dir)))
+}
+
 // change changes a file.
 func (s *spool) change(name string, how func([]byte) []byte) {
 	s.t.Helper()

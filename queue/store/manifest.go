@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -212,14 +213,12 @@ func checkManifest(fsys vfs.FS, dir, logs string, used bool) error {
 	if err != nil {
 		return fmt.Errorf("listing %s: %w", dir, err)
 	}
-	for _, name := range names {
-		used = used || strings.HasSuffix(name, ".sst")
-	}
-	if !used {
+	tables := slices.ContainsFunc(names, func(name string) bool { return strings.HasSuffix(name, ".sst") })
+	if !used && !tables {
 		return nil
 	}
 	m, err := ReadManifest(fsys, dir)
-	if err != nil {
+	if err != nil || !used { // a repaired store has no log yet
 		return err
 	}
 	if names, err = fsys.List(logs); err != nil {
