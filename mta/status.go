@@ -96,7 +96,7 @@ func entry(e *msg.ListEntry) control.Entry {
 // Operate does something to recipients in the queue.
 func (m *mta) Operate(ctx context.Context, o control.Operation) (control.Operated, error) {
 	q := msg.OperateQ{Op: o.Op, Select: msg.Selection{
-		Sender: o.Sender, Rcpt: o.Rcpt, Domain: o.Domain, Dest: o.Dest, MinAge: o.MinAge, Held: o.Held, Unheld: o.Unheld,
+		Sender: o.Sender, Rcpt: o.Rcpt, Domain: o.Domain, Hop: o.Hop, MinAge: o.MinAge, Held: o.Held, Unheld: o.Unheld,
 	}}
 	switch o.Op {
 	case msg.OpHold, msg.OpRelease, msg.OpFlush, msg.OpRequeue, msg.OpRemove, msg.OpExpire:
@@ -114,7 +114,7 @@ func (m *mta) Operate(ctx context.Context, o control.Operation) (control.Operate
 		return control.Operated{}, fmt.Errorf("the queue manager does not answer: %w", err)
 	}
 	m.log.LogAttrs(ctx, levelNotice, "queue operation", slog.String("op", string(o.Op)), slog.Int("done", a.Done), slog.Int("busy", a.Busy),
-		slog.String("ss_ta", o.TA), slog.String("mail", o.Sender), slog.String("rcpt", o.Rcpt), slog.String("domain", o.Domain), slog.String("dest", o.Dest))
+		slog.String("ss_ta", o.TA), slog.String("mail", o.Sender), slog.String("rcpt", o.Rcpt), slog.String("domain", o.Domain), slog.String("hop", o.Hop))
 	return control.Operated(a), nil
 }
 

@@ -71,10 +71,10 @@ is left alone.`,
 	}
 	configFlag(c, &file, "")
 	f := c.Flags()
-	f.StringVar(&o.Sender, "sender", "", "with this sender; <> for none")
-	f.StringVar(&o.Rcpt, "rcpt", "", "with this address")
+	f.StringVar(&o.Sender, "sender", "", "with this sender; @domain for all of a domain, <> for none")
+	f.StringVar(&o.Rcpt, "rcpt", "", "with this address; @domain for all of a domain")
 	f.StringVar(&o.Domain, "domain", "", "whose address has this domain")
-	f.StringVar(&o.Dest, "dest", "", "with this destination, as mailq --json shows it")
+	f.StringVar(&o.Hop, "hop", "", "that go this way: a destination as mailq --json shows it, or the host, address or domain in it")
 	f.DurationVar(&o.MinAge, "min-age", 0*time.Second, "in the queue for at least this time, such as 36h")
 	f.BoolVar(&o.Held, "held", false, "only what is held")
 	f.BoolVar(&o.Unheld, "unheld", false, "only what is not held")

@@ -108,10 +108,10 @@ type ReloadReport struct {
 type Operation struct {
 	Op     msg.Operation `json:"op"`
 	TA     string        `json:"ss_ta,omitempty"`
-	Sender string        `json:"sender,omitempty"` // "<>" for the null sender
+	Sender string        `json:"sender,omitempty"` // "<>" for the null sender, @domain for all of a domain
 	Rcpt   string        `json:"rcpt,omitempty"`
 	Domain string        `json:"domain,omitempty"` // of the recipient
-	Dest   string        `json:"dest,omitempty"`   // destination, as mailq --json shows it
+	Hop    string        `json:"hop,omitempty"`    // see msg.Selection
 	MinAge time.Duration `json:"min_age,omitempty"`
 	Held   bool          `json:"held,omitempty"`
 	Unheld bool          `json:"unheld,omitempty"`

@@ -1,6 +1,7 @@
 package msg
 
 import (
+	"net"
 	"strings"
 	"time"
 
@@ -41,10 +42,10 @@ type OperateA struct {
 // matches all.
 type Selection struct {
 	TA     smtp.ID       // of this transaction
-	Sender string        // address, compared without regard to case; "<>" for the null sender
-	Rcpt   string        // address, compared without regard to case
+	Sender string        // address, or @domain, compared without regard to case; "<>" for the null sender
+	Rcpt   string        // the same for the recipient
 	Domain string        // domain of the recipient
-	Dest   string        // destination of the last route, as mailq shows it
+	Hop    string        // destination of the last route as mailq shows it, or the host, address or domain in it
 	MinAge time.Duration // at least this long in the queue
 	Held   bool          // only what is held
 	Unheld bool          // only what is not
@@ -58,12 +59,27 @@ func (s *Selection) Matches(e *Envelope, index int, dest string, held bool, now 
 		(s.Sender == "" || sameAddress(s.Sender, e.Mail.From)) &&
 		(s.Rcpt == "" || sameAddress(s.Rcpt, r)) &&
 		(s.Domain == "" || strings.EqualFold(s.Domain, r.Domain)) &&
-		(s.Dest == "" || s.Dest == dest) &&
+		(s.Hop == "" || sameHop(s.Hop, dest)) &&
 		max(now.Sub(e.Arrival), 0) >= s.MinAge && // the clock may have been set back
 		(!s.Held || held) && (!s.Unheld || !held)
 }
 
 func sameAddress(want string, p smtp.Path) bool {
 	want = strings.TrimSuffix(strings.TrimPrefix(want, "<"), ">")
+	if domain, ok := strings.CutPrefix(want, "@"); ok {
+		return strings.EqualFold(domain, p.Domain)
+	}
 	return strings.EqualFold(want, p.Addr())
+}
+
+// sameHop compares with a destination such as mx:example.org or esmtp:[192.0.2.1]:26, or
+// with a part of it: what follows the protocol, with or without port and brackets.
+func sameHop(want, dest string) bool {
+	_, place, _ := strings.Cut(dest, ":")
+	host := place
+	if h, _, err := net.SplitHostPort(place); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	return strings.EqualFold(want, dest) || strings.EqualFold(want, place) || strings.EqualFold(want, host)
 }
