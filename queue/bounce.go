@@ -175,11 +175,26 @@ func (l *loop) notify(t *transaction, to smtp.Path, list []notice) {
 	t.bounced = t.bounced || list[0].f.Kind == dsn.Failed
 	t.pending++
 	body := t.body
-	l.q.group.Go(func(context.Context) error {
-		ev.err = l.q.makeDSN(ev, n, body)
+	l.q.group.Go(func(ctx context.Context) error {
+		ev.err = l.q.inTurn(ctx, func() error { return l.q.makeDSN(ev, n, body) })
 		l.q.events.put(ev)
 		return nil
 	})
+}
+
+// makersMax is how many messages of our own are made at once. Each may take the memory
+// of two contents meanwhile.
+const makersMax = 32
+
+// inTurn makes a message of our own when there are not too many at once.
+func (q *Queue) inTurn(ctx context.Context, f func() error) error {
+	select {
+	case q.makers <- struct{}{}:
+		defer func() { <-q.makers }()
+		return f()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // makeDSN makes the transaction of a DSN.
@@ -200,8 +215,13 @@ func (q *Queue) makeDSN(ev *madeEvent, n dsn.Notification, body msg.Body) error 
 	if m.EightBit {
 		env.Mail.Body = "8BITMIME"
 	}
-	ev.made = []madeMessage{{env: env, content: m.Content, size: int64(len(m.Content))}}
-	return nil
+	made := madeMessage{env: env, content: m.Content, size: int64(len(m.Content))}
+	if made.size > q.cfg.IBDB.ContentMax || q.memory.Load() >= q.cfg.ContentMemory {
+		made.content = nil
+		err = q.copyFile(env, memBody(m.Content))
+	}
+	ev.made = []madeMessage{made}
+	return err
 }
 
 // original reads as much of a message as is returned.
@@ -253,8 +273,8 @@ func (e *madeEvent) apply(l *loop) {
 	if e.err != nil {
 		l.q.log.Error("cannot make a message", "ss_ta", e.t.env.TA.String(), "error", e.err)
 		e.t.pending--
-		for _, r := range e.rcpts {
-			l.postpone(r, makePause, "cannot make a message: "+e.err.Error())
+		for _, r := range e.rcpts { // also one whose time is over: it would be tried at once
+			l.put(r, l.now.Add(makePause), r.state.Attempts, "cannot make a message: "+e.err.Error())
 		}
 		return
 	}

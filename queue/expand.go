@@ -28,8 +28,8 @@ func (l *loop) expand(r *rcpt, a *msg.RouteA) {
 		ev.made[i].env = expansion(t.env, r.attr(), &a.Expand[i], to)
 	}
 	body := t.body
-	l.q.group.Go(func(context.Context) error {
-		ev.err = l.q.copyContent(ev.made, t.env.TA.Process, body)
+	l.q.group.Go(func(ctx context.Context) error {
+		ev.err = l.q.inTurn(ctx, func() error { return l.q.copyContent(ev.made, t.env.TA.Process, body) })
 		l.q.events.put(ev)
 		return nil
 	})

@@ -152,7 +152,7 @@ func (o *operation) choose(ta smtp.ID, index int) (chunk []defedb.State, err err
 		if o.wants(&d) {
 			chunk = append(chunk, d.State)
 		}
-		return len(chunk) < operateChunk
+		return len(chunk) < o.step()
 	})
 	return chunk, err
 }
@@ -214,6 +214,9 @@ func (o *operation) endAll(ctx context.Context, chunk []defedb.State) error {
 	if err != nil {
 		return err
 	}
+	if err := o.room(ctx); err != nil {
+		return err
+	}
 	ev := &endAllEvent{op: o.r.Q.Op, groups: groups, taken: make(chan struct{})}
 	o.q.events.put(ev)
 	select {
@@ -222,6 +225,27 @@ func (o *operation) endAll(ctx context.Context, chunk []defedb.State) error {
 	case <-ctx.Done():
 		return errors.New("the queue is being closed")
 	}
+}
+
+// step is how many recipients the operation takes at once. Those that are to end need
+// room in the active queue.
+func (o *operation) step() int {
+	if o.r.Q.Op == msg.OpRemove || o.r.Q.Op == msg.OpExpire {
+		return min(operateChunk, o.q.cfg.AQEntriesMax/4)
+	}
+	return operateChunk
+}
+
+// room waits until the active queue is not full.
+func (o *operation) room(ctx context.Context) error {
+	for o.q.fill() >= 100 {
+		select {
+		case <-time.After(throttleTick):
+		case <-ctx.Done():
+			return errors.New("the queue is being closed")
+		}
+	}
+	return nil
 }
 
 // endAllEvent: recipients from the DEFEDB are to end.

@@ -67,6 +67,7 @@ type Queue struct {
 	metrics  *metrics
 	gauges   gauges
 	events   *mailbox[event]
+	makers   chan struct{} // holds a token for each message that is being made
 	recovery *recovery
 
 	conf      atomic.Pointer[confTable]
@@ -84,7 +85,7 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 	if deps.FS == nil {
 		deps.FS = vfs.Real()
 	}
-	q := &Queue{cfg: cfg, deps: deps, log: deps.Log, clock: newClock(deps.Now), ports: deps.Ports, events: newMailbox[event]()}
+	q := &Queue{cfg: cfg, deps: deps, log: deps.Log, clock: newClock(deps.Now), ports: deps.Ports, events: newMailbox[event](), makers: make(chan struct{}, makersMax)}
 	q.journal = &journal{q: q, ops: newMailbox[journalOp]()}
 	q.deferrer = &deferrer{q: q, ops: newMailbox[deferOp]()}
 	c, err := q.readConf()

@@ -72,7 +72,7 @@ func newSim(t *testing.T, sc *script) *sim {
 		disk: pvfs.NewCrashableMem(), count: map[string]int{}, graves: supervise.NewGroup(context.Background()),
 	}
 	c := &s.cfg
-	c.AQEntriesMax, c.OCCEntries, c.OrphanGrace = 600, 16, 5*time.Minute
+	c.AQEntriesMax, c.OCCEntries, c.OrphanGrace = 200+200*int(sc.seed%3), 16, 5*time.Minute
 	c.RetryMin, c.RetryMax, c.ReturnDefault, c.DelayDefault = time.Minute, 20*time.Minute, sc.size.giveUp, time.Hour
 	c.DeliveryTimeout, c.SchedulerTimeout = 10*time.Minute, 30*time.Minute
 	c.IBDB.ContentMax, c.ContentMemory, c.IBDB.OpenTAs = 8192, 256<<10, 64
@@ -185,7 +185,7 @@ func (s *sim) boot() {
 		s.mu.Lock()
 		l := &life{s: s, n: s.count["lives"], disk: s.disk, ports: msg.NewPorts(), relief: map[string]int{}, open: map[context.Context]msg.Hop{}, crashed: make(chan struct{})}
 		s.count["lives"]++
-		excused := s.full || s.low
+		excused := s.excusedLocked()
 		s.mu.Unlock()
 		q, err := New(s.cfg, s.deps(l))
 		l.q = q
@@ -287,7 +287,7 @@ func (s *sim) shutDown() {
 	l := s.life
 	s.life = nil
 	s.mu.Unlock()
-	if err := l.stop(); err != nil && !l.isDead() {
+	if err := l.stop(); err != nil && !l.isDead() && !s.excused() {
 		s.fault("the queue ended with %v", err)
 	}
 	s.mu.Lock()
@@ -297,6 +297,15 @@ func (s *sim) shutDown() {
 		s.noteLocked("life %d ended", l.n)
 	}
 }
+
+// excused tells whether the disk fails, or did a moment ago.
+func (s *sim) excused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.excusedLocked()
+}
+
+func (s *sim) excusedLocked() bool { return s.full || s.low || s.at() <= s.noise }
 
 // current is the present life, or nil.
 func (s *sim) current() *life {
@@ -317,13 +326,19 @@ func (l *life) watch(ctx context.Context) error {
 		case <-tick.C:
 		}
 		s.mu.Lock()
-		if n := int(l.q.entries.Load()); n > s.count["most entries"] {
-			s.count["most entries"] = n
-		}
-		if n := int(l.q.memory.Load()); n > s.count["most memory"] {
-			s.count["most memory"] = n
-		}
+		l.boundLocked("entries", l.q.entries.Load(), int64(s.cfg.AQEntriesMax))
+		l.boundLocked("memory", l.q.memory.Load(), s.cfg.ContentMemory)
 		s.mu.Unlock()
+	}
+}
+
+// boundLocked checks that something stays below twice its limit: what was admitted
+// when there was room may still come.
+func (l *life) boundLocked(what string, n, limit int64) {
+	s := l.s
+	s.count["most "+what] = max(s.count["most "+what], int(n))
+	if n > 2*limit && !l.dead {
+		s.faultLocked("%s: %d, the limit is %d", what, n, limit)
 	}
 }
 
@@ -355,7 +370,7 @@ func (h *simLog) Handle(_ context.Context, r slog.Record) error {
 		s.droppedLocked(rcpt)
 	case strings.HasPrefix(r.Message, "removed by"):
 		s.removedLocked(rcpt)
-	case r.Level >= slog.LevelError && !s.full && !s.low && s.at() > s.noise:
+	case r.Level >= slog.LevelError && !s.excusedLocked():
 		s.faultLocked("in the log: %s", text)
 	}
 	return nil
