@@ -32,6 +32,9 @@ func TestDiskFull(t *testing.T) {
 			for _, end := range []func(){d.m.stop, d.m.kill} {
 				end()
 				d.fill() // the end may have made room
+				if out, err := d.m.command("fsck", "-q"); err != nil {
+					t.Errorf("fsck on a full disk: %v\n%s", err, out)
+				}
 				d.m.start()
 				d.fill() // and the start as well
 				d.refuses()

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -168,4 +169,55 @@ func TestFsck(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFsckOfARunningOne: meta1 checks itself while it works, and refuses a repair.
+func TestFsckOfARunningOne(t *testing.T) {
+	t.Parallel()
+	b := newBadDay(t)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+			id := b.take()
+			if err := sendOne(b.m.smtp, b.message(id)); err == nil {
+				b.ack(id)
+			}
+		}
+	})
+	for _, args := range [][]string{{"-q"}, {"--content", "-q"}, {"--json"}} {
+		if code, out := b.fsck(args...); code != 0 {
+			t.Errorf("fsck %v of a queue at work ends with %d:\n%s", args, code, out)
+		}
+	}
+	close(stop)
+	wg.Wait()
+	for _, flag := range []string{"--repair", "--rebuild"} {
+		code, out := b.fsck(flag)
+		if code != 69 {
+			t.Errorf("%s of a running meta1 ends with %d:\n%s", flag, code, out)
+		}
+		says(t, out, "stop meta1 first")
+	}
+	b.down.open()
+	must(t, 60*time.Second, b.complete)
+	b.m.stop()
+	if code, out := b.fsck("--log", b.m.log); code != 64 {
+		t.Errorf("--log without a repair ends with %d:\n%s", code, out)
+	}
+	// Without its control socket a running one still has the lock.
+	b.m.start()
+	if err := os.Rename(b.m.spool+"/control", b.m.spool+"/elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	code, out := b.fsck("--repair")
+	if code != 69 {
+		t.Errorf("a repair of a spool in use ends with %d:\n%s", code, out)
+	}
+	says(t, out, "in use")
 }
