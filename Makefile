@@ -13,7 +13,7 @@ SOURCES   = $$(git ls-files --cached --others --exclude-standard '*.go')
 
 export META1_TEST_CACHE ?= /var/cache/meta1-test
 
-.PHONY: build run test needs unit race e2e lint fmt cross fuzz soak bench profile image man clean
+.PHONY: build run test needs unit race e2e lint fmt cross fuzz soak faults bench profile image man clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o meta1 .
@@ -64,6 +64,12 @@ fuzz:
 # one seed again: SEED=long-12, as a failed run prints it.
 soak:
 	META1_SOAK=$(SOAKTIME) META1_SOAK_SEED=$(SEED) $(GO) test -count=1 -timeout 0 -v -run '^TestSoak$$' ./queue
+
+# Every call to the disk of a scenario fails, in every way; "make unit" takes a part.
+faults:
+	@for part in $$(seq 0 23); do \
+		FAULTS_PART=$$part $(GO) test -count=1 -run '^TestFaultAtAnyCall$$' ./queue || exit 1; \
+	done
 
 # Beside Postfix, on this machine: docs/performance.md. Needs root and shared/bench.
 bench: build

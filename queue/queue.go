@@ -117,6 +117,7 @@ func (q *Queue) open() (err error) {
 	if q.cdb, err = cdb.Open(q.deps.FS, dirs.CDB); err != nil {
 		return err
 	}
+	q.cdb.Fatal = q.deps.Fatal
 	if q.ids, err = newIDs(q.ibdb); err != nil {
 		return err
 	}

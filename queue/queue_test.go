@@ -43,7 +43,9 @@ type world struct {
 	mu        sync.Mutex          // guards delivered
 	delivered map[string][]string // content by recipient
 
-	stop func() error
+	ctx   context.Context // of all questions
+	fatal func(error)
+	stop  func() error
 }
 
 func defaults(t testing.TB) Config {
@@ -59,7 +61,8 @@ func defaults(t testing.TB) Config {
 func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, disk: pvfs.NewCrashableMem(), cfg: defaults(t), ports: msg.NewPorts(),
-		log: new(bytes.Buffer), delivered: map[string][]string{},
+		log: new(bytes.Buffer), delivered: map[string][]string{}, ctx: context.Background(),
+		fatal: func(err error) { t.Error("fatal:", err) },
 	}
 	w.space = func() (int64, int64) { return 1 << 30, 64 << 20 } // a small disk has small reserves
 	w.cfg.RetryMin, w.cfg.RetryMax = time.Minute, time.Hour
@@ -126,7 +129,7 @@ func (w *world) start() *Queue {
 	}
 	q, err := New(w.cfg, Deps{
 		Ports: w.ports, Hostname: "mta.test", Dir: "spool", FS: fs, SessionFeatures: w.features, Now: w.now,
-		Log: slog.New(slog.NewTextHandler(w.log, nil)), Fatal: func(err error) { w.t.Error("fatal:", err) },
+		Log: slog.New(slog.NewTextHandler(w.log, nil)), Fatal: w.fatal,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -166,13 +169,18 @@ func serve[Q, A any](g *supervise.Group, p *msg.Port[Q, A], f func(Q) A) {
 // send submits a message as the server does and returns the reply.
 func (w *world) send(q *Queue, from, content string, to ...string) smtp.Reply {
 	w.t.Helper()
-	ctx := context.Background()
-	a, err := w.ports.Admit.Ask(ctx, msg.AdmitQ{Kind: msg.NewTransaction})
+	r, err := w.submit(q, from, content, to...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if !a.Reply.IsZero() {
-		return a.Reply
+	return r
+}
+
+// submit is send for a queue that may end before it answers.
+func (w *world) submit(q *Queue, from, content string, to ...string) (smtp.Reply, error) {
+	a, err := w.ports.Admit.Ask(w.ctx, msg.AdmitQ{Kind: msg.NewTransaction})
+	if err != nil || !a.Reply.IsZero() {
+		return a.Reply, err
 	}
 	e := &msg.Envelope{TA: a.ID, Arrival: time.Now(), Mail: msg.Mail{From: path(from)}}
 	for _, r := range to {
@@ -181,22 +189,12 @@ func (w *world) send(q *Queue, from, content string, to ...string) smtp.Reply {
 	cq := msg.CommitQ{Envelope: e, Inline: []byte(content), Size: int64(len(content))}
 	if int64(len(content)) > a.InlineMax {
 		cq.Inline = nil
-		f, err := q.Content().Create(a.ID)
-		if err == nil {
-			_, err = io.WriteString(f, content)
-		}
-		if err == nil {
-			err = f.Commit(e)
-		}
-		if err != nil {
-			return smtp.NewReply(452, "4.3.1", err.Error())
+		if err := writeContent(q.Content(), e, []byte(content)); err != nil {
+			return smtp.NewReply(452, "4.3.1", err.Error()), nil
 		}
 	}
-	c, err := w.ports.Commit.Ask(ctx, cq)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return c.Reply
+	c, err := w.ports.Commit.Ask(w.ctx, cq)
+	return c.Reply, err
 }
 
 func path(s string) smtp.Path {

@@ -13,3 +13,6 @@ const startMessages = 10_000
 
 // simMessages is the size of a short simulation.
 const simMessages = 400
+
+// faultStride: TestFaultAtAnyCall has each so manieth call fail in each of four ways.
+const faultStride = 24

@@ -14,3 +14,6 @@ const startMessages = 2_000
 
 // simMessages is the size of a short simulation.
 const simMessages = 60
+
+// faultStride: TestFaultAtAnyCall has each so manieth call fail in each of four ways.
+const faultStride = 96

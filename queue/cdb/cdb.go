@@ -32,9 +32,19 @@ var ErrIncomplete = errors.New("the content file is incomplete or damaged")
 
 // Store is a content database. It may be used from any goroutine.
 type Store struct {
+	// Fatal is called when a directory could not be synced, after which nothing more can
+	// be made durable in it. It should end the process. Set it before use; nil is allowed.
+	Fatal func(error)
+
 	fs   vfs.FS
 	base string
 	dirs [shards]dirSync
+}
+
+func (s *Store) giveUp(err error) {
+	if s.Fatal != nil {
+		s.Fatal(err)
+	}
 }
 
 // Open makes the directories of the store below base where they are missing.
@@ -56,7 +66,7 @@ func At(fsys vfs.FS, base string) *Store {
 	s := &Store{fs: fsys, base: base}
 	for i := range s.dirs {
 		d := &s.dirs[i]
-		d.fs, d.dir = fsys, filepath.Join(base, string("0123456789ABCDEF"[i]))
+		d.store, d.fs, d.dir = s, fsys, filepath.Join(base, string("0123456789ABCDEF"[i]))
 	}
 	return s
 }

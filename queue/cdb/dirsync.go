@@ -1,7 +1,10 @@
 package cdb
 
 import (
+	"errors"
+	"fmt"
 	"sync"
+	"syscall"
 
 	"meta1/queue/vfs"
 )
@@ -10,13 +13,15 @@ import (
 // runs share the next one, because the running one may have begun before their
 // name was in the directory.
 type dirSync struct {
-	fs  vfs.FS
-	dir string
+	store *Store
+	fs    vfs.FS
+	dir   string
 
 	mu   sync.Mutex  // guards next
 	next *generation // the sync that has not begun yet; nil: none asked for
 
-	run sync.Mutex // held while a sync runs
+	run    sync.Mutex // held while a sync runs; guards failed
+	failed error      // of the sync that failed; there is none after it
 }
 
 // generation is one sync, shared by all who asked before it began.
@@ -39,7 +44,22 @@ func (d *dirSync) sync() error {
 		d.mu.Lock()
 		d.next = nil
 		d.mu.Unlock()
-		g.err = d.fs.SyncDir(d.dir)
+		g.err = d.once()
 	})
 	return g.err
+}
+
+// once syncs, unless a sync has failed before: the kernel may have dropped names that it
+// was to write, also such as others wait for, so that a second sync would succeed and
+// mean nothing.
+func (d *dirSync) once() error {
+	if d.failed != nil {
+		return d.failed
+	}
+	err := d.fs.SyncDir(d.dir)
+	if err != nil && !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) { // it was not even opened
+		d.failed = err
+		d.store.giveUp(fmt.Errorf("syncing %s: %w", d.dir, err))
+	}
+	return err
 }

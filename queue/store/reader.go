@@ -103,9 +103,9 @@ func OpenToRead(fsys vfs.FS, dir string, o Options) (*Store, error) {
 		return nil, openError(err, dir, o.Name)
 	}
 	o.readOnly = true
-	s := &Store{name: o.Name, ballast: b}
+	s := &Store{name: o.Name, ballast: b, giveUp: o.logger().giveUp}
 	var err error
-	if s.DB, err = openPebble(fsys, dir, 0, b, o); err != nil {
+	if s.DB, err = openPebble(fsys, dir, 0, b, new(guard), o); err != nil {
 		return nil, err
 	}
 	v, ok, err := s.Reader().Get(versionKey)

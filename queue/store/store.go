@@ -1,11 +1,12 @@
 // Package store opens the Pebble stores of the queue, so that IBDB and DEFEDB
 // treat a full, failing or damaged disk in the same way.
 //
-// Pebble cannot go on when its write-ahead log cannot be written. Therefore each
-// store keeps a ballast: files of real blocks in its own directory. When a write
-// finds the disk full, one of them is given up and the write is tried again (a
-// sync never is), and OnFull tells the queue to refuse mail. The ballast is made
-// again when there is room.
+// A failed sync is the end of a store: it is not tried again, the process ends, and the
+// next start goes on from what is on the disk (guard). Nor can Pebble go on when its
+// write-ahead log cannot be written. Therefore each store keeps a ballast: files of
+// real blocks in its own directory. When a write finds the disk full, one of them is
+// given up and the write is tried again, and OnFull tells the queue to refuse mail. The
+// ballast is made again when there is room.
 package store
 
 import (
@@ -40,8 +41,8 @@ type Options struct {
 	// Cache is the size of the block cache in bytes; 0 means 8 MB.
 	Cache int64
 	Log   *slog.Logger
-	// Fatal is called when the store can no longer keep its promises. It should end
-	// the process; if it returns, the caller's goroutine panics.
+	// Fatal is called when the store can no longer keep its promises, by any goroutine.
+	// It should end the process and not return.
 	Fatal func(error)
 	// OnFull is called when a write found the disk full. It must not block and must
 	// not write. Nil is allowed.
@@ -57,6 +58,7 @@ type Store struct {
 	*pebble.DB
 	name    string
 	ballast *ballast
+	giveUp  func(error)
 }
 
 const (
@@ -107,11 +109,12 @@ func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	if err := checkManifest(fsys, dir, logs, used); err != nil {
 		return nil, openError(err, dir, o.Name)
 	}
-	s := &Store{name: o.Name, ballast: b}
+	s := &Store{name: o.Name, ballast: b, giveUp: o.logger().giveUp}
+	g := new(guard)
 	// Pebble begins the first log of a new store in an old format, which does not tell
 	// what had been synced (checkLogs): a new store is opened twice.
 	for again := true; again; {
-		if s.DB, err = openPebble(fsys, dir, total, b, o); err != nil {
+		if s.DB, err = openPebble(fsys, dir, total, b, g, o); err != nil {
 			return nil, err
 		}
 		if again, err = s.checkVersion(dir, used, o); err != nil || again {
@@ -122,20 +125,23 @@ func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
 		}
 	}
 	b.refill()
+	g.armed.Store(true)
 	return s, nil
 }
 
-func openPebble(fsys vfs.FS, dir string, total int64, b *ballast, o Options) (db *pebble.DB, err error) {
-	l := &logger{log: o.Log, name: o.Name, fatal: o.Fatal, readOnly: o.readOnly}
+func openPebble(fsys vfs.FS, dir string, total int64, b *ballast, g *guard, o Options) (db *pebble.DB, err error) {
+	l := o.logger()
+	g.giveUp = l.giveUp
 	cache := pebble.NewCache(max(o.Cache, defaultCache))
 	defer cache.Unref() // the store holds its own reference
+	g.FS = pvfs.OnDiskFull(fsys.Pebble(), func() {
+		b.release()
+		if o.OnFull != nil {
+			o.OnFull()
+		}
+	})
 	opts := &pebble.Options{
-		FS: pvfs.OnDiskFull(fsys.Pebble(), func() {
-			b.release()
-			if o.OnFull != nil {
-				o.OnFull()
-			}
-		}),
+		FS:                 g,
 		WALDir:             o.LogDir,
 		Cache:              cache,
 		FormatMajorVersion: pebble.FormatNewest,
@@ -145,7 +151,7 @@ func openPebble(fsys vfs.FS, dir string, total int64, b *ballast, o Options) (db
 		ErrorIfNotExists:   o.readOnly,
 		Lock:               o.Lock.pebble(),
 		Logger:             l,
-		EventListener:      &pebble.EventListener{DataCorruption: l.corrupt},
+		EventListener:      (&flushWatch{log: l}).listener(),
 	}
 	defer func() {
 		// Pebble panics on some damage; that must be an error that names the store.
@@ -220,6 +226,13 @@ func (s *Store) stampVersion(o Options) error {
 // Commit makes a batch durable and closes it: when it returns nil, a crash does not
 // lose it. An error means that nothing in it may be relied on.
 func (s *Store) Commit(b *pebble.Batch) error {
+	defer func() {
+		// Pebble panics where it cannot go on, and may hold its locks for good.
+		if v := recover(); v != nil {
+			s.giveUp(fmt.Errorf("committing: %v", v))
+			panic(v)
+		}
+	}()
 	err := b.Commit(pebble.Sync)
 	if cerr := b.Close(); err == nil {
 		err = cerr
@@ -247,7 +260,7 @@ type logger struct {
 // because its compactions would fail over and over.
 func (l *logger) corrupt(info pebble.DataCorruptionInfo) {
 	if !l.readOnly {
-		l.end(fmt.Errorf("%w: %s: %s: %w", ErrDamaged, l.name, info.Path, info.Details))
+		l.end(fmt.Errorf("%w: %s: %w", ErrDamaged, info.Path, info.Details))
 	}
 }
 
@@ -262,13 +275,23 @@ func (l *logger) Errorf(format string, args ...any) {
 }
 
 func (l *logger) Fatalf(format string, args ...any) {
-	l.end(fmt.Errorf("%s: %s", l.name, fmt.Sprintf(format, args...)))
+	l.end(fmt.Errorf(format, args...))
 }
 
 // end ends the process, or at least the goroutine.
 func (l *logger) end(err error) {
-	if l.fatal != nil {
-		l.fatal(err)
-	}
+	l.giveUp(err)
 	panic(err)
+}
+
+// logger is what Pebble's words go to.
+func (o *Options) logger() *logger {
+	return &logger{log: o.Log, name: o.Name, fatal: o.Fatal, readOnly: o.readOnly}
+}
+
+// giveUp ends the process, if it was told how.
+func (l *logger) giveUp(err error) {
+	if l.fatal != nil {
+		l.fatal(fmt.Errorf("%s: %w", l.name, err))
+	}
 }
