@@ -42,7 +42,26 @@
 // greeting or a reply to EHLO that is not 2xx, a 421, a connection that is lost or
 // times out. After any other 4xx before the content one more host is tried. A 4xx to
 // the final dot and every 5xx hold for all hosts. After an attempt the recipient waits
-// in the DEFEDB, and begins with the first host again (RFC 5321 section 5.1).
+// in the DEFEDB, and begins with the first host again (RFC 5321 section 5.1). Mail that
+// waits for a host stays with it, even if one before it in the route opens again.
+//
+// # In which order
+//
+// Places for deliveries go round: senders, then the destinations of a sender, then his
+// messages there, oldest first; fresh mail has three of four turns where deferred mail
+// waits, too. flow.go gives the rules and their bounds, sched.Share says how much of
+// deliveries_max anyone may take. Mail that needs a route is asked about in turns of
+// the senders, too (route.go).
+//
+// # What waits as a whole
+//
+// Mail for a destination all of whose hosts are closed, for a domain whose route fails,
+// and beyond a destination's share of the active queue waits in the DEFEDB in an index
+// by destination, without attempts of its own: one recipient probes, and if that is
+// served, the others follow in batches (waits.go). What a host or a name server said of
+// one message or recipient alone defers that one only. A route is used again until it
+// expires; it is asked for anew after a reload or a start, and when all of its hosts
+// have failed.
 //
 // # When the clock is set
 //

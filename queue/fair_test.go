@@ -192,7 +192,7 @@ func TestNobodyWaitsWithoutNeed(t *testing.T) {
 		cfg.SMTPC.DeliveriesAtOnce = rapid.IntRange(1, 40).Draw(t, "places")
 		cfg.SMTPC.Initial = rapid.IntRange(1, 4).Draw(t, "initial")
 		cfg.SMTPC.Max = cfg.SMTPC.Initial + rapid.IntRange(0, 6).Draw(t, "more")
-		cfg.SMTPC.SMTPRcpts = 2
+		cfg.SMTPC.SMTPRcpts, cfg.OCCEntries = 2, rapid.IntRange(2, 20).Draw(t, "hosts known")
 		m := newModel(cfg)
 		m.onStart = m.turnsAreShort(t)
 		for range 8 {
@@ -201,6 +201,7 @@ func TestNobodyWaitsWithoutNeed(t *testing.T) {
 		for range 150 {
 			m.step(t)
 			m.check(t)
+			m.checkWaits(t)
 		}
 		m.drain(t)
 	})
@@ -394,5 +395,34 @@ func TestHangingHostsHoldNobodyUp(t *testing.T) {
 	}
 	if good != 3 || fresh != 1 || m.l.share.New > 400 {
 		t.Errorf("%d deliveries to the host that serves, %d to the new one, %+v", good, fresh, m.l.share)
+	}
+}
+
+// checkWaits finds mail that waits for a host that nobody will probe.
+func (m *model) checkWaits(t *rapid.T) {
+	known := map[*host]bool{}
+	for _, h := range m.l.hosts {
+		known[h] = true
+	}
+	for _, st := range m.deferred {
+		if st.Waits && m.l.waits[st.Dest] == nil {
+			t.Fatalf("%s waits for %s, and nobody knows", smtp.RcptID(st.TA, st.Index), st.Dest)
+		}
+	}
+	for dest, w := range m.l.waits {
+		if w.comes {
+			if !w.wanted {
+				t.Fatalf("what waits for %s comes back, but is not asked for", dest)
+			}
+			continue
+		}
+		for _, h := range w.hosts {
+			if !known[h] || h.serves || h.probe.Before(m.l.now) && !w.wanted || !slices.Contains(h.blocks, w) {
+				t.Fatalf("mail waits for the probe of %s at %v, now %v: known %v, serving %v", h.name, h.probe, m.l.now, known[h], h.serves)
+			}
+		}
+		if len(w.hosts) == 0 {
+			t.Fatalf("mail waits for %s, and for nothing", dest)
+		}
 	}
 }

@@ -19,7 +19,7 @@ func (l *loop) load() {
 	if l.loading || l.draining || l.entries*100 >= limit*loadBelow {
 		return
 	}
-	room := min(loadMax, limit-l.entries)
+	room := min(loadMax, l.q.cfg.DEFEDB.HashEntries, limit-l.entries)
 	due := !l.now.Before(l.nextDue)
 	if (l.dueLast || !due) && l.fetchWaiting(room) {
 		l.dueLast = false
@@ -125,6 +125,7 @@ func (e *loadedEvent) apply(l *loop) {
 		}
 	}
 	l.settleQuiet()
+	l.load() // there may be more
 }
 
 // settleQuiet forgets transactions that had to stay while recipients were loaded.

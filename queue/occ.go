@@ -60,7 +60,7 @@ func (h *host) places(now time.Time) int {
 func (h *host) used() int { return h.window.Inflight() + h.granted }
 
 // idle tells whether the host can be forgotten without harm.
-func (h *host) idle() bool { return h.used() == 0 && !h.waits() }
+func (h *host) idle() bool { return h.used() == 0 && !h.waits() && h.holds == 0 }
 
 // host finds the OCC entry of a hop.
 func (l *loop) host(hop msg.Hop, d *dest) *host {

@@ -54,7 +54,7 @@ type DEFEDBConfig struct {
 	Base, Log       string
 	PageSize        int64
 	CacheSize       int64
-	CheckpointKB    int64
+	CheckpointKB    int64 // bytes
 	CheckpointDelay time.Duration
 	RemoveLogs      bool
 	HashEntries     int
@@ -155,7 +155,7 @@ func (c *Config) Options() *confparse.Table {
 		},
 		{
 			Name: "OCC_entries_max", Type: confparse.Int, Unit: "entries", Default: "65536", Min: "16", Readme: "3.8", Into: &c.OCCEntries,
-			Doc: "Maximum number of hosts in the outgoing connection cache; the longest unused are forgotten. The default is ours.",
+			Doc: "Maximum number of hosts in the outgoing connection cache; the longest unused are forgotten. It is also the most destinations for which mail waits as a whole until a host is probed; mail for further ones is tried by its own times. The default is ours.",
 		},
 		{Name: "queue_return", Kind: confparse.KindSection, Readme: "3.8", Doc: "Maximum time in the queue.", Sub: &confparse.Table{Options: []confparse.Option{
 			{Name: "default", Type: confparse.Time, Unit: "s", Default: "5d", Min: "1s", Readme: "3.8", Into: &c.ReturnDefault, Doc: "After this time a recipient is given up. The default is RFC 5321's and Postfix's."},
@@ -213,12 +213,12 @@ func (c *DEFEDBConfig) options() *confparse.Table {
 	return &confparse.Table{Options: []confparse.Option{
 		{Name: "base_directory", Type: confparse.Dir, Default: "defedb", Readme: "3.8", Into: &c.Base, Doc: "Directory of the DEFEDB."},
 		{Name: "log_directory", Type: confparse.Dir, Readme: "3.8", Into: &c.Log, Doc: "Directory of its write-ahead log; by default the base directory."},
-		{Name: "page_size", Type: confparse.Size, Unit: "B", Default: "0", Readme: "8.3", Into: &c.PageSize, Doc: "Block size of tables; 0 leaves it to Pebble. Not yet in effect."},
+		{Name: "page_size", Type: confparse.Size, Unit: "B", Default: "0", Max: "1MB", Readme: "8.3", Into: &c.PageSize, Doc: "Size of the blocks of tables that are written from now on; 0 leaves it to Pebble (4 KB), less than 512 B is taken as 512 B."},
 		{Name: "cache_size", Type: confparse.Size, Unit: "B", Default: "8MB", Min: "0B", Readme: "8.3", Into: &c.CacheSize, Doc: "Size of the block cache; at least 8 MB."},
-		{Name: "KBytes_written_for_checkpointing", Type: confparse.Int, Unit: "KB", Default: "0", Readme: "8.3", Into: &c.CheckpointKB, Doc: "Pebble decides itself when to flush. Not yet in effect."},
-		{Name: "delay_between_2_checkpoints", Type: confparse.Time, Unit: "s", Default: "0", Readme: "8.3", Into: &c.CheckpointDelay, Doc: "Pebble decides itself when to flush. Not yet in effect."},
+		{Name: "KBytes_written_for_checkpointing", Type: confparse.Int, Unit: "KB", Default: "0", Readme: "8.3", Into: &c.CheckpointKB, Doc: "After so much has been written to its log, the changes go to tables and the log is given up: at least 1 MB, at most a thirty-second of the file system. The default 0 stands for that, at most 16 MB."},
+		{Name: "delay_between_2_checkpoints", Type: confparse.Time, Unit: "s", Default: "0", Readme: "8.3", Into: &c.CheckpointDelay, Doc: "Least time between two checkpoints. It has no effect: Pebble begins a new log instead of waiting for the tables to be written, so nothing waits for a checkpoint."},
 		{Name: "remove_unused_logfiles", Kind: confparse.KindFlag, Default: "on", Readme: "8.3", Into: &c.RemoveLogs, Doc: "Remove logs that are no longer needed. Pebble always does."},
-		{Name: "hash_table_entries", Type: confparse.Int, Unit: "entries", Default: "16384", Min: "128", Max: "67108864", Readme: "8.3", Into: &c.HashEntries, Doc: "Size of the cache of due recipients. Not yet in effect."},
+		{Name: "hash_table_entries", Type: confparse.Int, Unit: "entries", Default: "16384", Min: "128", Max: "67108864", Readme: "8.3", Into: &c.HashEntries, Doc: "Most due recipients that are read from the DEFEDB at once, up to 2000; they are read in order of the next time to try and held in the active queue alone, so there is no table to be sized."},
 	}}
 }
 
@@ -236,7 +236,7 @@ func (c *DSNConfig) options() *confparse.Table {
 func (c *IBDBConfig) options() *confparse.Table {
 	return &confparse.Table{Options: []confparse.Option{
 		{Name: "commit_delay_max", Type: confparse.Time, Unit: "ms", Default: "100ms", Min: "1ms", Max: "10s", Readme: "3.8", Into: &c.CommitDelay, Doc: "How long the record of a delivery may wait to share a sync; new mail never waits for it. The default is ours."},
-		{Name: "size", Type: confparse.Size, Unit: "B", Default: "0", Readme: "3.8", Into: &c.Size, Doc: "Size of a log file; 0 leaves it to Pebble. Not yet in effect."},
+		{Name: "size", Type: confparse.Size, Unit: "B", Default: "0", Readme: "3.8", Into: &c.Size, Doc: "Size of a log file: at least 1 MB, at most a thirty-second of the file system. The default 0 stands for that, at most 16 MB."},
 		{Name: "open_TAs_max", Type: confparse.Int, Unit: "entries", Default: "1024", Min: "1", Readme: "3.8", Into: &c.OpenTAs, Doc: "Most transactions in one commit. The default is ours."},
 		{Name: "content_max", Type: confparse.Size, Unit: "B", Default: "128KB", Min: "0B", Max: "1GB", Readme: "own", Into: &c.ContentMax, Doc: "Content up to this size is committed with its envelope; larger content goes to a file at once. The default was measured, see docs/performance.md."},
 	}}
@@ -244,8 +244,8 @@ func (c *IBDBConfig) options() *confparse.Table {
 
 func (c *IQDBConfig) options() *confparse.Table {
 	return &confparse.Table{Options: []confparse.Option{
-		{Name: "cache_entries_max", Type: confparse.Int, Unit: "entries", Default: "65536", Min: "1", Readme: "3.8", Into: &c.CacheEntries, Doc: "Maximum number of recipients in open transactions. Not yet in effect: the limits of the server bound them."},
-		{Name: "hash_table_entries", Type: confparse.Int, Unit: "entries", Default: "65537", Min: "1", Readme: "3.8", Into: &c.HashEntries, Doc: "Size of the table; larger than cache_entries_max. Not yet in effect."},
+		{Name: "cache_entries_max", Type: confparse.Int, Unit: "entries", Default: "65536", Min: "1", Readme: "3.8", Into: &c.CacheEntries, Doc: "Maximum number of recipients in open transactions. It has no effect: QMGR gets an envelope when it is complete, and until then the limits of smtps bound its recipients."},
+		{Name: "hash_table_entries", Type: confparse.Int, Unit: "entries", Default: "65537", Min: "1", Readme: "3.8", Into: &c.HashEntries, Doc: "Size of the table; larger than cache_entries_max. It has no effect: there is no such table."},
 	}}
 }
 
@@ -261,9 +261,9 @@ func (c *SMTPCConfig) options() *confparse.Table {
 		{Name: "lookup_session_conf", Kind: confparse.KindFlag, Readme: "3.8", Into: &c.LookupSessionConf, Doc: "Look up smtpc_session_conf: in the map conf for the address of each host to which mail goes out: its own entry, that of its smallest net, or that without address (README 3.11.1). With a section session_features in smtpc the flag is not needed. The right hand sides are those of lookup_rcpt_conf."},
 		{Name: "rcpt_conf_lookup_flags", Type: confparse.Flags, Words: []string{"full_address", "detail_plus", "detail_star", "star", "domain", "dotsubdomain", "dot"}, Default: "{ full_address, detail_plus, detail_star, star, domain, dotsubdomain, dot }", DefaultWords: "all", Readme: "3.8", Into: &c.RcptConfFlags, Doc: "Which lookups lookup_rcpt_conf makes."},
 		{Name: "source", Kind: confparse.KindSection, Named: true, Readme: "3.8", New: c.newSource, Doc: "Local addresses for outgoing connections, selected by the map conf: the first entry counts of smtpc_conf_cltaddr: for the address from which the mail came, then its nets, and smtpc_conf_mail: for the sender, then its domain and .domain."},
-		{Name: "deliveries_max", Type: confparse.Int, Unit: "entries", Default: "1000", Min: "1", Readme: "own", Into: &c.DeliveriesAtOnce, Doc: "Most delivery attempts that run at once, over all hosts."},
+		{Name: "deliveries_max", Type: confparse.Int, Unit: "entries", Default: "1000", Min: "1", Readme: "own", Into: &c.DeliveriesAtOnce, Doc: "Most delivery attempts that run at once, over all hosts. A quarter is kept for hosts that have served their last delivery, and no host and no sender may take all, whatever hangs; so a single host that serves takes at most three quarters."},
 		{Name: "hosts_per_attempt_max", Type: confparse.Int, Unit: "entries", Default: "5", Min: "1", Readme: "own", Into: &c.HostsPerRcpt, Doc: "Most hosts of a route that are tried in one attempt, if they fail as a whole (no connection, a refusing greeting, 421); after a 4xx reply to MAIL, RCPT or DATA one more is tried. The default is Postfix's smtp_mx_address_limit."},
-		{Name: "destination_share", Type: confparse.Int, Unit: "percent", Default: "25", Min: "1", Max: "100", Readme: "own", Into: &c.DestinationShare, Doc: "The part of a filling active queue that one destination may take; its further recipients wait in the DEFEDB, so that one destination cannot hold up the others."},
+		{Name: "destination_share", Type: confparse.Int, Unit: "percent", Default: "25", Min: "1", Max: "100", Readme: "own", Into: &c.DestinationShare, Doc: "The part of a filling active queue that one destination may take; its further recipients wait in the DEFEDB until there is room, so that one destination cannot hold up the others."},
 	}}
 }
 
@@ -288,7 +288,7 @@ func (c *SMTPSConfig) options() *confparse.Table {
 		{Name: "connection_rate_max", Type: confparse.Int, Unit: "connections/60s", Default: "100", Min: "1", Readme: "3.8", Into: &c.RateMax, Doc: "Most connections from one address within 60 seconds; loopback addresses are exempt, as Postfix exempts mynetworks."},
 		{Name: "connections_max", Type: confparse.Int, Unit: "entries", Default: "100", Min: "1", Readme: "3.8", Into: &c.ConnectionsMax, Doc: "Most open connections from one address; loopback addresses are exempt."},
 		{Name: "connection_control_cache_size", Type: confparse.Int, Unit: "entries", Default: "65536", Min: "16", Readme: "8.3", Into: &c.CacheSize, Doc: "Most addresses that are counted at once; while the table is full of open ones, others are not limited. The default is ours."},
-		{Name: "connection_control_hash_table_size", Type: confparse.Int, Unit: "entries", Default: "65537", Min: "1", Readme: "8.3", Into: &c.HashSize, Doc: "Size of its hash table; the program sizes it itself. Not yet in effect."},
+		{Name: "connection_control_hash_table_size", Type: confparse.Int, Unit: "entries", Default: "65537", Min: "1", Readme: "8.3", Into: &c.HashSize, Doc: "Size of its hash table. It has no effect: the table grows with its entries, up to connection_control_cache_size."},
 	}}
 }
 

@@ -106,11 +106,12 @@ func (q *Queue) open() (err error) {
 		fs: q.deps.FS, dirs: []string{dirs.CDB, dirs.IBDB, dirs.DEFEDB},
 		min: q.cfg.DiskMin, ok: q.cfg.DiskOK, log: q.log, refill: q.refill,
 	}
-	opts := store.Options{Log: q.log, Fatal: q.deps.Fatal, OnFull: q.space.full}
+	opts := store.Options{Log: q.log, Fatal: q.deps.Fatal, OnFull: q.space.full, LogSize: q.cfg.IBDB.Size}
 	if q.ibdb, err = ibdb.Open(q.deps.FS, dirs.IBDB, opts); err != nil {
 		return err
 	}
 	opts.Cache, opts.LogDir = q.cfg.DEFEDB.CacheSize, dirs.DEFEDBLog
+	opts.BlockSize, opts.LogSize = q.cfg.DEFEDB.PageSize, q.cfg.DEFEDB.CheckpointKB
 	if q.defedb, err = defedb.Open(q.deps.FS, dirs.DEFEDB, opts); err != nil {
 		return err
 	}

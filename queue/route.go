@@ -64,6 +64,11 @@ func (l *loop) route(t *transaction, rcpts []*rcpt) {
 	lines := map[string]*askLine{}
 	for _, r := range rcpts {
 		r.phase = phaseRoute
+		if d := l.dests[destKey{key: r.state.Dest}]; d != nil && l.overShare(d) {
+			r.dest = d
+			l.putWaiting(r, l.surplus(d.key))
+			continue
+		}
 		if a := l.storedRoute(r); a != nil {
 			l.join(r, a, time.Time{})
 			continue

@@ -80,6 +80,34 @@ func BenchmarkScheduleMemory(b *testing.B) {
 	}
 }
 
+// BenchmarkScheduleDeferred measures what a recipient takes in memory that waits in the
+// DEFEDB because its host is down: one host for all, or a hundred thousand.
+func BenchmarkScheduleDeferred(b *testing.B) {
+	const n = 100_000
+	for _, dests := range []int{1, n} {
+		b.Run(fmt.Sprintf("destinations=%d", dests), func(b *testing.B) {
+			for b.Loop() {
+				m := newModel(benchConfig(b))
+				m.dests = make([]msg.RouteA, 0, dests)
+				for i := range dests {
+					m.addDest(i)
+				}
+				before := heap()
+				for i := range n {
+					m.arrive("s", 1, i%dests)
+					for len(m.running) > 0 {
+						m.end(0, 451, true)
+					}
+					m.deferred = m.deferred[:0]
+				}
+				m.all = nil
+				b.ReportMetric(float64(int64(heap())-int64(before))/n, "bytes/rcpt")
+				runtime.KeepAlive(m)
+			}
+		})
+	}
+}
+
 func benchConfig(b *testing.B) Config {
 	cfg := defaults(b)
 	cfg.AQEntriesMax = 1 << 30

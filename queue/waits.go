@@ -265,6 +265,7 @@ func (e *fetchedEvent) apply(l *loop) {
 		l.fetched(f)
 	}
 	l.settleQuiet()
+	l.load() // there may be more
 }
 
 // fetched goes on with a wait of which some recipients came.

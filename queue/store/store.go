@@ -40,7 +40,13 @@ type Options struct {
 	LogDir string
 	// Cache is the size of the block cache in bytes; 0 means 8 MB.
 	Cache int64
-	Log   *slog.Logger
+	// BlockSize is the size of the blocks of tables in bytes, at most 1 MB; 0 leaves it
+	// to Pebble.
+	BlockSize int64
+	// LogSize is the size in bytes at which a log is ended and its changes go to
+	// tables; 0 chooses it by the size of the file system, which bounds it as well.
+	LogSize int64
+	Log     *slog.Logger
 	// Fatal is called when the store can no longer keep its promises, by any goroutine.
 	// It should end the process and not return.
 	Fatal func(error)
@@ -68,6 +74,8 @@ const (
 	// tables of this size.
 	memTableShare = 32
 	defaultCache  = 8 << 20
+	blockMin      = 512
+	blockMax      = 1 << 20
 )
 
 // versionKey sorts before all other keys, which begin with a letter.
@@ -145,13 +153,16 @@ func openPebble(fsys vfs.FS, dir string, total int64, b *ballast, g *guard, o Op
 		WALDir:             o.LogDir,
 		Cache:              cache,
 		FormatMajorVersion: pebble.FormatNewest,
-		MemTableSize:       uint64(min(max(total/memTableShare, memTableMin), memTableMax)),
+		MemTableSize:       memTableSize(total, o.LogSize),
 		MaxOpenFiles:       256,
 		ReadOnly:           o.readOnly,
 		ErrorIfNotExists:   o.readOnly,
 		Lock:               o.Lock.pebble(),
 		Logger:             l,
 		EventListener:      (&flushWatch{log: l}).listener(),
+	}
+	if o.BlockSize > 0 {
+		opts.Levels[0].BlockSize = int(min(max(o.BlockSize, blockMin), blockMax)) // the others follow
 	}
 	defer func() {
 		// Pebble panics on some damage; that must be an error that names the store.
@@ -164,6 +175,16 @@ func openPebble(fsys vfs.FS, dir string, total int64, b *ballast, g *guard, o Op
 		return nil, openError(err, dir, o.Name)
 	}
 	return db, nil
+}
+
+// memTableSize is how much goes to one log and one table in memory. It must stay small
+// against the file system, or there would be no reserve for a full disk.
+func memTableSize(total, wanted int64) uint64 {
+	most := max(total/memTableShare, memTableMin)
+	if wanted <= 0 {
+		wanted = memTableMax
+	}
+	return uint64(min(max(wanted, memTableMin), most))
 }
 
 func openError(err error, dir, name string) error {
