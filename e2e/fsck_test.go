@@ -133,6 +133,7 @@ func (b *badDay) foreign() {
 func TestFsck(t *testing.T) {
 	for name, damage := range map[string]func(*badDay){
 		"defedb lost":       func(b *badDay) { b.remove("defedb") },
+		"ibdb lost":         func(b *badDay) { b.remove("ibdb") },
 		"both lost":         func(b *badDay) { b.remove("ibdb", "defedb") },
 		"log of the ibdb":   func(b *badDay) { b.overwrite("ibdb") },
 		"log of the defedb": func(b *badDay) { b.overwrite("defedb") },

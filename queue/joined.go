@@ -32,6 +32,11 @@ func (q *Queue) join() error {
 	if err := q.noStrayMail(); err != nil {
 		return err
 	}
+	if name == nil && other != nil {
+		if err := q.noOldIDs(); err != nil {
+			return err
+		}
+	}
 	if name == nil {
 		name = make([]byte, spoolNameLen)
 		_, _ = rand.Read(name) // it never fails
@@ -73,4 +78,14 @@ func (q *Queue) noStrayMail() error {
 			store.ErrDamaged, n, first)
 	}
 	return nil
+}
+
+// noOldIDs fails if the DEFEDB has transactions although the IBDB is new: that would hand
+// out their ids once more, and give one the content of the other.
+func (q *Queue) noOldIDs() error {
+	_, used, err := q.defedb.Oldest()
+	if err != nil || !used {
+		return err
+	}
+	return fmt.Errorf("%w: the IBDB is new, and the DEFEDB holds mail: run meta1 fsck", store.ErrDamaged)
 }

@@ -1,9 +1,11 @@
 package fsck
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestWholeSpool(t *testing.T) {
@@ -87,4 +89,37 @@ func inline(addr string) bool {
 		n = n*10 + int(c-'0')
 	}
 	return n <= 40 && n%2 == 1
+}
+
+// TestPages: however small the pages are, each record and file is examined once.
+func TestPages(t *testing.T) {
+	s := newSpool(t)
+	s.fill()
+	_, whole := s.run(nil)
+	i, d, _ := s.open()
+	defer i.Close()
+	defer d.Close()
+	for _, l := range []Limits{
+		{Records: 1, Findings: 1, Time: time.Hour},
+		{Records: 7, Findings: 7, Time: time.Hour},
+		{Records: 1000, Findings: 1000, Time: time.Nanosecond},
+		{Records: 1000000, Findings: 1000, Time: time.Hour},
+	} {
+		var at Cursor
+		for more := true; more; {
+			c := NewCheck(View{FS: s.fs, Dirs: s.dirs, UID: -1, IBDB: i.Store().Reader(), DEFEDB: d.Store().Reader()}, at, false)
+			var all []Finding
+			var err error
+			if all, more, err = c.Page(context.Background(), l); err != nil || len(all) > 0 {
+				t.Fatal(all, err)
+			}
+			if c.Cursor().Examined > at.Examined+uint64(l.Records) {
+				t.Fatalf("a page of %d records has %d", l.Records, c.Cursor().Examined-at.Examined)
+			}
+			at = c.Cursor()
+		}
+		if at.Examined != whole.Examined {
+			t.Errorf("%+v: %d examined of %d", l, at.Examined, whole.Examined)
+		}
+	}
 }
