@@ -10,15 +10,18 @@ import (
 	"meta1/queue/defedb"
 )
 
-// Routes are asked for by domains: a question that hangs holds up its own domain only,
-// and one is under way for a domain at a time, with up to askBatch recipients. Domains
-// are asked about in turns of the senders, none of whom has more than askersEach of the
-// askersMax questions under way: so a list of addresses at very many domains whose
-// name servers hang holds nobody else up, nor do three of them.
+// Routes are asked for by domains: a question that hangs holds up its own domain only.
+// One batch is under way for a domain at a time, with up to askBatch recipients, and
+// askersDomain as long as its questions are answered, for a map may take its time for
+// each. Domains are asked about in turns of the senders, none of whom has more than
+// askersEach of the askersMax questions under way: so a list of addresses at very many
+// domains whose name servers hang holds nobody else up, nor do three of them.
 const (
 	askersMax  = 256
 	askersEach = askersMax / 4
-	askBatch   = 100
+	// askersDomain leaves most of a sender's askers to other domains.
+	askersDomain = askersEach / 4
+	askBatch     = 100
 	// askGroup is how many of them one message may have while others wait.
 	askGroup = 25
 	// askFlush is how long answers that are there wait for the rest of their batch.
@@ -43,9 +46,10 @@ type askSender struct {
 
 // askDomain is a domain whose recipients need routes.
 type askDomain struct {
-	name  string
-	busy  bool
-	lines list[*askLine]
+	name     string
+	running  int
+	answered bool // the last question was
+	lines    list[*askLine]
 }
 
 // askLine is the recipients of one message at one domain.
@@ -156,14 +160,20 @@ func (l *loop) ask() {
 			return
 		}
 		s.queued = false
-		if d, ok := s.domains.pop(); ok && !d.busy && d.lines.len() > 0 {
+		if d, ok := s.domains.pop(); ok && d.mayAsk() {
 			l.asks.running++
 			s.running++
-			d.busy = true
+			d.running++
 			l.askResolver(&asking{s: s, d: d, lines: d.batch(), asked: l.now})
+			l.fileAgain(d)
 		}
 		l.lineAsk(s)
 	}
+}
+
+// mayAsk tells whether another batch may be under way.
+func (d *askDomain) mayAsk() bool {
+	return d.lines.len() > 0 && (d.running == 0 || d.answered && d.running < askersDomain)
 }
 
 // batch takes the next recipients to ask about: some of each message in turn.
@@ -195,7 +205,7 @@ type asking struct {
 // the DNS.
 func (l *loop) askResolver(b *asking) {
 	l.q.group.Go(func(ctx context.Context) error {
-		ev := &routedEvent{}
+		ev := &routedEvent{of: b}
 		var hung error // then the domain is not asked about any more
 		last := time.Now()
 		for _, line := range b.lines {
@@ -204,13 +214,15 @@ func (l *loop) askResolver(b *asking) {
 				a := l.q.askRoute(ctx, line.t, r, &hung)
 				part.rcpts, part.answers = append(part.rcpts, r), append(part.answers, a)
 				if time.Since(last) >= askFlush {
-					l.q.events.put(&routedEvent{parts: append(ev.parts, part)})
-					ev, part, last = &routedEvent{}, routedPart{t: line.t, asked: b.asked}, time.Now()
+					ev.parts = append(ev.parts, part)
+					ev.answered = hung == nil
+					l.q.events.put(ev)
+					ev, part, last = &routedEvent{of: b}, routedPart{t: line.t, asked: b.asked}, time.Now()
 				}
 			}
 			ev.parts = append(ev.parts, part)
 		}
-		ev.done = b
+		ev.answered, ev.done = hung == nil, true
 		l.q.events.put(ev)
 		return nil
 	})
@@ -241,8 +253,10 @@ func (q *Queue) askRoute(ctx context.Context, t *transaction, r *rcpt, hung *err
 
 // routedEvent: routes are known.
 type routedEvent struct {
-	parts []routedPart
-	done  *asking // if these are the last of a batch
+	of       *asking
+	parts    []routedPart
+	answered bool // and so may others be at once
+	done     bool // these are the last of the batch
 }
 
 // routedPart is the routes of some recipients of a transaction.
@@ -257,20 +271,27 @@ func (e *routedEvent) apply(l *loop) {
 	for i := range e.parts {
 		l.routed(&e.parts[i])
 	}
-	if e.done == nil {
-		return
+	s, d := e.of.s, e.of.d
+	d.answered = e.answered
+	if e.done {
+		l.asks.running--
+		s.running--
+		d.running--
 	}
-	l.asks.running--
-	s, d := e.done.s, e.done.d
-	s.running--
-	d.busy = false
-	if d.lines.len() > 0 {
-		l.fileAsk(d, d.lines.items[d.lines.head].t.env.Mail.From)
-	} else {
-		delete(l.asks.domains, d.name)
-	}
+	l.fileAgain(d)
 	l.lineAsk(s)
 	l.ask()
+}
+
+// fileAgain has a domain be asked about again in a turn of the sender whose recipients
+// come next, or forgets it.
+func (l *loop) fileAgain(d *askDomain) {
+	switch {
+	case d.mayAsk():
+		l.fileAsk(d, d.lines.items[d.lines.head].t.env.Mail.From)
+	case d.lines.len() == 0 && d.running == 0:
+		delete(l.asks.domains, d.name)
+	}
 }
 
 func (l *loop) routed(p *routedPart) {

@@ -318,3 +318,48 @@ func TestSurplusComesBackInTurn(t *testing.T) {
 		w.checkEmpty()
 	})
 }
+
+// TestASlowMapIsAskedInParallel: lookups that take their time are under way at once,
+// and those that hang are not.
+func TestASlowMapIsAskedInParallel(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		open, most, hanging := 0, 0, 0
+		w.route = func(q msg.RouteQ) msg.RouteA {
+			w.mu.Lock()
+			if q.Rcpt.Domain == "dead.test" {
+				hanging++
+				w.mu.Unlock()
+				time.Sleep(time.Hour)
+				return msg.RouteA{}
+			}
+			open++
+			most = max(most, open)
+			w.mu.Unlock()
+			time.Sleep(10 * time.Millisecond)
+			w.mu.Lock()
+			open--
+			w.mu.Unlock()
+			return routeTo(q.Rcpt.Domain)
+		}
+		q := w.start()
+		for i := range 40 {
+			var rcpts []string
+			for k := range 50 {
+				rcpts = append(rcpts, fmt.Sprintf("r%d-%d@d.test", i, k))
+			}
+			w.mustSend(q, fmt.Sprintf("s%d@x.test", i), "m", append(rcpts, "r@dead.test")...)
+		}
+		time.Sleep(5 * time.Second)
+		w.mu.Lock()
+		if most > askersDomain || hanging != 1 {
+			t.Errorf("%d questions at once, and %d for a domain that hangs", most, hanging)
+		}
+		w.mu.Unlock()
+		if got := w.served(); got != 2000 {
+			t.Errorf("%d of 2000 were served, with %d questions at once", got, most)
+		}
+		if err := w.stop(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
