@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"time"
 
 	"meta1/mta/smtp"
@@ -16,6 +17,8 @@ import (
 type recovery struct {
 	ts   []*transaction
 	late bool // some are due too late: the clock was set back while the queue was down
+	// moved are recipients that the DEFEDB has, and of which the IBDB does not know.
+	moved []rcptRef
 	// known are the transactions in it; their content files are no litter.
 	known map[smtp.ID]struct{}
 }
@@ -29,11 +32,17 @@ func (q *Queue) recover(now time.Time) (*recovery, error) {
 		if err != nil {
 			return err
 		}
+		for _, i := range t.ended[len(r.Ended):] {
+			rec.moved = append(rec.moved, rcptRef{r.Envelope.TA, i})
+		}
 		rec.ts = append(rec.ts, t)
 		rec.known[r.Envelope.TA] = struct{}{}
 		return nil
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := q.completeMoves(rec.moved); err != nil {
 		return nil, err
 	}
 	far := q.tooLate()
@@ -55,6 +64,11 @@ func (q *Queue) recoverOne(r ibdb.Recovered, now time.Time) (*transaction, error
 	}
 	t := newTransaction(r.Envelope, r.Size, q.stored(ta, r.Size), gone, now, q.cfg.waited(0, r.Envelope.Arrival, now))
 	t.ended = r.Ended
+	for _, i := range gone[len(r.Ended):] {
+		if _, known := slices.BinarySearch(r.Ended, i); !known {
+			t.ended = append(t.ended, i)
+		}
+	}
 	t.left += len(moved)
 	t.inDEFEDB = len(moved) > 0
 	t.inline = r.Inline
@@ -72,6 +86,29 @@ func (q *Queue) recoverOne(r ibdb.Recovered, now time.Time) (*transaction, error
 		t.size, t.body = size, q.stored(ta, size)
 	}
 	return t, nil
+}
+
+// completeMoves records in the IBDB the end of recipients that a crash left in both
+// databases. It must be durable before the DEFEDB forgets them: else the next start
+// would take them for recipients that were never tried.
+func (q *Queue) completeMoves(moved []rcptRef) error {
+	if len(moved) == 0 {
+		return nil
+	}
+	b := q.ibdb.NewBatch()
+	for _, m := range moved {
+		if err := b.End(m.ta, m.index); err != nil {
+			b.Discard()
+			return err
+		}
+	}
+	return q.ibdb.Commit(b)
+}
+
+// rcptRef names a recipient.
+type rcptRef struct {
+	ta    smtp.ID
+	index int
 }
 
 // isLost tells whether a transaction's content file is gone.

@@ -62,6 +62,9 @@ func (l *life) route(ctx context.Context, q msg.RouteQ) msg.RouteA {
 	for _, h := range hosts {
 		a.Hops = append(a.Hops, h.hop)
 	}
+	if ttl := s.luck("ttl", q.Rcpt.Domain); ttl > 0.2 {
+		a.Expires = s.clock.now().Add(time.Duration(ttl * float64(2*time.Hour)))
+	}
 	return a
 }
 

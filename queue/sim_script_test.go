@@ -314,7 +314,7 @@ func (s *script) addFaults(r *rand.Rand) {
 		}
 		f.dur = between(r, time.Second, 20*time.Minute)
 		f.by = between(r, -5*time.Hour, 30*time.Minute)
-		f.what = [...]string{"/ibdb/", "/defedb/", "/S", ".log"}[r.IntN(4)]
+		f.what = [...]string{"/ibdb/", "/defedb/", "/S", ".log", ".sst"}[r.IntN(5)]
 		switch f.kind {
 		case faultFlush, faultRequeue, faultHold, faultRelease:
 			f.what = fmt.Sprintf("d%d.test", r.IntN(simDests))

@@ -134,15 +134,29 @@ func (l *life) MaybeError(op errorfs.Op) error {
 		}
 	}
 	writes := op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpCreate
-	if l.eio != "" && (writes || op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) && strings.Contains(op.Path, l.eio) {
+	syncs := op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo
+	if l.eio != "" && (writes || syncs) && strings.Contains(op.Path, l.eio) {
 		s.noteLocked("EIO: operation %d on %s", op.Kind, op.Path)
 		l.eio, s.noise = "", s.at()+time.Minute
+		if l.endsAt(op.Path, syncs) {
+			l.crashLocked("for a store that failed")
+			return nil
+		}
 		return syscall.EIO
 	}
 	if s.full && writes && !l.relieved(op.Path) {
 		return syscall.ENOSPC
 	}
 	return nil
+}
+
+// endsAt tells whether the process ends at a failure: that of any file of a store, and
+// that to sync a directory. The end itself cannot be simulated: Pebble calls Fatal with
+// its locks held. TestFaultAtAnyCall makes sure that it is called.
+func (l *life) endsAt(path string, syncs bool) bool {
+	name := filepath.Base(path)
+	content := strings.HasPrefix(name, "S") && !strings.Contains(path, "db/")
+	return !strings.HasPrefix(name, "BALLAST") && (syncs || strings.Contains(path, "db/")) && !content
 }
 
 // relieved tells whether the reserve of a store has room for a write: it is found full
@@ -218,7 +232,9 @@ func (s *sim) deps(l *life) Deps {
 		FS:  vfs.FromPebble(errorfs.Wrap(l.disk, l), s.space),
 		Log: slog.New(&simLog{l: l}),
 		Fatal: func(err error) {
-			l.crash("fatal: " + err.Error())
+			if !l.isDead() {
+				s.fault("the queue gives up: %v", err)
+			}
 			runtime.Goexit() // nothing comes back from the end of a process
 		},
 	}
