@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
@@ -99,8 +100,11 @@ func (s *spool) nothingLeft(all []Finding, inIBDB bool) {
 // killer counts the operations on a disk that change it, and takes a picture of the disk
 // as a crash in front of one of them leaves it.
 type killer struct {
-	disk     *pvfs.MemFS
-	at, n    int
+	disk *pvfs.MemFS
+	at   int
+
+	mu       sync.Mutex // guards what follows
+	n        int
 	snapshot *pvfs.MemFS
 	op       string
 }
@@ -111,11 +115,19 @@ func (k *killer) MaybeError(op errorfs.Op) error {
 	if op.Kind.ReadOrWrite() == errorfs.OpIsRead {
 		return nil
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.n++; k.n == k.at {
 		k.snapshot = k.disk.CrashClone(pvfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rand.New(rand.NewPCG(3, uint64(k.at)))})
 		k.op = fmt.Sprintf("operation %d kind %d on %s", k.n, op.Kind, op.Path)
 	}
 	return nil
+}
+
+func (k *killer) result() (n int, op string, snapshot *pvfs.MemFS) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.n, k.op, k.snapshot
 }
 
 // TestRepairSurvivesCrashes crashes a repair in front of its changes of the disk. Then a
@@ -144,7 +156,7 @@ func (s *spool) crashRepairs(t *testing.T) {
 	count := &killer{disk: whole.disk}
 	whole.fs = vfs.FromPebble(errorfs.Wrap(whole.disk, count), space)
 	whole.run(rebuild)
-	n := count.n
+	n, _, _ := count.result()
 	saved := whole.waiting()
 	if n < 100 || len(saved) < 100 {
 		t.Fatalf("a repair has only %d operations and saves %d recipients", n, len(saved))
@@ -158,12 +170,13 @@ func (s *spool) crashRepairs(t *testing.T) {
 		k := &killer{disk: c.disk, at: at}
 		c.fs = vfs.FromPebble(errorfs.Wrap(c.disk, k), space)
 		c.run(rebuild)
-		if k.snapshot == nil {
+		_, op, snapshot := k.result()
+		if snapshot == nil {
 			continue // Pebble works in the background: not each run has as many
 		}
-		ok := t.Run(k.op, func(t *testing.T) {
+		ok := t.Run(op, func(t *testing.T) {
 			c.t = t
-			c.use(k.snapshot)
+			c.use(snapshot)
 			c.afterACrash(unsaved)
 		})
 		if !ok {

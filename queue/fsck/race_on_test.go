@@ -5,6 +5,6 @@ package fsck
 const (
 	raceEnabled = true
 	// damageStride and crashStride: only each of so many cases is tried.
-	damageStride = 8
-	crashStride  = 61
+	damageStride = 13
+	crashStride  = 101
 )

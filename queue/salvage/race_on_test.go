@@ -2,5 +2,9 @@
 
 package salvage
 
-// placesMany is about how many bytes of a file are damaged, each on its own.
-const placesMany = 5
+const (
+	// placesMany is about how many bytes of a file are damaged, each on its own.
+	placesMany = 4
+	// edgeStride: of the first and last bytes only each of so many.
+	edgeStride = 8
+)

@@ -262,7 +262,7 @@ func TestWhole(t *testing.T) {
 // places are positions in a file: all of the beginning and the end, and many between.
 func places(n int) (at []int) {
 	for i := 0; i < n; i++ {
-		if i < 24 || i >= n-64 && i%3 == 0 || i%(n/placesMany+1) == 0 {
+		if i < 24 && i%edgeStride == 0 || i >= n-64 && i%(3*edgeStride) == 0 || i%(n/placesMany+1) == 0 {
 			at = append(at, i)
 		}
 	}
