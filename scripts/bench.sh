@@ -1,6 +1,6 @@
 #!/bin/bash
 # Measures meta1 and Postfix in turn in one run of shared/bench, and writes the
-# result into docs/performance.md. Root; some ten minutes.
+# result into docs/performance.md. Root; some twenty minutes.
 #
 #   BENCH   where shared/bench is (../shared/bench)
 #   REPS    repetitions (3); SCALE percent of the message counts (100)
@@ -28,4 +28,7 @@ if command -v strace >/dev/null; then
 	echo "bench: each sync 5 ms longer" >&2
 	FSYNC_DELAY_US=5000 SCEN=c50 "$BENCH/peers.sh" >"$out/slow.tsv"
 fi
+echo "bench: a next hop that is down" >&2
+MTA_FLUSH='$META1 queue flush --all -f "$RUN/meta1.conf"' MTA_LIST='$META1 mailq -f "$RUN/meta1.conf" >/dev/null' \
+	RUN_MAX=900 SCEN=defer "$BENCH/peers.sh" >"$out/defer.tsv"
 go run ./scripts/benchreport -dir "$out" -version "$("$META1" version)" docs/performance.md

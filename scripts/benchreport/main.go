@@ -26,7 +26,7 @@ const (
 )
 
 func main() {
-	dir := flag.String("dir", ".", "folder with plain.tsv, syncs.tsv, slow.tsv and disk.tsv")
+	dir := flag.String("dir", ".", "folder with plain.tsv, syncs.tsv, slow.tsv, defer.tsv and disk.tsv")
 	version := flag.String("version", "", "version of meta1")
 	flag.Parse()
 	if err := run(*dir, *version, flag.Arg(0)); err != nil {
@@ -48,6 +48,10 @@ func run(dir, version, out string) error {
 	if err != nil {
 		return err
 	}
+	deferred, err := readOptional(filepath.Join(dir, "defer.tsv"))
+	if err != nil {
+		return err
+	}
 	disk, err := os.ReadFile(filepath.Join(dir, "disk.tsv"))
 	if err != nil {
 		return err
@@ -60,6 +64,11 @@ func run(dir, version, out string) error {
 	if slow != nil {
 		b.WriteString("\nThe same with 5 ms added to each sync, like a disk with real flushes (`FSYNC_DELAY_US=5000`):\n\n")
 		writeRates(&b, slow)
+	}
+	if deferred != nil {
+		b.WriteString("\nScenario `defer`: 20,000 messages of 1 KiB while the next hop answers 451, then the queue is listed, the next hop\n" +
+			"recovers, and all is flushed (`meta1 mailq`, `meta1 queue flush --all`):\n\n")
+		writeDeferred(&b, deferred)
 	}
 	fmt.Fprintf(&b, "\nWhat the disk can do (`peers.sh disk`):\n\n%s", markdown(disk))
 	b.WriteString(end)
@@ -106,12 +115,24 @@ func readTable(path string) (table, error) {
 			t[k] = map[string][]float64{}
 		}
 		for i, name := range rows[0] {
-			if v, err := strconv.ParseFloat(row[i], 64); err == nil && i > 0 {
-				t[k][name] = append(t[k][name], v)
+			t.add(k, name, row[i])
+			if name != "extra" {
+				continue
+			}
+			for _, field := range strings.Fields(row[i]) { // of the scenario defer
+				name, value, _ := strings.Cut(field, "=")
+				t.add(k, name, value)
 			}
 		}
 	}
 	return t, nil
+}
+
+// add keeps a value if it is a number.
+func (t table) add(k key, name, value string) {
+	if v, err := strconv.ParseFloat(value, 64); err == nil {
+		t[k][name] = append(t[k][name], v)
+	}
 }
 
 func (t table) repetitions() (n int) {
@@ -181,6 +202,36 @@ func writeRates(b *bytes.Buffer, slow table) {
 	cell(b, slow, "c50", "postfix", "%.0f", "e2e_msg_s")
 	cell(b, slow, "c50", "ours", "%.0f", "e2e_msg_s")
 	ratio(b, slow, "c50", "e2e_msg_s")
+	b.WriteByte('\n')
+}
+
+// deferredColumns are the columns of scenario defer, with their heads.
+var deferredColumns = []struct{ name, head, format string }{
+	{"accept_msg_s", "accepted messages/s", "%.0f"},
+	{"defer_s", "all tried after s", "%.1f"},
+	{"pss_full_mib", "memory MiB with all deferred", "%.0f"},
+	{"list_s", "listing s", "%.2f"},
+	{"flush_msg_s", "delivered messages/s after the flush", "%.0f"},
+	{"missing", "lost", "%.0f"},
+}
+
+func writeDeferred(b *bytes.Buffer, t table) {
+	heads, line := "| |", "|---|"
+	for _, c := range deferredColumns {
+		heads, line = heads+" "+c.head+" |", line+"---:|"
+	}
+	b.WriteString(heads + "\n" + line + "\n")
+	for _, peer := range []string{"postfix", "ours"} {
+		b.WriteString("| " + name(peer) + " |")
+		for _, c := range deferredColumns {
+			cell(b, t, "defer", peer, c.format, c.name)
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteString("| **ratio** |")
+	for _, c := range deferredColumns {
+		ratio(b, t, "defer", c.name)
+	}
 	b.WriteByte('\n')
 }
 
