@@ -95,7 +95,7 @@ func (c *Check) contentFile(ctx context.Context, key string) ([]found, error) {
 		list = append(list, f)
 	}
 	c.seen(ta)
-	more, err := c.content1(ctx, ta, path)
+	more, err := c.contentOf(ctx, ta, path)
 	return append(list, more...), err
 }
 
@@ -131,8 +131,8 @@ func (c *Check) unsafe(info fs.FileInfo) string {
 	return ""
 }
 
-// content1 checks a content file against the databases.
-func (c *Check) content1(ctx context.Context, ta smtp.ID, path string) (list []found, err error) {
+// contentOf checks a content file against the databases.
+func (c *Check) contentOf(ctx context.Context, ta smtp.ID, path string) (list []found, err error) {
 	s, err := c.standing(ta)
 	if err != nil {
 		return nil, err
@@ -282,12 +282,29 @@ func (c *Check) unknown(ta smtp.ID, path string, s standing, kept cdb.Kept) (fou
 	if s.known() && c.past == nil {
 		return found{}, false
 	}
-	var open []int
+	open, lost := c.unaccounted(ta, s, kept)
+	switch {
+	case len(open) > 0:
+		f := c.orphan(ta, s, kept, open, lost)
+		f.Path = path
+		return f, true
+	case s.known():
+		return found{}, false
+	}
+	f := newFound(Note, "content-ended", "content of which all recipients have ended; a running meta1 removes it").ta(ta)
+	f.Path = path
+	return f.repair(asideWords, func(w *writer) (string, error) {
+		return w.asideContent(ta, "all recipients have ended")
+	}), true
+}
+
+// unaccounted lists the recipients of whom nothing says that they wait or have ended.
+// lost says that a record which did may have been lost.
+func (c *Check) unaccounted(ta smtp.ID, s standing, kept cdb.Kept) (open []int, lost bool) {
 	over := map[int]bool{}
 	for _, i := range kept.Ended {
 		over[i] = true
 	}
-	lost := false
 	for i := range kept.Envelope.Rcpts {
 		if s.waiting[i] || s.inIBDB && !s.ended[i] {
 			continue
@@ -301,40 +318,33 @@ func (c *Check) unknown(ta smtp.ID, path string, s standing, kept cdb.Kept) (fou
 			open = append(open, i)
 		}
 	}
+	return open, lost
+}
+
+// orphan is a content with recipients that are open.
+func (c *Check) orphan(ta smtp.ID, s standing, kept cdb.Kept, open []int, lost bool) found {
 	total := len(kept.Envelope.Rcpts)
-	switch {
-	case len(open) == 0 && s.known():
-		return found{}, false
-	case len(open) == 0:
-		f := newFound(Note, "content-ended", "content of which all recipients have ended; a running meta1 removes it").ta(ta)
-		f.Path = path
-		return f.repair(asideWords, func(w *writer) (string, error) {
-			return w.asideContent(ta, "all recipients have ended")
-		}), true
-	}
 	f := newFound(Note, "content-orphan", "content that no database knows, for %d of %d recipients: a rest of a crash, that a running meta1 removes after orphan_grace", len(open), total).ta(ta)
-	f.Path = path
-	if lost {
-		f.Severity, f.Code = Loss, "recipients-lost"
-		f.Text = fmt.Sprintf("the envelope of %d of %d recipients was lost", len(open), total)
-		if s.known() {
-			f.Text = fmt.Sprintf("%d of %d recipients were lost, or had ended", len(open), total)
-		}
+	switch {
+	case lost && s.known():
+		f = newFound(Loss, "recipients-lost", "%d of %d recipients were lost, or had ended", len(open), total).ta(ta)
+	case lost:
+		f = newFound(Loss, "recipients-lost", "the envelope of %d of %d recipients was lost", len(open), total).ta(ta)
 	}
-	if c.rebuild {
+	aside := func(w *writer) (string, error) { return w.asideContent(ta, letterOf(kept.Envelope, open)) }
+	switch {
+	case s.known(): // nobody would find them again after the repair
+		f.Severity = Repairable
+		return f.repair("--repair makes them anew", c.remake(kept, open, s))
+	case c.rebuild:
 		if lost {
 			f.Severity = Repairable
 		}
-		return f.repair("--rebuild makes them anew", c.remake(kept, open, s)), true
+		return f.repair("--rebuild makes them anew", c.remake(kept, open, s))
+	case lost:
+		return f.repair("--rebuild makes them anew; --repair alone moves the content to lost+found", aside)
 	}
-	words := "--rebuild makes them anew; --repair alone moves the content to lost+found"
-	if s.known() {
-		return f.repair("--rebuild makes them anew", nil), true
-	}
-	if !lost {
-		words = "--repair moves it to lost+found; --rebuild sends it"
-	}
-	return f.repair(words, func(w *writer) (string, error) { return w.asideContent(ta, letterOf(kept.Envelope, open)) }), true
+	return f.repair("--repair moves it to lost+found; --rebuild sends it", aside)
 }
 
 // mayBeLost tells whether a record that says that a recipient waits may have been lost.

@@ -112,9 +112,9 @@ func TestFindings(t *testing.T) {
 			o.content(o.c, envelope(900, 2), nil)
 			o.change(o.c.Path(ta(900)), func(b []byte) []byte { b[3] ^= 1; return b })
 		}},
-		{code: "stranger", severity: Note, harm: func(o *opened) { o.change2("spool/3/junk") }},
-		{code: "stranger", severity: Note, harm: func(o *opened) { o.change2("spool/3/" + ta(50).String()) }},
-		{code: "stranger", severity: Note, harm: func(o *opened) { o.change2("spool/ibdb/junk") }},
+		{code: "stranger", severity: Note, harm: func(o *opened) { o.stray("spool/3/junk") }},
+		{code: "stranger", severity: Note, harm: func(o *opened) { o.stray("spool/3/" + ta(50).String()) }},
+		{code: "stranger", severity: Note, harm: func(o *opened) { o.stray("spool/ibdb/junk") }},
 		{code: "id-counter", severity: Repairable, harm: func(o *opened) { o.dropI(ibdb.Key{Kind: ibdb.KindIDs}) }},
 		{code: "id-counter", severity: Repairable, harm: func(o *opened) { o.setI(ibdb.Key{Kind: ibdb.KindIDs}, ibdb.EncodeIDs(60)) }},
 		{code: "id-counter", severity: Repairable, harm: func(o *opened) { o.setI(ibdb.Key{Kind: ibdb.KindIDs}, []byte("x")) }},
@@ -153,8 +153,8 @@ func TestFindings(t *testing.T) {
 
 func content(o *Options) { o.Content = true }
 
-// change2 makes a file that belongs nowhere.
-func (s *spool) change2(name string) {
+// stray makes a file that belongs nowhere.
+func (s *spool) stray(name string) {
 	s.t.Helper()
 	s.must(s.disk.MkdirAll(filepath.Dir(name), 0o700))
 	f, err := s.fs.Create(name)

@@ -383,7 +383,7 @@ func TestDamagedManifest(t *testing.T) {
 func TestNothingThere(t *testing.T) {
 	disk := pvfs.NewCrashableMem()
 	for range 2 {
-		got, damages := salvage2(t, disk)
+		got, damages := readAll(t, disk)
 		if len(got) != 0 || len(damages) != 1 || damages[0].Note {
 			t.Errorf("%v, %v", got, damages)
 		}
@@ -393,7 +393,7 @@ func TestNothingThere(t *testing.T) {
 	}
 }
 
-func salvage2(t *testing.T, disk *pvfs.MemFS) (map[string]string, []Damage) {
+func readAll(t *testing.T, disk *pvfs.MemFS) (map[string]string, []Damage) {
 	t.Helper()
 	s, err := Open(vfs.FromPebble(disk, space), "db", Options{Known: known})
 	if err != nil {
