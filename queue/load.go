@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"meta1/mta/msg"
@@ -128,8 +129,13 @@ func (e *loadedEvent) apply(l *loop) {
 	l.load() // there may be more
 }
 
-// settleQuiet forgets transactions that had to stay while recipients were loaded.
+// settleQuiet forgets what had to stay while recipients were loaded.
 func (l *loop) settleQuiet() {
+	for ref, pending := range l.gone {
+		if !pending {
+			delete(l.gone, ref)
+		}
+	}
 	quiet := l.quiet
 	l.quiet = nil
 	for _, t := range quiet {
@@ -157,8 +163,15 @@ func (l *loop) resume(g *loadedTA) {
 
 // adopt takes recipients of one transaction from the DEFEDB into the active queue.
 func (l *loop) adopt(g *loadedTA) (*transaction, []*rcpt) {
+	g.states = slices.DeleteFunc(g.states, func(st defedb.State) bool {
+		_, gone := l.gone[rcptRef{g.ta, st.Index}]
+		return gone
+	})
 	t := l.tas[g.ta]
 	if t == nil {
+		if len(g.states) == 0 {
+			return nil, nil
+		}
 		if g.env == nil {
 			l.q.log.Error("the DEFEDB has recipients of a transaction that it does not have", "ss_ta", g.ta.String(), "rcpts", len(g.states))
 			return nil, nil

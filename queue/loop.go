@@ -51,8 +51,12 @@ type loop struct {
 	routesFrom time.Time
 	begin      func(msg.DeliverQ, *deliveredEvent)
 
-	cursor   defedb.Cursor // DEFEDB: everything up to here is in the active queue
-	loading  bool
+	cursor  defedb.Cursor // DEFEDB: everything up to here is in the active queue
+	loading bool
+	// gone are recipients that a load may have read and must not bring: the state that it
+	// has is old. True while the end of the recipient is not durable, else until the load
+	// is over.
+	gone     map[rcptRef]bool
 	dueLast  bool      // the last load was of due recipients, not of waiting ones
 	nextDue  time.Time // when to load again; zero: at once
 	quiet    []*transaction
@@ -74,7 +78,7 @@ type counts struct {
 func newLoop(q *Queue) *loop {
 	l := &loop{
 		q: q, tas: map[smtp.ID]*transaction{}, dests: map[destKey]*dest{}, hosts: map[hostKey]*host{},
-		senders: map[senderKey]*sender{}, flows: map[flowKey]*flow{}, waits: map[string]*wait{}, asks: newAsks(), routesFrom: q.clock.now(), share: sched.Share{Places: q.cfg.SMTPC.DeliveriesAtOnce},
+		senders: map[senderKey]*sender{}, flows: map[flowKey]*flow{}, waits: map[string]*wait{}, gone: map[rcptRef]bool{}, asks: newAsks(), routesFrom: q.clock.now(), share: sched.Share{Places: q.cfg.SMTPC.DeliveriesAtOnce},
 		timers: sched.NewHeap(func(a, b timer) bool { return a.at.Before(b.at) }, nil),
 		held:   sched.NewHeap(func(a, b *sender) bool { return a.running < b.running }, func(s *sender) *int { return &s.place }),
 	}
@@ -236,6 +240,7 @@ func (l *loop) end(r *rcpt) {
 	t.left--
 	if r.home == homeDEFEDB {
 		t.pending++
+		l.gone[rcptRef{t.env.TA, r.index}] = true
 		ops := []deferOp{{kind: deferEnd, ta: t.env.TA, r: r, state: defedb.State{Index: r.index}, old: r.state.NextTry}}
 		if t.left == 0 && !t.inIBDB { // in the same commit
 			t.inDEFEDB = false

@@ -348,6 +348,11 @@ func (e *deferredEvent) apply(l *loop) {
 	}
 	for _, r := range e.ended {
 		r.t.pending--
+		if ref := (rcptRef{r.t.env.TA, r.index}); l.loading {
+			l.gone[ref] = false
+		} else {
+			delete(l.gone, ref)
+		}
 		l.settle(r.t)
 	}
 }
@@ -367,6 +372,9 @@ func (l *loop) deferred(p *putResult) {
 	t.inDEFEDB = true
 	l.spilled(t)
 	l.counts.waiting++
+	if l.loading {
+		l.gone[rcptRef{t.env.TA, r.index}] = false
+	}
 	if p.state.Waits {
 		l.nowWaits(&p.state)
 	}

@@ -85,7 +85,10 @@ func TestOneProbeFindsARecoveredHost(t *testing.T) {
 			t.Errorf("%d of %d were served ten seconds after the first", got, n)
 		}
 		w.mu.Lock()
-		moved := 0 // deliveries overtake each other, within the window of the host
+		// Deliveries overtake each other within the window of the host, and what was just
+		// being written down when it recovered comes in the next pass. By chance it would
+		// be a third of n for each.
+		moved := 0
 		for i, rcpt := range order {
 			rank, err := strconv.Atoi(rcpt[1:])
 			if err != nil {
@@ -93,13 +96,18 @@ func TestOneProbeFindsARecoveredHost(t *testing.T) {
 			}
 			moved += max(rank-i, i-rank)
 		}
-		if moved > 50*len(order) {
+		if moved > n/5*len(order) {
 			t.Errorf("%d came %d places away from their order: %v", len(order), moved, order[:50])
 		}
 		w.mu.Unlock()
 		time.Sleep(2 * time.Hour)
 		if got := w.served(); got != n {
 			t.Errorf("%d of %d were served", got, n)
+		}
+		for i := range n {
+			if got := w.got(fmt.Sprintf("r%04d@d.test", i), "m"); got != 1 {
+				t.Errorf("recipient %d got it %d times", i, got)
+			}
 		}
 		w.checkEmpty()
 	})
