@@ -122,7 +122,7 @@ func (d *database) findings(repair bool) (all []Finding) {
 	}
 	switch {
 	case d.missing:
-		add(Repairable, "missing", "the "+d.name+" does not exist; without any mail that is a new spool", "--repair makes it", "it is made")
+		add(Repairable, "missing", "the "+d.name+" does not exist", "--repair makes it", "it is made")
 	case d.fresh != "":
 		add(Repairable, "new", "the "+d.name+" does not fit: "+d.fresh, "--repair joins the databases", "the databases are joined")
 	case d.rest != nil:

@@ -36,12 +36,11 @@ func TestWholeSpool(t *testing.T) {
 
 func TestEmptySpool(t *testing.T) {
 	s := newSpool(t)
-	all, sum := s.run(nil)
-	if sum.Unrepaired > 2 {
-		t.Errorf("%v", all)
-	}
-	if all, sum = s.run(repair); sum.Rebuilt > 0 {
-		t.Errorf("%v %+v", all, sum)
+	for _, change := range []func(*Options){nil, rebuild} {
+		all, sum := s.run(change)
+		if len(all) != 1 || sum.Notes != 1 || len(s.list("spool")) > 0 {
+			t.Errorf("%v %+v, and there is %v", all, sum, s.list("spool"))
+		}
 	}
 }
 

@@ -103,6 +103,16 @@ func (r *run) do(ctx context.Context) error {
 			return err
 		}
 	}
+	if r.ibdb.missing && r.defedb.missing {
+		empty, err := r.empty()
+		if err != nil {
+			return err
+		}
+		if empty {
+			r.report(Finding{Severity: Note, Code: "new-spool", Path: r.o.Dirs.Spool, Text: "there are no databases and no content: nothing was ever in this spool, or everything is gone"})
+			return nil
+		}
+	}
 	if err := r.names(); err != nil {
 		return err
 	}
@@ -222,12 +232,6 @@ const passesMax = 6
 
 // repair repairs, in the order of the package comment.
 func (r *run) repair(ctx context.Context, mem *memory) error {
-	if r.ibdb.missing && r.defedb.missing {
-		empty, err := r.empty()
-		if err != nil || empty {
-			return err
-		}
-	}
 	i, d, err := r.work()
 	if err != nil {
 		return errors.Join(err, closeBoth(i, d))
