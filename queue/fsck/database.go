@@ -236,7 +236,7 @@ func storeFile(name string) bool {
 	if _, ok := store.TableNumber(name); ok {
 		return true
 	}
-	for _, prefix := range []string{"MANIFEST-", "OPTIONS-", "marker.", "temporary.", "BALLAST."} {
+	for _, prefix := range []string{"MANIFEST-", "OPTIONS-", "marker.", "temporary.", "BALLAST.", "OPENED"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}

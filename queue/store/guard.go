@@ -60,9 +60,25 @@ func vital(name string) bool {
 	return strings.HasSuffix(name, ".log") || strings.HasPrefix(name, "MANIFEST-") || strings.HasPrefix(name, "marker.")
 }
 
+// Create makes a file. Before a marker, which names another file, that file's name is
+// made durable: a disk that keeps the names of a directory in no order must not have the
+// one without the other.
 func (g *guard) Create(name string, c pvfs.DiskWriteCategory) (pvfs.File, error) {
+	if strings.HasPrefix(filepath.Base(name), "marker.") {
+		if err := g.syncDir(filepath.Dir(name)); err != nil {
+			return nil, err
+		}
+	}
 	f, err := g.FS.Create(name, c)
 	return g.file(f, "creating", name, err)
+}
+
+func (g *guard) syncDir(dir string) error {
+	d, err := g.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func (g *guard) ReuseForWrite(oldname, newname string, c pvfs.DiskWriteCategory) (pvfs.File, error) {

@@ -14,8 +14,8 @@ import (
 // being written in a crash; but it does not look behind it in the same block, so that
 // a damaged chunk would silently take all later records along, and the log is gone
 // after that. A chunk behind it that was written when more had been synced proves that
-// it was whole once. used says that the store has been in use, and so has a log.
-func checkLogs(fsys vfs.FS, dir string, used bool) error {
+// it was whole once. opened says that the store was opened to the end, and so has a log.
+func checkLogs(fsys vfs.FS, dir string, opened bool) error {
 	names, err := fsys.List(dir)
 	if err != nil {
 		return fmt.Errorf("listing the logs in %s: %w", dir, err)
@@ -31,7 +31,7 @@ func checkLogs(fsys vfs.FS, dir string, used bool) error {
 			return err
 		}
 	}
-	if used && logs == 0 {
+	if opened && logs == 0 {
 		return fmt.Errorf("no log is in %s", dir)
 	}
 	return nil

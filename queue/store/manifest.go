@@ -206,9 +206,9 @@ func (d *tagDecoder) table(custom bool) Table {
 
 // checkManifest looks for damage that Pebble takes for a crash or for a new store, and
 // that would make it delete tables: a manifest that cannot be read to its end, or is
-// not found in a store that has tables. A store that was in use also has a log whose
-// records are not all in tables, if only an empty one.
-func checkManifest(fsys vfs.FS, dir, logs string, used bool) error {
+// not found in a store that has tables. A store that was opened to the end also has a
+// log whose records are not all in tables, if only an empty one.
+func checkManifest(fsys vfs.FS, dir, logs string, used, opened bool) error {
 	names, err := fsys.List(dir)
 	if err != nil {
 		return fmt.Errorf("listing %s: %w", dir, err)
@@ -218,7 +218,7 @@ func checkManifest(fsys vfs.FS, dir, logs string, used bool) error {
 		return nil
 	}
 	m, err := ReadManifest(fsys, dir)
-	if err != nil || !used { // a repaired store has no log yet
+	if err != nil || !opened {
 		return err
 	}
 	if names, err = fsys.List(logs); err != nil {

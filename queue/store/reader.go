@@ -99,7 +99,7 @@ func OpenToRead(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	}
 	b := newBallast(fsys, dir, 0, o.Log)
 	used := b.exists()
-	if err := errors.Join(checkLogs(fsys, logs, used), checkManifest(fsys, dir, logs, used)); err != nil {
+	if err := checkFiles(fsys, dir, logs, used); err != nil {
 		return nil, openError(err, dir, o.Name)
 	}
 	o.readOnly = true

@@ -111,10 +111,10 @@ func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	if o.LogDir != "" {
 		logs = o.LogDir
 	}
-	if err := checkLogs(fsys, logs, used); err != nil {
+	if err := checkFiles(fsys, dir, logs, used); err != nil {
 		return nil, openError(err, dir, o.Name)
 	}
-	if err := checkManifest(fsys, dir, logs, used); err != nil {
+	if err := beginOpening(fsys, dir); err != nil {
 		return nil, openError(err, dir, o.Name)
 	}
 	s := &Store{name: o.Name, ballast: b, giveUp: o.logger().giveUp}
@@ -133,8 +133,21 @@ func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
 		}
 	}
 	b.refill()
+	if err := endOpening(fsys, dir); err != nil {
+		o.Log.Warn("cannot note that the store is open", "store", o.Name, "error", err)
+	}
 	g.armed.Store(true)
 	return s, nil
+}
+
+// checkFiles looks for damage that Pebble does not notice or takes for a crash. used
+// says that the store has been in use.
+func checkFiles(fsys vfs.FS, dir, logs string, used bool) error {
+	opened := used && isOpened(fsys, dir)
+	if err := checkLogs(fsys, logs, opened); err != nil {
+		return err
+	}
+	return checkManifest(fsys, dir, logs, used, opened)
 }
 
 func openPebble(fsys vfs.FS, dir string, total int64, b *ballast, g *guard, o Options) (db *pebble.DB, err error) {
