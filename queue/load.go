@@ -121,6 +121,9 @@ func (e *loadedEvent) apply(l *loop) {
 		l.nextDue = l.now.Add(loadPause)
 	} else {
 		l.cursor, l.nextDue = e.cursor, e.next
+		if !l.soonest.IsZero() && l.soonest.Before(l.nextDue) {
+			l.nextDue = l.soonest
+		}
 		for _, g := range e.groups {
 			l.resume(g)
 		}
@@ -136,6 +139,7 @@ func (l *loop) settleQuiet() {
 			delete(l.gone, ref)
 		}
 	}
+	l.soonest = time.Time{}
 	quiet := l.quiet
 	l.quiet = nil
 	for _, t := range quiet {

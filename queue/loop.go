@@ -59,6 +59,7 @@ type loop struct {
 	gone     map[rcptRef]bool
 	dueLast  bool      // the last load was of due recipients, not of waiting ones
 	nextDue  time.Time // when to load again; zero: at once
+	soonest  time.Time // when the first is due of those that were deferred during a load; or zero
 	quiet    []*transaction
 	swept    time.Time
 	draining bool

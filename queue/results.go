@@ -381,6 +381,9 @@ func (l *loop) deferred(p *putResult) {
 	if l.nextDue.After(p.state.NextTry) {
 		l.nextDue = p.state.NextTry
 	}
+	if l.loading && (l.soonest.IsZero() || l.soonest.After(p.state.NextTry)) {
+		l.soonest = p.state.NextTry
+	}
 	if !l.cursor.Before(p.state.NextTry) { // the clock went back
 		l.cursor = defedb.Cursor{}
 	}
