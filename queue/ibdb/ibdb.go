@@ -19,6 +19,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -44,7 +45,12 @@ var idsKey = []byte("m ids")
 // DB is an open IBDB. Its methods may be called from any goroutine.
 type DB struct {
 	s *store.Store
+
+	reading sync.RWMutex // held while Content reads; guards closed
+	closed  bool
 }
+
+var errClosed = errors.New("the IBDB is closed")
 
 // Open opens or creates the IBDB in dir. See store.Open for the errors.
 func Open(fsys vfs.FS, dir string, o store.Options) (*DB, error) {
@@ -57,7 +63,13 @@ func Open(fsys vfs.FS, dir string, o store.Options) (*DB, error) {
 }
 
 // Close closes the database. Batches that were committed without sync become durable.
-func (db *DB) Close() error { return db.s.Close() }
+// Content may still be called, by a delivery that goes on; other methods may not.
+func (db *DB) Close() error {
+	db.reading.Lock()
+	defer db.reading.Unlock()
+	db.closed = true
+	return db.s.Close()
+}
 
 // Spool is the name of the spool that the database belongs to, nil if it is new.
 func (db *DB) Spool() ([]byte, error) { return db.s.Spool() }
@@ -143,6 +155,11 @@ func (b *Batch) Discard() { _ = b.b.Close() }
 // Content reads the content of a transaction that is kept here. ok is false if
 // there is none.
 func (db *DB) Content(ta smtp.ID) (content []byte, ok bool, err error) {
+	db.reading.RLock()
+	defer db.reading.RUnlock()
+	if db.closed {
+		return nil, false, errClosed
+	}
 	var k Batch
 	v, closer, err := db.s.Get(k.taKey(prefixContent, ta))
 	if errors.Is(err, pebble.ErrNotFound) {

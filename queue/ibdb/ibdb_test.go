@@ -129,3 +129,19 @@ func TestOpenErrorsNameTheReason(t *testing.T) {
 		t.Errorf("damaged manifest: %v, want ErrDamaged with the directory", err)
 	}
 }
+
+// TestContentAfterClose: a delivery may outlive the queue.
+func TestContentAfterClose(t *testing.T) {
+	db := open(t, vfs.Real(), t.TempDir())
+	e := env(1, 1)
+	commit(t, db, func(b *Batch) error { return b.Accept(e, []byte("x")) })
+	if content, ok, err := db.Content(e.TA); string(content) != "x" || !ok || err != nil {
+		t.Errorf("%q, %v, %v", content, ok, err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := db.Content(e.TA); err == nil {
+		t.Error("no error from a closed database")
+	}
+}
