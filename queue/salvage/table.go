@@ -28,7 +28,7 @@ const (
 	// windowMax is the longest block that is looked for behind damage whose length is
 	// not known, and searchMax the number of bytes that may be summed up for it.
 	windowMax = 256 << 10
-	searchMax = 4 << 30
+	searchMax = 1<<31 - 1
 	// zeros: no block begins with as many.
 	zeros = 32
 )
