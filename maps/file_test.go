@@ -236,13 +236,13 @@ func TestDamagedHash(t *testing.T) {
 }
 
 // postmap makes a command of Postfix's postmap that needs no installed Postfix: its
-// libraries and its cdb maps are where the program was unpacked. myhostname keeps it
-// from asking DNS for our name.
+// libraries and its cdb maps are where the program was unpacked, its accounts are some
+// that any Debian has. myhostname keeps it from asking DNS for our name.
 func postmap(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	program := peer(t, "postmap")
 	dir := t.TempDir()
-	mainCF := "compatibility_level = 3.6\nmyhostname = mail.example.org\n"
+	mainCF := "compatibility_level = 3.6\nmyhostname = mail.example.org\nmail_owner = daemon\nsetgid_group = games\n"
 	lib := filepath.Join(filepath.Dir(program), "../lib/postfix")
 	if exists(filepath.Join(lib, "postfix-cdb.so")) {
 		mainCF += "shlib_directory = " + filepath.Clean(lib) + "\nmeta_directory = " + dir + "\n"
