@@ -168,7 +168,7 @@ func (b *cdbBuilder) add(e Entry) error {
 	if line, ok := b.seen[e.Key]; ok {
 		return fmt.Errorf("key %q is already in line %d", e.Key, line)
 	}
-	if len(b.data)+len(e.Key)+len(e.Value) > 3<<30 {
+	if int64(len(b.data))+int64(len(e.Key))+int64(len(e.Value)) > 3<<30 {
 		return errors.New("map becomes too large for a cdb file")
 	}
 	b.seen[e.Key] = e.Line

@@ -274,7 +274,7 @@ func (c *Check) standing(ta smtp.ID) (s standing, err error) {
 	return s, err
 }
 
-const indexMax = 1<<32 - 1
+const indexMax = 1<<31 - 1
 
 // unknown finds recipients of a content file of which no database says what has become
 // of them, because that was lost: they are to be tried again.
