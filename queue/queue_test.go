@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +32,7 @@ type world struct {
 	now   func() time.Time // nil: time.Now
 	cfg   Config
 	ports *msg.Ports
-	log   *bytes.Buffer
+	log   *logText
 
 	features []string // session_features of smtpc
 
@@ -61,7 +60,7 @@ func defaults(t testing.TB) Config {
 func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, disk: pvfs.NewCrashableMem(), cfg: defaults(t), ports: msg.NewPorts(),
-		log: new(bytes.Buffer), delivered: map[string][]string{}, ctx: context.Background(),
+		log: new(logText), delivered: map[string][]string{}, ctx: context.Background(),
 		fatal: func(err error) { t.Error("fatal:", err) },
 	}
 	w.space = func() (int64, int64) { return 1 << 30, 64 << 20 } // a small disk has small reserves
