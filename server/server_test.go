@@ -365,6 +365,7 @@ func TestStatusAndMetrics(t *testing.T) {
 		c.begin()
 		c.send("hello\r\n.\r\n")
 		c.reply("250")
+		synctest.Wait() // the port may not be open yet
 		a, err := fake.ports.Status["smtps"].Ask(t.Context(), msg.StatusQ{})
 		if err != nil {
 			t.Fatal(err)
