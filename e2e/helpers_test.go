@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -46,13 +47,24 @@ func freeAddrOn(t *testing.T, ip string) string {
 	for range 2000 {
 		port := 20000 + (uint32(os.Getpid())*37+nextPort.Add(1))%10000
 		addr := fmt.Sprintf("%s:%d", ip, port)
-		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
+		if isFree(addr) {
 			return addr
 		}
 	}
 	t.Fatal("no free port between 20000 and 30000")
 	return ""
+}
+
+// isFree tells whether nobody listens on an address. No program may be started
+// meanwhile: it would hold the socket of this attempt until it runs.
+func isFree(addr string) bool {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
 }
 
 // port is the port of an address.
