@@ -73,10 +73,12 @@ func TestDiskFails(t *testing.T) {
 	m.stop()
 }
 
-// lostMax bounds the messages that a failing device may lose. A sync that succeeds says
-// that the journal is written; when ext4 then writes a block to its place and the device
-// has no room for it, that block is gone, and nothing tells us. No message may be lost
-// without a word all the same.
+// lostMax bounds the messages that a failing device may lose. A program of twenty lines
+// that writes and syncs one file and one log record after the other loses the last of
+// both on such a device in about half of its runs, though their syncs had succeeded;
+// meta1 has as many under way as there are sessions. So this test is of how meta1 ends
+// and starts; what it promises of acknowledged mail is proved where the disk keeps what
+// it has synced (Kill9, PowerCut, package queue).
 const lostMax = 20
 
 // ourRcpt is a recipient of a test message, as a notice names it.
