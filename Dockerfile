@@ -1,27 +1,28 @@
 # meta1 in a container: one static binary, no shell, not root.
 #
-#   docker build -t meta1 .            (or "make image", which needs no network)
+#   make image                         (with Go on this machine; needs no other image)
+#   docker build -t meta1 .            (with the Go image; downloads the Go modules)
 #   docker run -d -p 25:25 -p 127.0.0.1:9025:9025 --hostname mx.example.org \
-#       -v meta1-spool:/var/spool/meta1 -v /etc/meta1:/etc/meta1:ro meta1
+#       -v meta1-spool:/var/spool/meta1 meta1
 #
 # The spool must be a volume: mail that was accepted lives there. docs/container.md
 # says more.
 
 FROM golang:1.26-bookworm AS build
+LABEL stage=meta1-build
 WORKDIR /src
 COPY . .
 ARG VERSION=devel
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /out/meta1 . \
- && mkdir -p /out/etc /out/spool \
- && echo 'meta1:x:10025:10025:meta1:/var/spool/meta1:/nonexistent' >/out/etc/passwd \
- && echo 'meta1:x:10025:' >/out/etc/group
+ && mkdir -p /out/spool
 
+# "make image" builds this stage alone: scripts/image.sh makes what the first one would.
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /out/etc /etc
-COPY --from=build /src/container /etc/meta1
 COPY --from=build /out/meta1 /meta1
-COPY --from=build --chown=10025:10025 /out/spool /var/spool/meta1
+COPY --chown=10025:10025 --from=build /out/spool /var/spool/meta1
+COPY container/passwd container/group /etc/
+COPY container/access container/meta1.conf container/mt /etc/meta1/
 USER 10025:10025
 VOLUME /var/spool/meta1
 WORKDIR /var/spool/meta1

@@ -1,8 +1,10 @@
 package client
 
 import (
+	"meta1/client/auth"
 	"meta1/confparse"
 	"meta1/mta/msg"
+	"meta1/mta/tlsconf"
 )
 
 // class is how sessions are held: as the flags of section smtpc say, or as a section
@@ -10,30 +12,45 @@ import (
 // item 3).
 type class struct {
 	name         string // "" for that of section smtpc
-	smtps        bool   // the class demands implicit TLS
+	smtps        bool   // implicit TLS
+	starttls     bool   // STARTTLS is used if it is offered
+	tls          *tlsconf.Provider
 	timing       bool
 	readQuit     bool
 	separateQuit bool
 	talkToMyself bool
+	chunking     bool         // BDAT may be used
+	auth         *auth.Config // nil: nothing is authenticated
 }
 
 // classes are the class of section smtpc under "", and those of its session_features.
-// The flag smtps of section smtpc is not in effect, so it does not count here.
-func (c *Config) classes() map[string]*class {
+func (c *Config) classes(deps *Deps) map[string]*class {
 	general := class{
+		smtps: c.SMTPS, starttls: true, tls: deps.TLS,
 		timing: c.Timing, readQuit: c.ReadQuitReply,
 		separateQuit: c.SeparateFinalDotAndQuit, talkToMyself: c.TalkToMyself,
+		chunking: c.Chunking != chunkingNever,
+	}
+	if c.AuthPresent {
+		general.auth = &c.Auth
 	}
 	all := map[string]*class{"": &general}
 	for i := range c.SessionFeatures {
 		f := &c.SessionFeatures[i]
 		all[f.Name] = &class{
 			name:         f.Name,
-			smtps:        confparse.HasFlag(f.Flags, "smtps", false),
+			tls:          general.tls,
+			smtps:        confparse.HasFlag(f.Flags, "smtps", general.smtps),
+			starttls:     confparse.HasFlag(f.Flags, "starttls", general.starttls),
 			timing:       confparse.HasFlag(f.Flags, "timing", general.timing),
 			readQuit:     confparse.HasFlag(f.Flags, "read_QUIT_reply", general.readQuit),
 			separateQuit: confparse.HasFlag(f.Flags, "separate_final_dot_and_QUIT", general.separateQuit),
+			chunking:     confparse.HasFlag(f.Flags, "chunking", general.chunking),
 			talkToMyself: confparse.HasFlag(f.Flags, "talk_to_myself", general.talkToMyself),
+		}
+		all[f.Name].auth = c.authOf(f)
+		if p := deps.TLSClasses[f.Name]; p != nil {
+			all[f.Name].tls = p
 		}
 	}
 	return all
@@ -51,4 +68,17 @@ func className(q *msg.DeliverQ) string {
 		return q.SessionConf.SessionFeature
 	}
 	return ""
+}
+
+// authOf is the section auth of a class; nil for none.
+func (c *Config) authOf(f *SessionFeature) *auth.Config {
+	switch {
+	case !confparse.HasFlag(f.Flags, "auth", true):
+		return nil
+	case f.AuthPresent:
+		return &f.Auth
+	case c.AuthPresent:
+		return &c.Auth
+	}
+	return nil
 }

@@ -2,21 +2,24 @@ package client
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meta1/client/auth"
+	"meta1/client/tlspolicy"
 	"meta1/mta/msg"
 	"meta1/mta/supervise"
+	"meta1/mta/tlsconf"
 )
 
-// Deps is what SMTPC is joined to. Ports and Hostname are required.
+// Deps is what SMTPC is joined to. Ports, Hostname and TLS are required.
 type Deps struct {
 	Ports   *msg.Ports
 	Log     *slog.Logger          // nil: nothing is logged
@@ -29,6 +32,18 @@ type Deps struct {
 	// DialFrom opens a TCP connection from a local address (README 3.8, item 16i). An
 	// error of bind(2) must be in it as net has it. It must obey ctx. Nil is net.Dialer.
 	DialFrom func(ctx context.Context, source netip.Addr, addr string) (net.Conn, error)
+	// TLS is what section tls gives, TLSClasses what the sections session_features do of
+	// which section tls differs from it, by their names.
+	TLS        *tlsconf.Provider
+	TLSClasses map[string]*tlsconf.Provider
+	// Roots are the authorities that are trusted for hosts under an MTA-STS policy; nil: those
+	// of the system.
+	Roots *x509.CertPool
+	// ReadFile reads the file with a token that a section auth names, with root's help where
+	// only root may. Nil reads with the rights of this process.
+	ReadFile func(path string) ([]byte, error)
+	// TLSReports counts sessions for reports about TLS (RFC 8460); nil: nobody does.
+	TLSReports msg.TLSCounter
 	// ReuseConnections keeps a connection open for a while for the next transaction
 	// (QMGR's flag reuse_connection, README 3.8).
 	ReuseConnections bool
@@ -47,8 +62,11 @@ type Client struct {
 	metrics  *metrics
 	hostname string
 	limits   timeouts
+	eight    eightBit
 	pool     *pool
 	classes  map[string]*class
+	failures *tlspolicy.Failures
+	refusals auth.Refusals
 
 	counter atomic.Uint32 // of identifiers
 	threads atomic.Int32  // workers
@@ -72,6 +90,9 @@ func New(cfg Config, deps Deps) *Client {
 	if deps.DialFrom == nil {
 		deps.DialFrom = dialFrom
 	}
+	if deps.ReadFile == nil {
+		deps.ReadFile = readAccountsFile
+	}
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
@@ -79,7 +100,7 @@ func New(cfg Config, deps Deps) *Client {
 		deps.Metrics = prometheus.NewRegistry()
 	}
 	cfg = cfg.withDefaults()
-	return &Client{
+	c := &Client{
 		cfg:      cfg,
 		deps:     deps,
 		log:      deps.Log,
@@ -87,8 +108,11 @@ func New(cfg Config, deps Deps) *Client {
 		hostname: strings.TrimSuffix(deps.Hostname, "."),
 		limits:   newTimeouts(cfg.ConnectTimeout, cfg.IOTimeout),
 		pool:     newPool(cfg),
-		classes:  cfg.classes(),
+		classes:  cfg.classes(&deps),
+		failures: tlspolicy.NewFailures(),
 	}
+	c.eight.mode = cfg.Without8BITMIME
+	return c
 }
 
 // Run serves the ports Deliver and Status["smtpc"] until ctx ends or something breaks
@@ -103,6 +127,7 @@ func (c *Client) Run(ctx context.Context) error {
 	c.requests = requests
 	c.stopping = ctx.Done()
 	c.group = supervise.NewGroup(context.WithoutCancel(ctx))
+	c.pool.life = c.group.Context()
 	c.group.Go(func(life context.Context) error { return c.stop(ctx, life) })
 	c.group.Go(func(life context.Context) error { return c.sweep(ctx, life, status) })
 	c.startWorker()
@@ -117,7 +142,7 @@ func (c *Client) stop(ctx, life context.Context) error {
 	}
 	for _, cn := range c.pool.stop() {
 		c.group.Go(func(context.Context) error {
-			cn.quit(c.limits.quit, cn.class.readQuit)
+			c.hangUp(cn, cn.class.readQuit)
 			return nil
 		})
 	}
@@ -162,11 +187,16 @@ func (c *Client) sweep(ctx, life context.Context, status <-chan *msg.Request[msg
 		case <-life.Done():
 			return nil
 		case r := <-status:
-			r.Answer(c.status())
+			a := c.status()
+			if r.Q.Close != "" {
+				a.Closed = c.closeConnection(r.Q.Close)
+			}
+			a.Connections = c.pool.connections(r.Q.Connections)
+			r.Answer(a)
 		case now := <-tick.C:
 			for _, cn := range c.pool.sweep(now) {
 				c.group.Go(func(context.Context) error {
-					cn.quit(c.limits.quit, cn.class.readQuit)
+					c.hangUp(cn, cn.class.readQuit)
 					return nil
 				})
 			}
@@ -176,20 +206,28 @@ func (c *Client) sweep(ctx, life context.Context, status <-chan *msg.Request[msg
 	}
 }
 
+// hangUp says QUIT and closes a connection, which is busy until then. With wait it
+// waits for the reply, after which the host counts one connection less.
+func (c *Client) hangUp(cn *conn, wait bool) {
+	cn.quit(c.limits.quit, wait)
+	c.pool.forget(cn)
+}
+
 // status is the snapshot for meta1 ctl status.
 func (c *Client) status() msg.StatusA {
 	idle, busy, _ := c.pool.counts()
 	threads, waiting := c.threads.Load(), c.waiting.Load()
 	return msg.StatusA{Module: "smtpc", Values: []msg.StatusValue{
-		{Name: "deliveries_running", Value: strconv.Itoa(int(max(threads-waiting, 0)))},
-		{Name: "threads", Value: strconv.Itoa(int(threads))},
-		{Name: "threads_max", Value: strconv.Itoa(c.cfg.ThreadsMax)},
-		{Name: "connections_busy", Value: strconv.Itoa(busy)},
-		{Name: "connections_idle", Value: strconv.Itoa(idle)},
-		{Name: "connections_opened", Value: c.metrics.opened.String()},
-		{Name: "transactions", Value: c.metrics.transactions.String()},
-		{Name: "recipients_delivered", Value: c.metrics.delivered.String()},
-		{Name: "recipients_deferred", Value: c.metrics.deferred.String()},
-		{Name: "recipients_failed", Value: c.metrics.failed.String()},
+		{Name: "deliveries_running", Number: int64(max(threads-waiting, 0))},
+		{Name: "threads", Number: int64(threads)},
+		{Name: "threads_max", Number: int64(c.cfg.ThreadsMax)},
+		{Name: "connections_busy", Number: int64(busy)},
+		{Name: "connections_busy_peak", Number: int64(c.pool.peak())},
+		{Name: "connections_idle", Number: int64(idle)},
+		{Name: "connections_opened", Number: c.metrics.opened.n.Load()},
+		{Name: "transactions", Number: c.metrics.transactions.n.Load()},
+		{Name: "recipients_delivered", Number: c.metrics.delivered.n.Load()},
+		{Name: "recipients_deferred", Number: c.metrics.deferred.n.Load()},
+		{Name: "recipients_failed", Number: c.metrics.failed.n.Load()},
 	}}
 }

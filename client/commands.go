@@ -18,11 +18,6 @@ func (t *transaction) prepare() bool {
 		t.answerAll(smtp.NewReply(553, "5.1.7", "sender address has control characters"))
 		return false
 	}
-	if t.ext.sizeMax > 0 && q.Body.Size() > t.ext.sizeMax {
-		t.answerAll(smtp.NewReply(552, "5.3.4", "message size "+strconv.FormatInt(q.Body.Size(), 10)+
-			" exceeds size limit "+strconv.FormatInt(t.ext.sizeMax, 10)+" of host "+t.hop.String()))
-		return false
-	}
 	t.utf8 = q.Mail.UTF8 || local
 	for i := range q.Rcpts {
 		beyond, odd := scan(q.Rcpts[i].To)
@@ -41,7 +36,30 @@ func (t *transaction) prepare() bool {
 			t.answerAll(t.noUTF8())
 		}
 	}
-	return t.open > 0 && t.openContent()
+	if t.open == 0 || !t.openContent() || !t.fitContent() || !t.fitSize() {
+		return false
+	}
+	t.postpone()
+	t.prdr = t.ext.prdr && t.open > 1 && t.hop.Protocol == msg.ProtoSMTP
+	t.bdat = t.byChunks()
+	return true
+}
+
+// fitSize refuses content that is larger than the host takes (RFC 1870 section 6.1).
+func (t *transaction) fitSize() bool {
+	if t.ext.sizeMax == 0 || t.size() <= t.ext.sizeMax {
+		return true
+	}
+	t.answerAll(smtp.NewReply(552, "5.3.4", "message size "+strconv.FormatInt(t.size(), 10)+
+		" exceeds size limit "+strconv.FormatInt(t.ext.sizeMax, 10)+" of host "+t.hop.String()))
+	return false
+}
+
+// byChunks decides between BDAT and DATA. BDAT saves the search for dots, which counts for
+// large content, and one round trip with a host without PIPELINING. Otherwise DATA is as
+// good, and every host has long learnt it. A binary body can go by BDAT alone.
+func (t *transaction) byChunks() bool {
+	return t.binary || t.ext.chunking && t.class.chunking && (t.size() > copyMax || !t.ext.pipelining)
 }
 
 // noUTF8 is the reply for mail that needs SMTPUTF8 where the peer lacks it (RFC 6531
@@ -50,9 +68,10 @@ func (t *transaction) noUTF8() smtp.Reply {
 	return smtp.NewReply(553, "5.6.7", "SMTPUTF8 is required, but was not offered by host "+t.hop.String())
 }
 
-// openContent opens content that is not in memory.
+// openContent takes content that is in memory, and opens other content. The queue may give up
+// its memory at any time, so it is asked for it once.
 func (t *transaction) openContent() bool {
-	if t.q.Body.Bytes() != nil || t.q.Body.Size() == 0 {
+	if t.body = t.q.Body.Bytes(); t.body != nil || t.q.Body.Size() == 0 {
 		return true
 	}
 	var err error
@@ -76,7 +95,7 @@ func (t *transaction) appendCommand(cmd int) bool {
 		t.out = append(t.out, "RSET\r\n"...)
 	case cmd == cmdMail:
 		t.appendMail()
-	case cmd == len(t.q.Rcpts):
+	case cmd == len(t.q.Rcpts): // not with BDAT
 		t.out = append(t.out, "DATA\r\n"...)
 	case !t.a.Rcpts[cmd].IsZero():
 		return false
@@ -88,15 +107,27 @@ func (t *transaction) appendCommand(cmd int) bool {
 
 func (t *transaction) appendMail() {
 	m := &t.q.Mail
-	b := appendPath(append(t.out, "MAIL FROM:"...), m.From)
+	b := appendPath(append(t.out, "MAIL FROM:"...), t.path(m.From))
 	if t.ext.size {
-		b = strconv.AppendInt(append(b, " SIZE="...), t.q.Body.Size(), 10)
+		b = strconv.AppendInt(append(b, " SIZE="...), t.size(), 10)
 	}
-	if t.ext.eightBit && (m.Body == "8BITMIME" || has8bit(t.q.Body.Bytes())) {
+	switch {
+	case t.binary:
+		b = append(b, " BODY=BINARYMIME"...)
+	case t.ext.eightBit && (m.Body == smtp.Body8Bit || has8bit(t.body)):
 		b = append(b, " BODY=8BITMIME"...)
 	}
 	if t.utf8 {
 		b = append(b, " SMTPUTF8"...)
+	}
+	if m.RequireTLS && t.ext.requireTLS && t.tls.on() {
+		b = append(b, " REQUIRETLS"...)
+	}
+	if t.mechanism != "" {
+		b = append(b, " AUTH=<>"...) // RFC 4954 section 5: we do not vouch for who wrote it
+	}
+	if t.prdr {
+		b = append(b, " PRDR"...)
 	}
 	if t.ext.dsn {
 		b = appendParam(b, " RET=", m.Ret)
@@ -106,12 +137,25 @@ func (t *transaction) appendMail() {
 }
 
 func (t *transaction) appendRcpt(r *msg.Rcpt) {
-	b := appendPath(append(t.out, "RCPT TO:"...), r.To)
+	b := appendPath(append(t.out, "RCPT TO:"...), t.path(r.To))
 	if t.ext.dsn {
+		orcpt := r.ORcpt
+		if !t.utf8 {
+			orcpt = smtp.ASCIIORcpt(orcpt)
+		}
 		b = appendParam(b, " NOTIFY=", r.Notify)
-		b = appendParam(b, " ORCPT=", r.ORcpt)
+		b = appendParam(b, " ORCPT=", orcpt)
 	}
 	t.out = append(b, crlf...)
+}
+
+// path is an address as it is sent: without SMTPUTF8 a domain beyond ASCII goes as A-labels,
+// which name the same.
+func (t *transaction) path(p smtp.Path) smtp.Path {
+	if t.utf8 {
+		return p
+	}
+	return p.ToASCII()
 }
 
 func appendPath(b []byte, p smtp.Path) []byte {
@@ -136,9 +180,10 @@ func appendParam(b []byte, name, value string) []byte {
 	return append(append(b, name...), value...)
 }
 
-// scan reports whether an address goes beyond ASCII, and whether it has bytes that
-// may not stand in a command.
+// scan reports whether an address needs SMTPUTF8, which it does not for its domain alone,
+// and whether it has bytes that may not stand in a command.
 func scan(p smtp.Path) (beyond, odd bool) {
+	p = p.ToASCII()
 	for _, s := range [...]string{p.Local, p.Domain} {
 		for i := 0; i < len(s); i++ {
 			c := s[i]

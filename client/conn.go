@@ -14,10 +14,15 @@ import (
 // conn is one connection to a hop. One worker at a time uses it; only abort may be
 // called by another goroutine.
 type conn struct {
-	nc net.Conn
+	nc   net.Conn // socket, or the TLS over it
+	sock *socket
+	tls  secured
+	seen seen
 	line
 	id  string // da_se
 	ext extensions
+	// mechanism is the one by which we authenticated; "" for none.
+	mechanism string
 
 	in         []byte // what was read; in[r:w] is not yet used
 	r, w       int
@@ -28,10 +33,13 @@ type conn struct {
 	partsSlice net.Buffers // view of parts that a write consumes
 
 	opened       time.Time
-	transactions int  // begun on this connection
-	needReset    bool // the peer is inside a transaction that failed
-	broken       bool // no longer in step with the peer: close without QUIT
-	closing      bool // 421 was received or QUIT sent: close
+	transactions int          // begun on this connection
+	shown        atomic.Int64 // transactions, for who asks
+	needReset    bool         // the peer is inside a transaction that failed
+	broken       bool         // no longer in step with the peer: close without QUIT
+	closing      bool         // 421 was received or QUIT sent: close
+	served       bool         // a recipient was accepted in this session
+	spent        bool         // the session refuses what a new one may take: say QUIT and close
 	aborted      atomic.Bool
 
 	steps steps // t_connect and t_ehlo, for the first transaction
@@ -40,17 +48,19 @@ type conn struct {
 	reqCtx     context.Context // of the request that is being served, nil if idle
 	prev, next *conn
 	idleSince  time.Time
+	busySince  time.Time
 }
 
 // newConn makes a conn of an open connection.
 func newConn(nc net.Conn, to line, id string, now time.Time) *conn {
-	return &conn{nc: nc, line: to, id: id, in: make([]byte, replyLineMax), opened: now}
+	sock := newSocket(nc)
+	return &conn{nc: sock, sock: sock, line: to, id: id, in: make([]byte, replyLineMax), opened: now}
 }
 
 // abort ends what the connection is doing, from another goroutine.
 func (c *conn) abort() {
 	c.aborted.Store(true)
-	c.nc.Close()
+	c.sock.Close() // without the last words of TLS, which take time
 }
 
 // readReply reads the next reply into c.rep. It waits at most timeout for all of it,
@@ -112,6 +122,21 @@ func (c *conn) readLine(timeout time.Duration, deadline *time.Time) ([]byte, err
 // pending reports that the peer has said something that nobody asked for.
 func (c *conn) pending() bool { return c.r != c.w }
 
+// heard reports that something of the peer is there to be read, or its end, which is a
+// word, too. It does not wait, and knows only what was read already of a connection that
+// is no socket. What is TLS's own, such as a ticket for a session, is no word of the peer.
+func (c *conn) heard() bool {
+	switch {
+	case c.pending():
+		return true
+	case !c.tls.on():
+		return c.sock.readable()
+	}
+	n, over := c.sock.readNow(c.nc, c.in)
+	c.r, c.w = 0, n
+	return n > 0 || over
+}
+
 // write sends c.out and empties it. A peer that has answered already what was not yet
 // asked is out of step, so nothing is sent to it.
 func (c *conn) write(timeout time.Duration) (err error) {
@@ -133,12 +158,44 @@ func (c *conn) writeParts(timeout time.Duration) error {
 	if c.pending() {
 		err = errEarly
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case c.tls.on():
+		err = c.writeRecords()
+	default:
 		c.partsSlice = c.parts
-		_, err = c.partsSlice.WriteTo(c.nc)
+		_, err = c.partsSlice.WriteTo(c.sock.Conn)
 	}
 	clear(c.parts)
 	c.parts = c.parts[:0]
+	return err
+}
+
+// recordMax is what one record of TLS holds (RFC 8446 section 5.1).
+const recordMax = 16 << 10
+
+// writeRecords sends c.parts over TLS, in as few records as they fit into: each one costs
+// a call of the system.
+func (c *conn) writeRecords() error {
+	record := c.out[:0]
+	for _, p := range c.parts {
+		for len(p) > 0 {
+			n := min(len(p), recordMax-len(record))
+			record, p = append(record, p[:n]...), p[n:]
+			if len(record) < recordMax {
+				continue
+			}
+			if _, err := c.nc.Write(record); err != nil {
+				return err
+			}
+			record = record[:0]
+		}
+	}
+	c.out = record[:0]
+	if len(record) == 0 {
+		return nil
+	}
+	_, err := c.nc.Write(record)
 	return err
 }
 
@@ -178,7 +235,17 @@ func (c *conn) quit(timeout time.Duration, wait bool) {
 	if wait && !c.broken {
 		_ = c.readReply(timeout) // 221, or nothing: the session is over either way
 	}
-	_ = c.nc.Close() // nothing that was promised depends on it
+	c.close()
+}
+
+// close closes the connection. Nothing that was promised depends on it. A peer with whom we
+// are in step is told so by TLS, too.
+func (c *conn) close() {
+	if c.broken {
+		_ = c.sock.Close()
+	} else {
+		_ = c.nc.Close()
+	}
 }
 
 // isTimeout reports that a deadline has passed.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strconv"
 	"time"
 
 	"meta1/mta/msg"
@@ -27,10 +28,14 @@ func (t *transaction) message() error {
 		t.contentError()
 		return nil
 	}
+	if errors.Is(werr, msg.ErrGaveWay) {
+		return werr
+	}
 	if werr != nil {
 		return t.refusedEarly(werr, quit)
 	}
 	t.a.Stage = msg.DeliverDot
+	t.q.Progress.Reach(t.a.Stage)
 	if quit {
 		t.closing = true
 	}
@@ -42,14 +47,22 @@ func (t *transaction) message() error {
 	return nil
 }
 
-// refusedEarly looks for the reason why the content could not be written: a peer may
-// refuse a message before it has all of it.
+// refusedEarly looks for the reason why the content was not sent to its end: a peer may
+// refuse a message before it has all of it, and close the connection or not. Anything else
+// that it says then is no reply to the message, a success least of all.
 func (t *transaction) refusedEarly(werr error, quit bool) error {
 	if t.dotTried && quit {
 		t.a.Stage = msg.DeliverDot // the dot may have left, and QUIT behind it not
 	}
-	if err := t.replyAfter(werr, lastWords); err != nil {
+	t.broken = true
+	if isTimeout(werr) && !t.heard() {
+		return werr
+	}
+	switch err := t.readReply(min(t.limits.dot, lastWords)); {
+	case err != nil && errors.Is(werr, errEarly): // it has not spoken, but left
 		return err
+	case err != nil || !t.rep.failed():
+		return werr
 	}
 	t.a.HostFailed = t.rep.code == 421
 	t.answerAll(t.rep.smtp())
@@ -60,7 +73,13 @@ func (t *transaction) refusedEarly(werr error, quit bool) error {
 // was accepted, in their order (RFC 2033 section 4.2).
 func (t *transaction) dotReplies() error {
 	if t.hop.Protocol != msg.ProtoLMTP {
-		if err := t.dotReply(); err != nil {
+		if err := t.readReply(t.limits.dot); err != nil {
+			return err
+		}
+		if t.prdr && t.rep.code == codePRDR {
+			return t.recipientReplies()
+		}
+		if err := t.judgeDot(); err != nil {
 			return err
 		}
 		t.answerAll(t.rep.smtp())
@@ -86,6 +105,11 @@ func (t *transaction) dotReply() error {
 	if err := t.readReply(t.limits.dot); err != nil {
 		return err
 	}
+	return t.judgeDot()
+}
+
+// judgeDot applies a reply after the final dot.
+func (t *transaction) judgeDot() error {
 	switch {
 	case t.rep.positive():
 		return nil
@@ -100,7 +124,7 @@ func (t *transaction) dotReply() error {
 	return nil
 }
 
-// sender sends content with its dots doubled.
+// sender sends content, with its dots doubled unless it goes by BDAT.
 type sender struct {
 	t    *transaction
 	dots dots
@@ -108,21 +132,36 @@ type sender struct {
 	tail []byte    // what follows the final dot: QUIT, or nothing
 }
 
-// sendContent sends the content and the final dot. A small message goes out in one
-// write, out of one buffer; a larger one in parts, from where it lies.
+// sendContent sends the content and the final dot, or all of it as one chunk, which is the
+// last. A small message goes out in one write, out of one buffer; a larger one in parts, from where it lies.
 func (t *transaction) sendContent(quit bool) error {
-	body, size := t.q.Body.Bytes(), t.q.Body.Size()
+	body, size := t.body, t.size()
 	s := sender{t: t}
 	if quit {
 		s.tail = []byte("QUIT\r\n")
 	}
+	if t.bdat {
+		t.out = append(strconv.AppendInt(append(t.out, "BDAT "...), size, 10), " LAST\r\n"...)
+	}
 	if t.content == nil && len(body) <= copyMax {
-		t.out = s.dots.appendTo(t.out, body)
-		t.out = append(append(t.out, s.dots.end()...), s.tail...)
-		t.dotTried = true
+		if t.bdat {
+			t.out = append(t.out, body...)
+		} else {
+			t.out = append(s.dots.appendTo(t.out, body), s.dots.end()...)
+		}
+		t.out = append(t.out, s.tail...)
+		// The 354 was read a moment ago: looking at the socket again would tell no more.
+		if err := t.mayFinish(t.pending()); err != nil {
+			return err
+		}
 		return t.write(t.limits.block)
 	}
 	s.end = time.Now().Add(t.limits.block + time.Duration(size/dataRateMin)*time.Second)
+	if t.bdat {
+		if err := t.write(t.limits.block); err != nil {
+			return err
+		}
+	}
 	if t.content == nil {
 		return s.memory(body)
 	}
@@ -142,9 +181,9 @@ func (s *sender) memory(body []byte) error {
 
 // stream sends content of a known size from a reader.
 func (s *sender) stream(r io.Reader, size int64) error {
-	chunk := make([]byte, min(size, chunkMax))
+	chunk := make([]byte, min(size, readMax))
 	for size > 0 {
-		p := chunk[:min(size, chunkMax)]
+		p := chunk[:min(size, readMax)]
 		if _, err := io.ReadFull(r, p); err != nil {
 			return errContent
 		}
@@ -158,6 +197,9 @@ func (s *sender) stream(r io.Reader, size int64) error {
 
 // send sends one part of the content; behind the last one goes the final dot.
 func (s *sender) send(p []byte, last bool) error {
+	if s.t.bdat {
+		return s.sendPlain(p, last)
+	}
 	for {
 		n, double := s.dots.cut(p)
 		if n > 0 {
@@ -174,17 +216,61 @@ func (s *sender) send(p []byte, last bool) error {
 			}
 		}
 	}
-	if last {
-		s.t.parts = append(s.t.parts, s.dots.end())
-		if s.tail != nil {
-			s.t.parts = append(s.t.parts, s.tail)
-		}
-		s.t.dotTried = true
+	if err := s.flush(); err != nil || !last {
+		return err
 	}
-	return s.flush()
+	s.t.parts = append(s.t.parts, s.dots.end())
+	if s.tail != nil {
+		s.t.parts = append(s.t.parts, s.tail)
+	}
+	return s.flushDot()
 }
 
-// flush writes what is collected, within the time for one part and that for all.
-func (s *sender) flush() error {
+// sendPlain sends one part of a chunk. With its last octet the host has the whole message,
+// so that the last part is what the final dot is elsewhere.
+func (s *sender) sendPlain(p []byte, last bool) error {
+	s.t.parts = append(s.t.parts, p)
+	if !last {
+		return s.flush()
+	}
+	if s.tail != nil {
+		s.t.parts = append(s.t.parts, s.tail)
+	}
+	return s.flushDot()
+}
+
+// flushDot writes the final dot. It goes out alone, so that whatever the peer has said
+// before it is known to be no reply to it.
+func (s *sender) flushDot() error {
+	if err := s.t.mayFinish(s.t.heard()); err != nil {
+		return err
+	}
 	return s.t.writeParts(min(s.t.limits.block, time.Until(s.end)))
+}
+
+// mayFinish is asked before the final dot is sent. It fails if the peer has spoken already, or
+// if nobody waits for the answer any more: the dot would deliver the message a second time.
+func (t *transaction) mayFinish(spoken bool) error {
+	switch {
+	case spoken:
+		return errEarly
+	case !t.q.Progress.Finish():
+		t.abort()
+		return msg.ErrGaveWay
+	}
+	t.dotTried = true
+	return nil
+}
+
+// flush writes what is collected, within the time for one part and that for all, unless
+// the peer has spoken meanwhile.
+func (s *sender) flush() error {
+	if s.t.heard() {
+		return errEarly
+	}
+	err := s.t.writeParts(min(s.t.limits.block, time.Until(s.end)))
+	if err == nil {
+		s.t.q.Progress.Reach(msg.DeliverData)
+	}
+	return err
 }

@@ -4,11 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
@@ -59,7 +63,7 @@ func TestContentSizes(t *testing.T) {
 	for name, line := range lines {
 		for _, size := range []int{1, 2, 3, copyMax - 1, copyMax, copyMax + 1, chunkMax, chunkMax + 1, 3*chunkMax + 17} {
 			content := strings.Repeat(line, size/len(line)+1)[:size]
-			for _, body := range []msg.Body{memBody(content), fileBody{data: []byte(content)}} {
+			for _, body := range []msg.Body{memBody(content), fileBody{data: []byte(content)}, &briefBody{fileBody: fileBody{data: []byte(content)}}} {
 				q := question()
 				q.Hop.Addr = addr
 				q.Body = body
@@ -67,7 +71,7 @@ func TestContentSizes(t *testing.T) {
 				mu.Lock()
 				same := string(got) == plainDots(content)
 				mu.Unlock()
-				if !a.Rcpts[0].Positive() || !same {
+				if !a.Rcpts[0].Accepted() || !same {
 					t.Errorf("%s of %d bytes, %T: %v, %d bytes arrived", name, size, body, a.Rcpts[0], len(got))
 				}
 			}
@@ -140,7 +144,7 @@ func TestContentUnreadable(t *testing.T) {
 			if a.Rcpts[0].String() != want.String() || a.HostFailed || a.Unknown || a.Stage != c.stage {
 				t.Errorf("answer %+v", a)
 			}
-			if a = r.deliver(t, question()); !a.Rcpts[0].Positive() || n.dialed() != c.dials {
+			if a = r.deliver(t, question()); !a.Rcpts[0].Accepted() || n.dialed() != c.dials {
 				t.Errorf("next: %+v over connection %d", a, n.dialed())
 			}
 		})
@@ -155,7 +159,7 @@ func TestRefusedEarly(t *testing.T) {
 		q.Hop.Addr = listen(t, refuseEarly)
 		q.Body = memBody(strings.Repeat("x\r\n", 5_000_000))
 		a := start(t, Config{}, Deps{}, nil).deliver(t, q)
-		if a.Unknown || a.Stage != msg.DeliverData || a.Rcpts[0].Positive() {
+		if a.Unknown || a.Stage != msg.DeliverData || a.Rcpts[0].Accepted() {
 			t.Errorf("answer %+v", a)
 		}
 		if a.Rcpts[0].Enhanced == (smtp.EnhancedCode{5, 3, 4}) {
@@ -179,4 +183,102 @@ func refuseEarly(nc net.Conn) {
 	}
 	_ = nc.(*net.TCPConn).CloseWrite()
 	_, _ = io.CopyN(io.Discard, r, 1<<20)
+}
+
+// speakEarly is a host that says something inside of the content, takes the rest and
+// goes on. It reports whether the final dot came.
+func speakEarly(early string, dot *atomic.Bool) func(net.Conn) {
+	return func(nc net.Conn) {
+		r := bufio.NewReader(nc)
+		_, _ = io.WriteString(nc, "220 mx\r\n")
+		for _, reply := range []string{"250 mx", "250 ok", "250 ok", "354 go on", early} {
+			if _, err := r.ReadString('\n'); err != nil {
+				return
+			}
+			_, _ = io.WriteString(nc, reply+"\r\n")
+		}
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				return
+			}
+			if line == ".\r\n" {
+				dot.Store(true)
+			}
+		}
+	}
+}
+
+// TestSpeaksEarly: a success that comes while the content is still being sent is no
+// reply to it, and the final dot is not sent; a refusal is believed, and the rest of the
+// content is not sent. The sockets hold less than the content, so that the host has
+// spoken before all of it is sent.
+func TestSpeaksEarly(t *testing.T) {
+	for _, c := range []struct{ early, want string }{
+		{"250 2.0.0 all is well", "451 4.5.0 protocol error: peer sent a reply before its command: " +
+			"mx.example[127.0.0.1]:PORT while sending the message"},
+		{"354 go on", "451 4.5.0 protocol error: peer sent a reply before its command: " +
+			"mx.example[127.0.0.1]:PORT while sending the message"},
+		{"552 5.3.4 enough of that", "552 5.3.4 enough of that"},
+		{"452 4.3.1 disk full", "452 4.3.1 disk full"},
+	} {
+		for _, inFile := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s in file %v", c.early[:3], inFile), func(t *testing.T) {
+				var dot atomic.Bool
+				q := question()
+				q.Hop.Addr = listen(t, speakEarly(c.early, &dot))
+				content := []byte(strings.Repeat("x\r\n", 12_000_000))
+				q.Body = memBody(content)
+				if inFile {
+					q.Body = fileBody{data: content}
+				}
+				r := start(t, Config{}, Deps{}, nil)
+				a := r.deliver(t, q)
+				want := strings.Replace(c.want, "PORT", strconv.Itoa(int(q.Hop.Addr.Port())), 1)
+				if got := a.Rcpts[0].String(); got != want || a.Unknown || a.Stage != msg.DeliverData {
+					t.Errorf("answer %+v", a)
+				}
+				if err := r.stop(); err != nil {
+					t.Error(err)
+				}
+				if dot.Load() {
+					t.Error("the final dot was sent")
+				}
+			})
+		}
+	}
+}
+
+// TestHeard: what lies in the socket is noticed without waiting, and so is its end.
+func TestHeard(t *testing.T) {
+	say := make(chan string)
+	addr := listen(t, func(nc net.Conn) {
+		for text := range say {
+			_, _ = io.WriteString(nc, text)
+		}
+	})
+	nc, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	c := newConn(nc, line{}, "", time.Now())
+	if c.heard() {
+		t.Error("heard something of a host that is silent")
+	}
+	say <- "250 early\r\n"
+	if err := c.readReply(time.Minute); err != nil || c.heard() {
+		t.Errorf("after the reply: %v", err)
+	}
+	say <- "250 one\r\n250 two\r\n"
+	if err := c.readReply(time.Minute); err != nil || !c.heard() {
+		t.Errorf("one reply of two was read: %v", err)
+	}
+	if err := c.readReply(time.Minute); err != nil {
+		t.Error(err)
+	}
+	close(say)
+	if err := c.readReply(time.Minute); err == nil || !c.heard() {
+		t.Errorf("the end was not noticed: %v", err)
+	}
 }

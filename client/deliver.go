@@ -64,10 +64,16 @@ type delivery struct {
 	r      *request
 	thread uint32
 	a      msg.DeliverA
-	conn   *conn // in our hands, nil if none
-	line   line  // where the connection goes
-	sent   bool  // the request was answered
-	steps  steps
+	conn   *conn      // in our hands, nil if none
+	line   line       // where the connection goes
+	dane   *dane      // what its certificate must match; nil without DANE
+	tlsa   *msg.TLSAA // what DNS says of it, usable or not; nil for nothing
+	sent   bool       // the request was answered
+	// stopped: there is no connection, because we ended the dial.
+	stopped bool
+	start   time.Time
+	logged  []bool // recipients whose last line is written; nil for none
+	steps   steps
 	// withhold has replies for recipients to whom RCPT is sent, but no mail; nil for none.
 	withhold []smtp.Reply
 }
@@ -76,18 +82,21 @@ type delivery struct {
 // delivery that follows from the answer finds it.
 func (d *delivery) run() {
 	c, q := d.c, &d.r.Q
-	start := time.Now()
-	d.a.Rcpts = make([]smtp.Reply, len(q.Rcpts))
+	d.start = time.Now()
+	d.a.Rcpts, d.a.Stages = make([]smtp.Reply, len(q.Rcpts)), make([]msg.DeliverStage, len(q.Rcpts))
 	if d.r.Ctx.Err() != nil {
 		d.notConnected(stoppedEarly(q.Hop)) // nobody waits any more: a delivery would be repeated
-	} else if d.demand() {
-		d.line = c.lineOf(q)
-		if d.connect(true) {
-			d.transact()
+	} else if d.plan() && d.connect(true) {
+		d.transact()
+	}
+	if d.cutShort() {
+		if last := d.release(time.Now()); last != nil {
+			c.hangUp(last, false)
 		}
+		return
 	}
 	now := time.Now()
-	d.a.Elapsed = now.Sub(start)
+	d.a.Elapsed = now.Sub(d.start)
 	c.metrics.seconds.Observe(d.a.Elapsed.Seconds())
 	if c.metrics.recipients(d.a.Rcpts) {
 		c.metrics.bytes.add(int(q.Body.Size()))
@@ -97,42 +106,92 @@ func (d *delivery) run() {
 	d.sent = true
 	d.r.Answer(d.a)
 	if last != nil {
-		last.quit(c.limits.quit, last.class.readQuit)
+		c.hangUp(last, last.class.readQuit)
 	}
 }
 
+// cutShort reports whether the end of this module has ended the delivery before the host had
+// the message. That says nothing of the mail or of the host, so it gets no answer: the end of
+// the port tells the asker that we are gone.
+func (d *delivery) cutShort() bool {
+	aborted := d.stopped || d.conn != nil && d.conn.aborted.Load()
+	return aborted && d.c.stopped() && d.r.Ctx.Err() == nil && d.a.Stage < msg.DeliverDot && d.accepted() == 0
+}
+
+// plan decides over which connections the request may go, or answers for all recipients why
+// there are none.
+func (d *delivery) plan() bool {
+	q := &d.r.Q
+	cl := d.c.classes[className(q)]
+	if cl == nil {
+		d.refuse(msg.DeliverMail, smtp.NewReply(451, "4.3.5", "there is no section session_features "+className(q)+" in smtpc"))
+		return false
+	}
+	login, ok := d.findLogin(cl)
+	if !ok {
+		return false
+	}
+	policy := policyOf(q, cl)
+	if !d.forLogin(&policy, login, cl.auth) || !d.needDANE(&policy) {
+		return false
+	}
+	if !q.Mail.TLSOptional { // RFC 8689 section 4.1
+		policy = policy.WithSTS(q.Hop.STS)
+	}
+	d.line = d.c.lineOf(q, cl, policy, login)
+	return !d.knownRefused()
+}
+
 // connect gets a connection, or answers for all recipients why there is none.
-// reuse allows one that has been idle.
+// reuse allows one that was used before.
 func (d *delivery) connect(reuse bool) bool {
 	c := d.c
-	cn, w, dial := c.pool.take(d.r.Ctx, d.line, reuse)
+	cn, w, start := c.pool.take(d.r.Ctx, d.line, reuse)
 	got := connected{conn: cn, reused: true}
 	if cn == nil {
-		if dial {
-			c.startDial(d.line, d.thread)
+		if start != nil {
+			c.startDial(start, d.line, d.dane, d.thread, d.r.Q.Progress)
 		}
 		got = d.wait(w)
 	}
 	d.conn = got.conn
 	d.a.Reused = got.conn != nil && got.reused
 	if got.failed != nil {
+		if got.failed.tls != tlsFine && !got.failed.stopped {
+			d.countTLS(&got.failed.seen)
+		}
 		d.notConnected(got.failed)
 		return false
 	}
 	d.a.Session = d.conn.id
+	d.countTLS(&d.conn.seen)
 	return true
 }
 
 // notConnected answers for all recipients why there is no connection.
 func (d *delivery) notConnected(f *dialFailure) {
-	d.a.Stage, d.a.HostFailed, d.a.Session = f.stage, f.hostFailed, f.session
-	d.refuse(f.reply)
+	d.a.Stage, d.a.HostBusy, d.a.Session = f.stage, f.busy(), f.session
+	d.a.HostFailed = f.hostFailed && d.a.HostBusy == 0
+	d.a.NoNetwork, d.a.NoAnswer = f.noNetwork, f.noAnswer
+	d.stopped, d.a.Own = f.stopped, f.own
+	if f.said.Temporary() && d.r.Q.SlowDown.Match(f.said) {
+		d.a.SlowDown = f.said
+	}
+	if f.tls != tlsFine {
+		d.a.TLSUnmet, d.a.DANENoMatch = true, f.tls == tlsNoMatch
+		why := f.reply.Text()
+		d.demand(func(*msg.TLSRequirements) string { return why })
+		if f.tls == tlsMissing && requiresTLS(&d.r.Q) {
+			d.lacksRequireTLS("5.7.10", why)
+		}
+	}
+	d.refuse(f.stage, f.reply)
 }
 
 // stoppedEarly says that the request ended before there was a connection.
 func stoppedEarly(hop msg.Hop) *dialFailure {
 	return &dialFailure{
-		stage: msg.DeliverConnect,
+		stage: msg.DeliverConnect, stopped: true,
 		reply: smtp.NewReply(451, "4.3.2", "delivery was stopped: connect to "+hop.String()),
 	}
 }
@@ -151,27 +210,62 @@ func (d *delivery) wait(w *waiter) connected {
 	return connected{failed: stoppedEarly(d.r.Q.Hop)}
 }
 
-// transact runs the transaction, a second time on a fresh connection if the first
-// one had been idle and turns out to be closed.
+// transact runs the transaction. What a connection did not take that was used before,
+// and a new one may, is tried on a new one: once, and again as long as each one takes
+// something. Recipients beyond the limits of the host follow over the same connection if
+// it is good for more.
 func (d *delivery) transact() {
-	stale := d.try()
-	if !stale || !d.a.Reused {
-		return
-	}
-	d.c.metrics.stale.add(1)
-	d.drop()
-	clear(d.a.Rcpts)
-	d.a = msg.DeliverA{Rcpts: d.a.Rcpts}
-	if d.demand() && d.connect(false) {
-		d.try()
+	for first := true; ; first = false {
+		before := d.accepted()
+		again, postponed := d.try()
+		stay := postponed && d.conn.mayGoOn() && !d.c.stopped()
+		if len(again) == 0 || !first && !stay && d.accepted() == before {
+			return
+		}
+		if !stay {
+			d.c.metrics.stale.add(1)
+		}
+		for _, i := range again {
+			d.a.Rcpts[i] = smtp.Reply{}
+		}
+		d.a.Elapsed = time.Since(d.start)
+		if d.logged == nil {
+			d.logged = make([]bool, len(d.a.Rcpts))
+		}
+		d.log()
+		d.a = msg.DeliverA{Rcpts: d.a.Rcpts, Stages: d.a.Stages}
+		if stay {
+			d.a.Session, d.a.Reused = d.conn.id, true
+			continue
+		}
+		d.leave()
+		if !d.connect(false) {
+			return
+		}
 	}
 }
 
-// try runs the transaction once over the connection.
-func (d *delivery) try() (stale bool) {
+// accepted counts the recipients to whom the message was delivered.
+func (d *delivery) accepted() (n int) {
+	for i := range d.a.Rcpts {
+		if d.a.Rcpts[i].Accepted() {
+			n++
+		}
+	}
+	return n
+}
+
+// try runs the transaction once over the connection, for the recipients whose demands it
+// meets. It returns the recipients for whom another transaction is worth a try; postponed
+// says that some of them were only too many for this one.
+func (d *delivery) try() (again []int, postponed bool) {
 	c, cn := d.c, d.conn
+	d.a.TLS, d.a.Auth = cn.tls.HopTLS, cn.mechanism
+	if !d.demand(cn.lacks) || !d.keepsTLS() {
+		return nil, false
+	}
 	t := transaction{
-		conn: cn, ctx: d.r.Ctx, q: &d.r.Q, a: &d.a, limits: &c.limits,
+		conn: cn, ctx: d.r.Ctx, q: &d.r.Q, a: &d.a, limits: &c.limits, log: c.log, payload: payload{eight: &c.eight},
 		withhold: d.withhold,
 		withQuit: !cn.class.separateQuit && !c.mayReuse(cn, 1),
 	}
@@ -186,14 +280,18 @@ func (d *delivery) try() (stale bool) {
 		t.steps.begin()
 	}
 	t.run()
+	c.metrics.unknown.Add(float64(t.unknown))
 	d.steps = t.steps
-	return t.stale()
+	if !d.a.SlowDown.IsZero() { // it asks for less, and would be asked for more at once
+		return nil, false
+	}
+	return t.again, t.postponed
 }
 
 // mayReuse reports whether a connection may serve one more transaction after more
 // others have been begun.
 func (c *Client) mayReuse(cn *conn, more int) bool {
-	return c.deps.ReuseConnections && (cn.most <= 0 || cn.transactions+more < cn.most) &&
+	return c.deps.ReuseConnections && cn.leaves(more) &&
 		time.Since(cn.opened) < connAgeMax && !c.stopped()
 }
 
@@ -215,18 +313,25 @@ func (d *delivery) release(now time.Time) (last *conn) {
 		return nil
 	}
 	d.conn = nil
-	if cn.broken || cn.closing || cn.pending() || !d.c.mayReuse(cn, 0) {
-		d.c.pool.forget(cn)
+	if cn.broken || cn.closing || cn.spent || cn.pending() || !d.c.mayReuse(cn, 0) {
+		d.c.pool.detach(cn)
 		return cn
 	}
 	return d.c.pool.put(cn, now)
 }
 
+// leave closes the connection before another one is made: politely, and it waits for the
+// reply to QUIT, so that a host that allows few connections does not count it any more.
+func (d *delivery) leave() {
+	d.c.hangUp(d.conn, true)
+	d.conn = nil
+}
+
 // drop closes the connection at once.
 func (d *delivery) drop() {
 	if d.conn != nil {
+		_ = d.conn.sock.Close() // it is of no use any more
 		d.c.pool.forget(d.conn)
-		_ = d.conn.nc.Close() // it is of no use any more
 		d.conn = nil
 	}
 }
@@ -246,7 +351,7 @@ func (d *delivery) panicked() {
 			rcpts[i] = d.a.Rcpts[i]
 		}
 	}
-	d.a.Rcpts = rcpts
+	d.a.Rcpts, d.a.Stages = rcpts, nil
 	d.a.Unknown = d.a.Stage == msg.DeliverDot
 	d.r.Answer(d.a)
 }

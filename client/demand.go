@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 
+	"meta1/client/tlspolicy"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
@@ -22,6 +23,36 @@ func demanded(t *msg.TLSRequirements) string {
 	return ""
 }
 
+// policyOf is under what a request needs its connection to be made. It must be encrypted if
+// what all recipients or the host's entry demand could not be met otherwise. Where some
+// recipients demand nothing their mail may go without, and the others are left out then
+// (README 3.11.1); one with delay is named to the host even so.
+func policyOf(q *msg.DeliverQ, cl *class) tlspolicy.Policy {
+	switch {
+	case q.Hop.Socket != "":
+		return tlspolicy.Policy{}
+	case cl.smtps:
+		return tlspolicy.Policy{Need: tlspolicy.Must, Implicit: true}
+	case !cl.starttls:
+		return tlspolicy.Policy{}
+	case requiresTLS(q):
+		return tlspolicy.Policy{Need: tlspolicy.Must}
+	case q.SessionConf != nil && demanded(q.SessionConf.TLS) != "", allDemand(q.RcptConf):
+		return tlspolicy.Policy{Need: tlspolicy.Must}
+	}
+	return tlspolicy.Policy{Need: tlspolicy.May}
+}
+
+// allDemand reports whether the entries of all recipients demand TLS, without delay.
+func allDemand(entries []*msg.Conf) bool {
+	for _, rc := range entries {
+		if rc == nil || demanded(rc.TLS) == "" || rc.TLS.Delay {
+			return false
+		}
+	}
+	return len(entries) > 0
+}
+
 // The values of violation (README 3.10, item 24p).
 const (
 	violationPermfail = "permfail"
@@ -32,78 +63,97 @@ const (
 // violation is what follows if requirements are not met: as they say themselves, else
 // as section tls does.
 func (c *Client) violation(t *msg.TLSRequirements) string {
-	return cmp.Or(t.Violation, c.cfg.TLS.Violation, violationTempfail)
+	return cmp.Or(t.Violation, c.deps.TLS.Section().Violation, violationTempfail)
 }
 
-// violated is the reply for mail that demands what no connection of this version has.
-func violated(violation, what, by string) smtp.Reply {
-	text := by + " demands " + what + ", and this version sends without TLS only"
+// violated is the reply for mail whose demands are not met.
+func violated(violation, what, by, why string) smtp.Reply {
+	text := by + " demands " + what + ": " + why
 	if violation == violationPermfail {
 		return smtp.NewReply(550, "5.7.4", text)
 	}
 	return smtp.NewReply(451, "4.7.4", text)
 }
 
-// demand answers for the recipients whose mail must not go out without TLS, which is
-// the only way in which it could go (README 3.11.1, 3.13). It reports whether there is
-// something to send.
-func (d *delivery) demand() bool {
+// lacks says why a connection does not meet requirements, "" if it does. failed is why there
+// is no connection, "" if there is one.
+type lacks func(t *msg.TLSRequirements) (why string)
+
+// demand answers for the recipients whose mail must not go over the connection, because it
+// lacks what the entry of the host or their own demands (README 3.11.1, 3.13). It reports
+// whether there is something to send.
+func (d *delivery) demand(lacks lacks) bool {
 	q := &d.r.Q
 	d.withhold = nil
-	cl := d.c.classes[className(q)]
-	switch {
-	case cl == nil:
-		d.refuse(smtp.NewReply(451, "4.3.5", "there is no section session_features "+className(q)+" in smtpc"))
-		return false
-	case cl.smtps:
-		d.refuse(violated(d.c.cfg.TLS.Violation, "TLS (flag smtps)", "session_features "+cl.name))
-		return false
-	}
 	if q.SessionConf != nil {
-		if what := demanded(q.SessionConf.TLS); what != "" {
-			d.refuse(violated(d.c.violation(q.SessionConf.TLS), what, "smtpc_session_conf for "+q.Hop.String()))
+		t := q.SessionConf.TLS
+		if why := unmet(t, lacks); why != "" {
+			v := d.c.violation(t)
+			d.refuse(msg.DeliverMail, violated(v, demanded(t), "smtpc_session_conf for "+q.Hop.String(), why))
+			d.unmet(v)
 			return false
 		}
 	}
-	return d.demandOfRcpts()
+	return d.demandOfRcpts(lacks)
+}
+
+func unmet(t *msg.TLSRequirements, lacks lacks) string {
+	if demanded(t) == "" {
+		return ""
+	}
+	return lacks(t)
+}
+
+// unmet notes that the host does not give what mail demands of TLS. With abort the session
+// ends, too.
+func (d *delivery) unmet(violation string) {
+	d.a.Stage, d.a.TLSUnmet = max(d.a.Stage, msg.DeliverTLS), true
+	if violation == violationAbort && d.conn != nil {
+		d.conn.spent = true
+	}
 }
 
 // demandOfRcpts is demand for smtpc_rcpt_conf:.
-func (d *delivery) demandOfRcpts() bool {
-	open := len(d.r.Q.Rcpts)
+func (d *delivery) demandOfRcpts(lacks lacks) bool {
 	for i, rc := range d.r.Q.RcptConf {
-		if rc == nil || demanded(rc.TLS) == "" {
+		if rc == nil || !d.a.Rcpts[i].IsZero() {
+			continue
+		}
+		why := unmet(rc.TLS, lacks)
+		if why == "" {
 			continue
 		}
 		violation := d.c.violation(rc.TLS)
-		reply := violated(violation, demanded(rc.TLS), "smtpc_rcpt_conf")
+		reply := violated(violation, demanded(rc.TLS), "smtpc_rcpt_conf", why)
 		switch {
 		case rc.TLS.Delay:
 			if d.withhold == nil {
-				d.withhold = make([]smtp.Reply, open)
+				d.withhold = make([]smtp.Reply, len(d.r.Q.Rcpts))
 			}
 			d.withhold[i] = reply
 		case violation == violationAbort:
-			d.a.Rcpts[i] = reply
-			d.refuse(givenUp())
+			d.a.Rcpts[i], d.a.Stages[i] = reply, msg.DeliverRcpt
+			d.refuse(msg.DeliverRcpt, givenUp())
+			d.unmet(violation)
 			return false
 		default:
-			d.a.Rcpts[i] = reply
+			d.a.Rcpts[i], d.a.Stages[i] = reply, msg.DeliverRcpt
 		}
 	}
 	for i := range d.a.Rcpts {
-		if !d.a.Rcpts[i].IsZero() {
-			open--
+		if d.a.Rcpts[i].IsZero() {
+			return true
 		}
 	}
-	return open > 0
+	d.unmet("")
+	return false
 }
 
 // refuse answers for all recipients without a reply.
-func (d *delivery) refuse(r smtp.Reply) {
+func (d *delivery) refuse(stage msg.DeliverStage, r smtp.Reply) {
 	for i := range d.a.Rcpts {
 		if d.a.Rcpts[i].IsZero() {
-			d.a.Rcpts[i] = r
+			d.a.Rcpts[i], d.a.Stages[i] = r, stage
 		}
 	}
 }

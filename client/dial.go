@@ -3,12 +3,14 @@ package client
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
 	"syscall"
 	"time"
 
+	"meta1/client/tlspolicy"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
@@ -17,31 +19,95 @@ import (
 type dialFailure struct {
 	stage      msg.DeliverStage
 	reply      smtp.Reply
+	said       smtp.Reply // what the host said, if that is why
 	hostFailed bool
+	noNetwork  bool // this system has no way to such addresses
+	noAnswer   bool // nobody answered
+	refused    bool // the host is there, and refused this connection
+	stopped    bool // we ended it
+	own        bool // the mail was not to blame, and another host may serve it: msg.DeliverA.Own
+	tls        tlsTrouble
+	others     int // connections to the host that were open then
 	session    string
+	seen       seen
+}
+
+// busy counts the other connections to a host that refused one too many (RFC 5321
+// section 3.8: 421), 0 if that is not the reason. Some hosts say so by a 554 greeting,
+// by closing the connection or by refusing it.
+func (f *dialFailure) busy() int {
+	if !f.refused {
+		return 0
+	}
+	return f.others
 }
 
 // startDial opens a connection in a goroutine of its own, because the delivery that
-// asked for it may be served by another connection first.
-func (c *Client) startDial(to line, thread uint32) {
-	c.group.Go(func(ctx context.Context) error {
-		cn, failed := c.open(ctx, to, thread)
-		if surplus := c.pool.dialed(to, cn, failed, time.Now()); surplus != nil {
-			surplus.quit(c.limits.quit, surplus.class.readQuit)
+// asked for it may be served by another connection first. Its progress is noted for that
+// delivery. dane is what the certificate must match, nil without DANE.
+func (c *Client) startDial(d *dial, to line, dane *dane, thread uint32, p *msg.Progress) {
+	c.group.Go(func(context.Context) error {
+		if d.instead != nil {
+			c.hangUp(d.instead, true)
+		}
+		cn, failed := c.open(d, to, dane, thread, p)
+		if failed != nil {
+			failed.others = c.pool.others(to.hop, d.connected, time.Now())
+			c.logNotConnected(to.hop, failed)
+			if failed.busy() > 0 {
+				for _, idle := range c.pool.vacate(to.hop) {
+					c.hangUp(idle, idle.class.readQuit)
+				}
+			}
+		}
+		if surplus := c.pool.dialed(to, d, cn, failed, time.Now()); surplus != nil {
+			c.hangUp(surplus, surplus.class.readQuit)
 		}
 		return nil
 	})
 }
 
-// open makes a connection and speaks up to the reply to EHLO.
-func (c *Client) open(ctx context.Context, to line, thread uint32) (cn *conn, f *dialFailure) {
-	id, hop := c.newID(thread), to.hop
+// open makes a connection and speaks up to the reply to EHLO. If the TLS handshake fails it
+// tries other ways, one after the other, and remembers the one that worked (README 14.1).
+func (c *Client) open(d *dial, to line, dane *dane, thread uint32, p *msg.Progress) (*conn, *dialFailure) {
+	host := tlspolicy.FailureKey{Host: to.hop.Addr, Class: to.class.name}
+	known := c.failures.Known(host)
+	m := making{way: to.tls.First(known), dane: dane}
+	broke := seen{result: msg.TLSValidationFailure, reason: "the TLS handshake failed a short time ago"}
+	for {
+		cn, f := c.try(d, to, &m, thread, p)
+		if f == nil {
+			if m.way != known {
+				c.failures.Note(host, m.way)
+			}
+			if m.way == tlspolicy.Plain {
+				cn.seen.note(broke.result, broke.reason)
+			}
+			return cn, nil
+		}
+		if f.tls == tlsBroken {
+			c.metrics.tlsFailed.Inc()
+			broke = f.seen
+		}
+		next, more := to.tls.Next(m.way, m.offered())
+		if f.tls != tlsBroken || f.stopped || !more {
+			return nil, f
+		}
+		c.logOtherWay(to.hop, f, next)
+		c.pool.redial(to, d)
+		m.way = next
+	}
+}
+
+// try makes one try to open a connection.
+func (c *Client) try(d *dial, to line, m *making, thread uint32, p *msg.Progress) (cn *conn, f *dialFailure) {
+	id, hop, ctx := c.newID(thread), to.hop, d.ctx
 	defer func() {
 		if v := recover(); v != nil { // waiters must get an answer all the same
 			c.logPanic(ctx, v, slog.String("da_se", id))
 			if cn != nil {
+				_ = cn.sock.Close() // it is of no use any more
 				c.pool.forget(cn)
-				_ = cn.nc.Close() // it is of no use any more
 			}
 			cn, f = nil, &dialFailure{reply: internalError(), session: id}
 		}
@@ -54,35 +120,60 @@ func (c *Client) open(ctx context.Context, to line, thread uint32) (cn *conn, f 
 	nc, err := c.dial(dialCtx, to, id)
 	cancel()
 	if err != nil {
-		f = &dialFailure{stage: msg.DeliverConnect, hostFailed: ctx.Err() == nil && !isShortage(err), session: id}
+		f = &dialFailure{stage: msg.DeliverConnect, hostFailed: ctx.Err() == nil && !isOurs(err), stopped: ctx.Err() != nil, session: id}
+		f.refused, f.noNetwork = isRefusal(err), isNoNetwork(hop, err)
+		f.noAnswer = f.hostFailed && (isTimeout(err) || errors.Is(err, context.DeadlineExceeded))
 		f.reply = connectError(hop, err, ctx.Err() != nil)
-		c.logNotConnected(hop, f)
 		return nil, f
 	}
 	s.mark(&s.connect)
 	cn = newConn(nc, to, id, time.Now())
 	cn.steps = s
-	c.pool.watch(cn, ctx)
-	if f = c.hello(cn); f == nil {
-		cn.steps.mark(&cn.steps.ehlo)
+	c.pool.watch(cn, d)
+	if f = c.hello(cn, m, p); f == nil {
 		c.logConnected(cn)
 		return cn, nil
 	}
-	c.pool.forget(cn)
-	cn.quit(c.limits.quit, false)
-	f.session = id
-	c.logNotConnected(hop, f)
+	c.hangUp(cn, false)
+	f.session, f.seen = id, cn.seen
 	return nil, f
 }
 
-// hello reads the greeting and says EHLO, HELO or LHLO.
-func (c *Client) hello(cn *conn) *dialFailure {
+// hello reads the greeting, says EHLO, HELO or LHLO, begins TLS and authenticates.
+func (c *Client) hello(cn *conn, m *making, p *msg.Progress) *dialFailure {
+	if cn.line.tls.Implicit {
+		p.Reach(msg.DeliverTLS)
+		if f := c.handshake(cn, m); f != nil {
+			return f
+		}
+		cn.steps.mark(&cn.steps.starttls)
+	}
+	p.Reach(msg.DeliverGreeting)
 	if err := cn.readReply(c.limits.greeting); err != nil {
-		return cn.failure(msg.DeliverGreeting, err)
+		f := cn.failure(msg.DeliverGreeting, err)
+		f.refused = isClosed(err)
+		return f
 	}
 	if f := c.welcome(cn, msg.DeliverGreeting); f != nil {
 		return f
 	}
+	c.notePeer(cn)
+	p.Reach(msg.DeliverEhlo)
+	f := c.ehlo(cn)
+	cn.steps.mark(&cn.steps.ehlo)
+	if f == nil && !cn.tls.on() {
+		f = c.startTLS(cn, m, p)
+	}
+	if f != nil {
+		return f
+	}
+	f = c.authenticate(cn, p)
+	cn.steps.mark(&cn.steps.auth)
+	return f
+}
+
+// ehlo says EHLO, HELO or LHLO.
+func (c *Client) ehlo(cn *conn) *dialFailure {
 	verb := "EHLO "
 	if cn.hop.Protocol == msg.ProtoLMTP {
 		verb = "LHLO "
@@ -115,11 +206,12 @@ func (c *Client) welcome(cn *conn, stage msg.DeliverStage) *dialFailure {
 		return nil
 	case cn.rep.failed():
 		cn.closing = cn.rep.code == 421
-		r := cn.rep.smtp()
+		said := cn.rep.smtp()
+		r := said
 		if r.Permanent() {
 			r = smtp.NewReply(450, "4.3.2", "host "+cn.hop.String()+" refused to talk to me: "+r.String())
 		}
-		return &dialFailure{stage: stage, reply: r, hostFailed: true}
+		return &dialFailure{stage: stage, reply: r, said: said, hostFailed: true, refused: true}
 	}
 	return cn.failure(stage, errUnfit)
 }
@@ -134,7 +226,7 @@ func (c *Client) isMyself(cn *conn) bool {
 // failure says what became of the conversation at a stage.
 func (cn *conn) failure(stage msg.DeliverStage, err error) *dialFailure {
 	reply, hostFailed := cn.ioError(doing(stage), err)
-	return &dialFailure{stage: stage, reply: reply, hostFailed: hostFailed}
+	return &dialFailure{stage: stage, reply: reply, hostFailed: hostFailed, stopped: cn.aborted.Load()}
 }
 
 // ioError is the reply for recipients whose fate is open when the conversation ended
@@ -149,7 +241,7 @@ func (cn *conn) ioError(doing string, err error) (r smtp.Reply, hostFailed bool)
 		return smtp.NewReply(451, "4.4.2", "conversation with "+where+" timed out"), true
 	case errors.Is(err, errUnfit):
 		return smtp.NewReply(451, "4.5.0", "protocol error: unexpected reply "+cn.rep.smtp().String()+" of "+where), true
-	case errors.Is(err, errNotAReply), errors.Is(err, errEarly), errors.Is(err, errLineLong), errors.Is(err, errReplyLong):
+	case errors.Is(err, errNotAReply), errors.Is(err, errEarly), errors.Is(err, errInjected), errors.Is(err, errLineLong), errors.Is(err, errReplyLong):
 		return smtp.NewReply(451, "4.5.0", "protocol error: "+err.Error()+": "+where), true
 	}
 	return smtp.NewReply(451, "4.4.2", "lost connection with "+where), true
@@ -162,6 +254,10 @@ func doing(stage msg.DeliverStage) string {
 		return "receiving the greeting"
 	case msg.DeliverEhlo:
 		return "performing the EHLO handshake"
+	case msg.DeliverTLS:
+		return "sending STARTTLS"
+	case msg.DeliverAuth:
+		return "authenticating"
 	case msg.DeliverMail:
 		return "sending MAIL FROM"
 	case msg.DeliverRcpt:
@@ -174,11 +270,30 @@ func doing(stage msg.DeliverStage) string {
 	return "connecting"
 }
 
-// isShortage tells whether a connection failed because this system is short of something.
-// It says nothing of the host.
-func isShortage(err error) bool {
+// isOurs tells whether a connection failed because this system is short of something, or our
+// proxy fails. It says nothing of the host.
+func isOurs(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
-		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM) || errors.As(err, new(*proxyError))
+}
+
+// isNoNetwork tells whether a connection failed because this system has no way to the address. Where
+// IPv6 is off the reason is that there is no address of ours; with IPv4 that may be a lack of ports.
+// What a proxy says of its own network does not count.
+func isNoNetwork(hop msg.Hop, err error) bool {
+	if errors.As(err, new(*hostError)) || errors.As(err, new(*proxyError)) {
+		return false
+	}
+	return errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EAFNOSUPPORT) ||
+		errors.Is(err, syscall.EADDRNOTAVAIL) && hop.Addr.Addr().Is6()
+}
+
+// isRefusal tells whether the host is there and has refused the connection.
+func isRefusal(err error) bool {
+	if h := (*hostError)(nil); errors.As(err, &h) {
+		return h.refused
+	}
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // connectError is the reply for a connection that could not be made (RFC 3463, 4.4.1).
@@ -190,6 +305,8 @@ func connectError(hop msg.Hop, err error, stopped bool) smtp.Reply {
 	var errno syscall.Errno
 	var op *net.OpError
 	switch {
+	case errors.As(err, new(*proxyError)), errors.As(err, new(*hostError)):
+		text = err.Error()
 	case isTimeout(err), errors.Is(err, context.DeadlineExceeded):
 		text = "connection timed out"
 	case errors.As(err, &errno):
@@ -200,6 +317,11 @@ func connectError(hop msg.Hop, err error, stopped bool) smtp.Reply {
 		text = err.Error()
 	}
 	return smtp.NewReply(451, "4.4.1", "connect to "+hop.String()+": "+text)
+}
+
+// isClosed reports that the peer has closed the connection.
+func isClosed(err error) bool {
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // internalError is the reply after a fault of our own.

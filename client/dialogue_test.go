@@ -3,9 +3,11 @@ package client
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/mta/supervise"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected answers in testdata")
@@ -27,19 +30,28 @@ var update = flag.Bool("update", false, "rewrite the expected answers in testdat
 //	reuse                connections are reused
 //	flag NAME            a flag of section smtpc
 //	hostname NAME        of the client
-//	mail ADDR [PARAM…]   sender and 8BITMIME, SMTPUTF8, RET=, ENVID= as received
+//	mail ADDR [PARAM…]   sender and 8BITMIME, BINARYMIME, SMTPUTF8, RET=, ENVID= as received
 //	rcpt ADDR [PARAM…]   one recipient and its NOTIFY=, ORCPT=
 //	rcptconf TEXT        entry of smtpc_rcpt_conf: of the last recipient
 //	session TEXT         entry of smtpc_session_conf: of the host
 //	class NAME FLAG…     a section session_features; a negated flag begins with no_
 //	violation WORD       option violation of section tls
+//	eightbit WORD        option without_8bitmime
+//	auth OPTION…         options and flags of section auth, NAME=VALUE or NAME; ca: trust
+//	                     the CA of certs_test.go
+//	account KEY VALUE    an entry of the map with the accounts
 //	body "text"          content, a Go string
 //	file                 the content is not in memory
 //	deliver              ask for the delivery of what stands above
 //	S: line              the server sends it
 //	C: line              the server expects it; consecutive lines may come in one write
 //	W: line              as C:, and it must begin a new write
+//	S2: "text"           the server sends it in one write, a Go string
 //	close                the server closes the connection
+//	T: CERT [WORD…]      the TLS handshake, with a certificate of certs_test.go; 1.2 or 1.1
+//	                     are the most that the server knows, askcert and needcert ask for ours
+//	Tfail: CERT [WORD…]  the same, and it fails; nothing follows
+//	Tgarbage             the server answers the handshake with what is not TLS
 //	connect              the next connection begins here
 //	unconnected          there is no connection
 //	=> text              the answer to a deliver, in the order of delivers
@@ -47,8 +59,10 @@ type dialogue struct {
 	cfg       Config
 	hostname  string
 	reuse     bool
+	accounts  map[string]string
 	questions []msg.DeliverQ
 	scripts   [][]string
+	tls       bool
 	input     []string // all lines but the answers
 	answers   string
 }
@@ -59,7 +73,7 @@ func readDialogue(t *testing.T, file string) *dialogue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &dialogue{hostname: "client.example", scripts: [][]string{nil}}
+	d := &dialogue{hostname: "client.example", scripts: [][]string{nil}, accounts: map[string]string{}}
 	q := newQuestion(msg.ProtoSMTP)
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSuffix(line, "\n")
@@ -87,6 +101,13 @@ func readDialogue(t *testing.T, file string) *dialogue {
 			d.cfg.SessionFeatures = append(d.cfg.SessionFeatures, SessionFeature{Name: words[0], Flags: words[1:]})
 		case "violation":
 			d.cfg.TLS.Violation = arg
+		case "eightbit":
+			d.cfg.Without8BITMIME = arg
+		case "auth":
+			setAuth(t, &d.cfg, strings.Fields(arg))
+		case "account":
+			key, value, _ := strings.Cut(arg, " ")
+			d.accounts[key] = value
 		case "unconnected":
 			d.scripts = nil
 		case "flag":
@@ -114,7 +135,8 @@ func readDialogue(t *testing.T, file string) *dialogue {
 			q = newQuestion(q.Hop.Protocol)
 		case "connect":
 			d.scripts = append(d.scripts, nil)
-		case "S:", "C:", "W:", "close":
+		case "S:", "S2:", "C:", "W:", "close", "T:", "Tfail:", "Tgarbage":
+			d.tls = d.tls || word[0] == 'T'
 			last := len(d.scripts) - 1
 			d.scripts[last] = append(d.scripts[last], line)
 		default:
@@ -151,6 +173,62 @@ func setFlag(t *testing.T, c *Config, name string) {
 	t.Fatalf("no flag %q", name)
 }
 
+func setAuth(t *testing.T, c *Config, options []string) {
+	t.Helper()
+	c.AuthPresent, c.Auth.PasswordMap = true, "accounts"
+	for _, o := range options {
+		name, value, _ := strings.Cut(o, "=")
+		switch name {
+		case "tls":
+			c.Auth.TLS = value
+		case "on_failure":
+			c.Auth.OnFailure = value
+		case "mechanisms":
+			c.Auth.Mechanisms = strings.Split(value, ",")
+		case "optional":
+			c.Auth.Optional = true
+		case "sender_dependent":
+			c.Auth.SenderDependent = true
+		case "ca": // that of certs_test.go is trusted
+			c.TLS = trusting(t).TLS
+		case "failure_time":
+			c.Auth.FailureTime = time.Hour
+		default:
+			t.Fatalf("no option %q", o)
+		}
+	}
+}
+
+// serveAccounts answers questions for entries of the map until the test ends.
+func serveAccounts(t *testing.T, ports *msg.Ports, entries map[string]string) {
+	t.Helper()
+	lookups, stop := ports.Lookup.Open()
+	done := make(chan struct{})
+	g := supervise.NewGroup(context.Background())
+	g.Go(func(context.Context) error {
+		for {
+			select {
+			case r := <-lookups:
+				value, found := entries[r.Q.Key]
+				if value == "(fails)" {
+					r.Answer(msg.LookupA{Err: "map " + r.Q.Map + " cannot be used"})
+					continue
+				}
+				r.Answer(msg.LookupA{Value: value, Found: found})
+			case <-done:
+				return nil
+			}
+		}
+	})
+	t.Cleanup(func() {
+		close(done)
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+		stop()
+	})
+}
+
 func parseAddr(s string) smtp.Path {
 	local, domain, _ := strings.Cut(s, "@")
 	if s == "<>" {
@@ -164,7 +242,7 @@ func setMail(m *msg.Mail, words []string) {
 	for _, w := range words[1:] {
 		name, value, _ := strings.Cut(w, "=")
 		switch name {
-		case "8BITMIME":
+		case smtp.Body8Bit, smtp.BodyBinary:
 			m.Body = w
 		case "SMTPUTF8":
 			m.UTF8 = true
@@ -235,6 +313,12 @@ func serveScript(script []string, report func(string)) func(net.Conn) {
 					report(fmt.Sprintf("client does not take %q: %v", arg, err))
 					return
 				}
+			case "S2:":
+				var text string
+				if _, err := fmt.Sscanf(arg, "%q", &text); err != nil {
+					report(fmt.Sprintf("%s: %v", step, err))
+				}
+				_, _ = io.WriteString(nc, text)
 			case "C:", "W:":
 				line, err := r.ReadString('\n')
 				if line != arg+"\r\n" {
@@ -245,6 +329,20 @@ func serveScript(script []string, report func(string)) func(net.Conn) {
 					report(fmt.Sprintf("%q does not begin a write", arg))
 				}
 				read += len(line)
+			case "T:", "Tfail:":
+				tc := serveTLS(nc, strings.Fields(arg))
+				if err := tc.Handshake(); (err == nil) != (word == "T:") {
+					report(fmt.Sprintf("%s: %v", step, err))
+					return
+				}
+				nc = tc
+				w = &writes{Conn: nc}
+				r.Reset(w)
+				read = 0
+			case "Tgarbage":
+				_, _ = io.ReadAtLeast(nc, make([]byte, 1<<16), 1)
+				_, _ = io.WriteString(nc, "454 no TLS today\r\n")
+				return
 			case "close":
 				return
 			}
@@ -263,14 +361,14 @@ func printAnswer(a msg.DeliverA) string {
 	for _, f := range []struct {
 		name string
 		set  bool
-	}{{"host_failed", a.HostFailed}, {"unknown", a.Unknown}, {"reused", a.Reused}, {"dsn", a.DSN}} {
+	}{{"host_failed", a.HostFailed}, {"unknown", a.Unknown}, {"reused", a.Reused}, {"dsn", a.DSN}, {"tls=" + a.TLS.Level.String(), a.TLS.Level > 0}, {"tls_unmet", a.TLSUnmet}, {"own", a.Own}, {"auth=" + a.Auth, a.Auth != ""}} {
 		if f.set {
 			b.WriteString(" " + f.name)
 		}
 	}
 	b.WriteString("\n")
-	for _, r := range a.Rcpts {
-		fmt.Fprintf(&b, "=>   %d %v %q\n", r.Code, r.Enhanced, r.Lines)
+	for i, r := range a.Rcpts {
+		fmt.Fprintf(&b, "=>   %s: %d %v %q\n", a.StageOf(i), r.Code, r.Enhanced, r.Lines)
 	}
 	return b.String()
 }
@@ -296,13 +394,26 @@ func playDialogue(t *testing.T, file string) {
 	}
 	servers = append(servers, func(net.Conn) { t.Error("one connection too many") })
 	deps := Deps{Hostname: d.hostname, ReuseConnections: d.reuse}
-	r := start(t, d.cfg, deps, newNetwork(servers...))
+	n := newNetwork(servers...)
+	n.sockets = d.tls
+	var log syncBuffer
+	if len(d.accounts) > 0 {
+		deps.Ports = msg.NewPorts()
+		serveAccounts(t, deps.Ports, d.accounts)
+		deps.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	r := start(t, d.cfg, deps, n)
 	var got bytes.Buffer
 	for _, q := range d.questions {
 		got.WriteString(printAnswer(r.deliver(t, q)))
 	}
 	if err := r.stop(); err != nil {
 		t.Error(err)
+	}
+	for _, secret := range []string{"sesame", "c2VzYW1l", "NlcwFtZ", "zZXNhbW"} { // also in base64
+		if strings.Contains(log.String(), secret) || strings.Contains(got.String(), secret) {
+			t.Errorf("a password is told:\n%s\n%s", got.String(), log.String())
+		}
 	}
 	if want := len(d.scripts); r.net.dialed() != want {
 		t.Errorf("%d connections, want %d", r.net.dialed(), want)

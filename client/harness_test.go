@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/supervise"
+	"meta1/mta/tlsconf"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -27,6 +29,19 @@ func (b memBody) Size() int64   { return int64(len(b)) }
 func (b memBody) Bytes() []byte { return b }
 func (b memBody) Open() (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(b)), nil
+}
+
+// briefBody is content that leaves memory as soon as it was asked for.
+type briefBody struct {
+	fileBody
+	asked atomic.Bool
+}
+
+func (b *briefBody) Bytes() []byte {
+	if b.asked.Swap(true) {
+		return nil
+	}
+	return b.data
 }
 
 // fileBody is content that must be read. After failAfter bytes (if not zero) it fails.
@@ -59,6 +74,7 @@ type network struct {
 	servers []func(net.Conn)
 	dials   int
 	group   *supervise.Group
+	sockets bool // connections are sockets of the system, which have room for what is not yet read
 }
 
 func newNetwork(servers ...func(net.Conn)) *network {
@@ -75,12 +91,32 @@ func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, errors.New("connection refused")
 	}
 	ours, theirs := net.Pipe()
+	if n.sockets {
+		var err error
+		if ours, theirs, err = socketPair(); err != nil {
+			return nil, err
+		}
+	}
 	n.group.Go(func(context.Context) error {
 		defer theirs.Close()
 		serve(theirs)
 		return nil
 	})
 	return ours, nil
+}
+
+// socketPair is a connection whose both ends are sockets.
+func socketPair() (a, b net.Conn, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer l.Close()
+	if a, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		return nil, nil, err
+	}
+	b, err = l.Accept()
+	return a, b, err
 }
 
 func (n *network) dialed() int {
@@ -119,6 +155,16 @@ func listen(tb testing.TB, serve func(net.Conn)) netip.AddrPort {
 	return netip.MustParseAddrPort(l.Addr().String())
 }
 
+// provider is what a section tls gives.
+func provider(t testing.TB, s tlsconf.Section) *tlsconf.Provider {
+	t.Helper()
+	p, err := tlsconf.New(s, tlsconf.Deps{Role: tlsconf.Client, Name: "smtpc"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // running is a client under test.
 type running struct {
 	*Client
@@ -130,12 +176,17 @@ type running struct {
 // start runs a client against the servers of n. The test calls stop, or its end does.
 func start(t testing.TB, cfg Config, deps Deps, n *network) *running {
 	t.Helper()
-	deps.Ports = msg.NewPorts()
+	if deps.Ports == nil {
+		deps.Ports = msg.NewPorts()
+	}
 	if deps.Hostname == "" {
 		deps.Hostname = "client.example"
 	}
 	if n != nil {
 		deps.Dial = n.dial
+	}
+	if deps.TLS == nil {
+		deps.TLS = provider(t, cfg.TLS)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{Client: New(cfg, deps), ports: deps.Ports, net: n}

@@ -12,6 +12,10 @@ const (
 	replyBytesMax = 64 << 10
 	// replyTextMax is how much text of one reply is kept; the rest is read and dropped.
 	replyTextMax = 8 << 10
+	// logNameMax is how much of a name in a certificate is logged.
+	logNameMax = 300
+	// handshakeErrorMax is how much is told of why a handshake failed.
+	handshakeErrorMax = 200
 	// replyLinesMax is how many lines of one reply are kept.
 	replyLinesMax = 100
 )
@@ -26,6 +30,8 @@ const (
 	copyMax = 16 << 10
 	// chunkMax is how much of large content is sent under one timeout.
 	chunkMax = 256 << 10
+	// readMax is how much of content in a file is read at once.
+	readMax = 64 << 10
 	// keepBuffer is the largest write buffer that a connection keeps.
 	keepBuffer = 64 << 10
 )
@@ -41,6 +47,11 @@ const (
 	dotTimeout      = 10 * time.Minute
 	// rsetTimeout is as for MAIL: RFC 5321 names none.
 	rsetTimeout = 5 * time.Minute
+	// authTimeout is as for MAIL, too: a host may ask another one.
+	authTimeout = 5 * time.Minute
+	// handshakeTimeout is for the TLS handshake, which takes two round trips: with a host that
+	// hangs in it there are more ways to try.
+	handshakeTimeout = time.Minute
 	// quitTimeout is short: nothing depends on QUIT any more.
 	quitTimeout = 5 * time.Second
 	// lastWords is how long a reply is waited for when the peer has closed its side
@@ -55,6 +66,8 @@ const (
 	// connAgeMax is how long one connection is used anew (Postfix:
 	// smtp_connection_reuse_time_limit).
 	connAgeMax = 5 * time.Minute
+	// countedMax is how long a host may count a connection that we have closed.
+	countedMax = 5 * time.Second
 	// waitingMax is how many workers wait for work; more of them end.
 	waitingMax = 128
 	// sweepEvery is how often idle and abandoned connections are looked for.
@@ -63,7 +76,7 @@ const (
 
 // timeouts are the bounds of each step, for one configuration.
 type timeouts struct {
-	connect, greeting, ehlo, mail, rcpt, data, block, dot, rset, quit time.Duration
+	connect, greeting, ehlo, auth, mail, rcpt, data, block, dot, rset, tls, quit time.Duration
 }
 
 // newTimeouts shortens RFC 5321's timeouts to io.
@@ -72,12 +85,14 @@ func newTimeouts(connect, io time.Duration) timeouts {
 		connect:  min(connect, io),
 		greeting: min(greetingTimeout, io),
 		ehlo:     min(ehloTimeout, io),
+		auth:     min(authTimeout, io),
 		mail:     min(mailTimeout, io),
 		rcpt:     min(rcptTimeout, io),
 		data:     min(dataTimeout, io),
 		block:    min(blockTimeout, io),
 		dot:      min(dotTimeout, io),
 		rset:     min(rsetTimeout, io),
+		tls:      min(handshakeTimeout, io),
 		quit:     min(quitTimeout, io),
 	}
 }

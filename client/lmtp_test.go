@@ -51,7 +51,7 @@ func TestLMTPDelivery(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if a.Rcpts[0].String() != "250 2.1.5 delivered" || a.Rcpts[1].Code != 550 || a.Rcpts[2].Code != 250 || a.HostFailed {
+				if !strings.HasPrefix(a.Rcpts[0].String(), "250 2.1.5 delivered as ") || a.Rcpts[1].Code != 550 || a.Rcpts[2].Code != 250 || a.HostFailed {
 					return fmt.Errorf("answer %+v", a)
 				}
 			}
@@ -141,7 +141,7 @@ func TestUnreliableHosts(t *testing.T) {
 					return err
 				case len(a.Rcpts) != 1 || a.Rcpts[0].IsZero():
 					return fmt.Errorf("no reply in %+v", a)
-				case a.Rcpts[0].Positive():
+				case a.Rcpts[0].Accepted():
 					sure <- id
 				case a.Unknown:
 					unknown <- id

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -36,10 +37,31 @@ func (l *logLines) Write(p []byte) (int, error) {
 }
 
 func (l *logLines) logger() *slog.Logger {
-	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	text := func(_ []string, a slog.Attr) slog.Attr { // as the program's own handler has it
+		if s, ok := a.Value.Any().(fmt.Stringer); ok && a.Value.Kind() == slog.KindAny {
+			a.Value = slog.StringValue(s.String())
+		}
+		return a
+	}
+	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: text}))
 }
 
-// is compares the fields of a line that stand in want.
+// event is the nth line of an event, counted from 0, or nil.
+func (l *logLines) event(name string, n int) map[string]any {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.lines {
+		if line["msg"] == name {
+			if n == 0 {
+				return line
+			}
+			n--
+		}
+	}
+	return nil
+}
+
+// lineHas compares the fields of a line that stand in want.
 func lineHas(t *testing.T, line map[string]any, want map[string]any) {
 	t.Helper()
 	for name, value := range want {
@@ -64,26 +86,30 @@ func TestLog(t *testing.T) {
 			t.Errorf("answer %+v", a)
 		}
 		r.deliver(t, question())
-		if len(logs.lines) != 5 {
+		if len(logs.lines) != 8 {
 			t.Fatalf("%d lines: %v", len(logs.lines), logs.lines)
 		}
 		lineHas(t, logs.lines[0], map[string]any{
 			"msg": "connected", "level": "INFO", "da_se": "C010000000100000000", "status": "connected",
 			"port": 25.0, "addr": "192.0.2.1", "host": "mx.example",
 		})
-		both := map[string]any{
-			"da_se": "C010000000100000000", "da_ta": "C010000000200000000", "ss_ta": "S00000000407EAE4E00",
-			"where": "final_dot", "size": 21.0, "mail": "<from@a.example>", "rcpt": "<to@b.example>", "relay": "mx.example[192.0.2.1]:25",
+		ids := map[string]any{"da_se": "C010000000100000000", "da_ta": "C010000000200000000", "ss_ta": "S00000000407EAE4E00"}
+		for _, line := range logs.lines[1:6] {
+			lineHas(t, line, ids)
 		}
-		lineHas(t, logs.lines[1], both)
-		lineHas(t, logs.lines[2], both)
-		lineHas(t, logs.lines[1], map[string]any{"msg": "delivery failed", "stat": 550.0, "reply": "550 5.1.1 no, not here"})
-		lineHas(t, logs.lines[2], map[string]any{"msg": "delivered", "stat": 0.0, "reply": "250 2.0.0 queued"})
-		lineHas(t, logs.lines[3], map[string]any{
+		lineHas(t, logs.lines[1], map[string]any{"msg": "MAIL", "mail": "<from@a.example>", "stat": 0.0, "reply": "250 ok"})
+		lineHas(t, logs.lines[2], map[string]any{"msg": "RCPT", "rcpt": "<to@b.example>", "stat": 550.0, "reply": "550 5.1.1 no, not here"})
+		lineHas(t, logs.lines[3], map[string]any{"msg": "RCPT", "rcpt": "<to@b.example>", "stat": 0.0, "reply": "250 ok"})
+		both := map[string]any{"size": 21.0, "mail": "<from@a.example>", "rcpt": "<to@b.example>", "relay": "mx.example[192.0.2.1]:25"}
+		lineHas(t, logs.lines[4], both)
+		lineHas(t, logs.lines[5], both)
+		lineHas(t, logs.lines[4], map[string]any{"msg": "delivery failed", "where": "rcpt", "stat": 550.0, "reply": "550 5.1.1 no, not here"})
+		lineHas(t, logs.lines[5], map[string]any{"msg": "delivered", "where": "final_dot", "stat": 0.0, "reply": "250 2.0.0 queued"})
+		lineHas(t, logs.lines[6], map[string]any{
 			"msg": "not connected", "status": "failed", "where": "connect", "stat": 451.0,
 			"reply": "451 4.4.1 connect to mx.example[192.0.2.1]:25: connection refused",
 		})
-		lineHas(t, logs.lines[4], map[string]any{"msg": "delivery failed", "where": "connect", "stat": 451.0})
+		lineHas(t, logs.lines[7], map[string]any{"msg": "delivery failed", "where": "connect", "stat": 451.0})
 	})
 }
 
@@ -101,7 +127,7 @@ func TestTiming(t *testing.T) {
 		r := start(t, Config{Timing: true}, deps, nil)
 		r.deliver(t, question())
 		r.deliver(t, question())
-		first, second := logs.lines[1], logs.lines[2]
+		first, second := logs.event("delivered", 0), logs.event("delivered", 1)
 		lineHas(t, first, map[string]any{"t_connect": 2e6, "t_eom": 3e6})
 		lineHas(t, second, map[string]any{"t_connect": nil, "t_ehlo": nil, "t_eom": 3e6})
 		if err := r.stop(); err != nil {
@@ -131,17 +157,21 @@ func TestStatusAndMetrics(t *testing.T) {
 		if err != nil || status.Module != "smtpc" {
 			t.Fatalf("%+v %v", status, err)
 		}
-		got := map[string]string{}
+		got := map[string]int64{}
 		for _, v := range status.Values {
-			got[v.Name] = v.Value
+			got[v.Name] = v.Number
 		}
-		for name, want := range map[string]string{
-			"connections_opened": "2", "transactions": "2", "recipients_delivered": "1",
-			"recipients_deferred": "1", "recipients_failed": "1", "threads_max": "1000",
+		for name, want := range map[string]int64{
+			"connections_opened": 2, "transactions": 2, "recipients_delivered": 1,
+			"recipients_deferred": 1, "recipients_failed": 1, "threads_max": 1000,
 		} {
 			if got[name] != want {
-				t.Errorf("%s=%s, want %s", name, got[name], want)
+				t.Errorf("%s=%d, want %d", name, got[name], want)
 			}
+		}
+		// One that is hung up is busy until it is closed.
+		if most := got["connections_busy_peak"]; most < 1 || most > 2 {
+			t.Errorf("connections_busy_peak=%d", most)
 		}
 		if err := r.stop(); err != nil {
 			t.Fatal(err)

@@ -2,17 +2,17 @@ package client
 
 import (
 	"errors"
-	"strconv"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
 
 // count is a counter for the status and for Prometheus at once.
 type count struct {
-	n    atomic.Int64
+	n    atomic.Int64 // since this client was made
 	prom prometheus.Counter
 }
 
@@ -20,9 +20,6 @@ func (c *count) add(n int) {
 	c.n.Add(int64(n))
 	c.prom.Add(float64(n))
 }
-
-// String is the count since this client was made.
-func (c *count) String() string { return strconv.FormatInt(c.n.Load(), 10) }
 
 // metrics are the counters of the module.
 type metrics struct {
@@ -32,6 +29,12 @@ type metrics struct {
 	bytes                       count
 	seconds                     prometheus.Histogram
 	idle, busy, threads         prometheus.Gauge
+	tls                         [msg.TLSDANE + 1]prometheus.Counter // connections by level
+	dane                        [daneResults]prometheus.Counter
+	sts                         [stsResults]prometheus.Counter
+	auth                        [authResults]prometheus.Counter
+	unknown                     prometheus.Counter // recipients
+	tlsResumed, tlsFailed       prometheus.Counter // sessions, handshakes
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -49,12 +52,39 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.failed.prom = rcpts.WithLabelValues("failed")
 	m.transactions.prom = counter(r, "meta1_smtpc_transactions_total", "Transactions that were begun.")
 	m.reused.prom = counter(r, "meta1_smtpc_reused_total", "Transactions over a connection that was open already.")
-	m.stale.prom = counter(r, "meta1_smtpc_stale_total", "Open connections that turned out to be closed when they were used again.")
+	m.stale.prom = counter(r, "meta1_smtpc_stale_total", "Open connections that turned out to be closed, or refused more mail, so that a new one was tried.")
 	m.bytes.prom = counter(r, "meta1_smtpc_content_bytes_total", "Bytes of content of transactions that delivered to a recipient.")
 	m.seconds = register(r, prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "meta1_smtpc_delivery_seconds", Help: "Time of a delivery attempt, with its connection.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 4, 11), // to 524 s
 	}))
+	tls := register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meta1_smtpc_tls_connections_total", Help: "Connections that were made, by the TLS that protects them.",
+	}, []string{"level"}))
+	for level := range m.tls {
+		m.tls[level] = tls.WithLabelValues(msg.TLSLevel(level).String())
+	}
+	dane := register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meta1_smtpc_dane_total", Help: "Handshakes under TLSA records, and mail that had none to go by, by result.",
+	}, []string{"result"}))
+	for result := range m.dane {
+		m.dane[result] = dane.WithLabelValues(daneResult(result).String())
+	}
+	sts := register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meta1_smtpc_mta_sts_total", Help: "Handshakes under an MTA-STS policy, by what the certificate was worth.",
+	}, []string{"result"}))
+	for result := range m.sts {
+		m.sts[result] = sts.WithLabelValues(stsResult(result).String())
+	}
+	auth := register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meta1_smtpc_auth_total", Help: "Logins at other hosts, by result.",
+	}, []string{"result"}))
+	for result := range m.auth {
+		m.auth[result] = auth.WithLabelValues(authResult(result).String())
+	}
+	m.unknown = counter(r, "meta1_smtpc_recipients_unknown_total", "Recipients for whom the connection was lost after the final dot and before its reply: they are tried again, and may get the message twice.")
+	m.tlsResumed = counter(r, "meta1_smtpc_tls_resumed_total", "Connections that resumed a TLS session.")
+	m.tlsFailed = counter(r, "meta1_smtpc_tls_failures_total", "TLS handshakes that failed.")
 	states := register(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "meta1_smtpc_connections", Help: "Open connections, by state.",
 	}, []string{"state"}))

@@ -1,10 +1,14 @@
 package client
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
+	"meta1/client/auth"
+	"meta1/client/tlsrpt"
 	"meta1/confparse"
+	"meta1/mta/tlsconf"
 )
 
 // Config holds the options of section smtpc (README 3.11, 8.6, 11.2). The zero
@@ -26,72 +30,30 @@ type Config struct {
 	ReadQuitReply           bool
 	SeparateFinalDotAndQuit bool
 	TalkToMyself            bool
+	Chunking                string // "" is auto
+	Without8BITMIME         string // "" is send
 	ModuleTimeout           time.Duration
 	WaitForServer           time.Duration
 	WaitThreadsMax          int
 	WaitThreadsMin          int
-	TLS                     TLS
+	TLS                     tlsconf.Section
 	TLSPresent              bool
+	Auth                    auth.Config
+	AuthPresent             bool
 	SessionFeatures         []SessionFeature
 	Proxy                   Proxy
 	ProxyPresent            bool
-}
-
-// TLS holds the options of a tls section of SMTPC. Only Violation is in effect.
-type TLS struct {
-	CacheSize       int
-	CacheTimeout    time.Duration
-	CertFile        string
-	KeyFile         string
-	CACertFile      string
-	CAListFile      string
-	CACertDirectory string
-	Options         []string
-	CipherList      string
-	CipherSuites    string
-	CRLFile         string
-	CRLDirectory    string
-	Digest          string
-	DHBits          int
-	DHFile          string
-	Violation       string
-	VerifyDepth     int
-	DSACertFile     string
-	DSAKeyFile      string
-	ECCertFile      string
-	ECKeyFile       string
-	ECCurve         []string
-
-	AllowRelayingIfVerified   bool
-	CheckAccessMapForRelaying bool
-	RequestCert               bool
-	UseChain                  bool
+	TLSReports              tlsrpt.Config
 }
 
 // SessionFeature is a named class of features of a session (README 3.11, item 5).
 type SessionFeature struct {
 	Name  string
 	Flags []string
-	TLS   TLSClass
-}
-
-// TLSClass is the tls section of a session_features section.
-type TLSClass struct {
-	CertFile     string
-	KeyFile      string
-	Flags        []string
-	Options      []string
-	CipherList   string
-	CipherSuites string
-}
-
-// Proxy is the section proxy (README 3.11, item 7).
-type Proxy struct {
-	Type    string
-	Port    int
-	Address netip.Addr
-	Path    string
-	Key     string
+	TLS   tlsconf.Class
+	// Auth is in place of section auth of smtpc if AuthPresent.
+	Auth        auth.Config
+	AuthPresent bool
 }
 
 // The defaults, in the syntax of the configuration file; withDefaults gives the same
@@ -118,6 +80,8 @@ func (c Config) withDefaults() Config {
 	orInt(&c.IdleMax, idleMaxDefault)
 	orInt(&c.IdleHopMax, idleHopMaxDefault)
 	orInt(&c.RemotePort, remotePortDefault)
+	c.Chunking = cmp.Or(c.Chunking, chunkingAuto)
+	c.Without8BITMIME = cmp.Or(c.Without8BITMIME, eightBitSend)
 	if c.LMTPSocket == "" {
 		c.LMTPSocket = lmtpSocketDefault
 	}
@@ -136,9 +100,15 @@ func orInt(p *int, d int) {
 	}
 }
 
+// The words of the option chunking.
+const (
+	chunkingAuto  = "auto"
+	chunkingNever = "never"
+)
+
 // clientFlags are the flags of README 8.6, item 3, which session_features can set too.
 func clientFlags() []string {
-	return []string{"starttls", "smtps", "timing", "read_QUIT_reply", "separate_final_dot_and_QUIT", "talk_to_myself"}
+	return []string{"starttls", "smtps", "timing", "read_QUIT_reply", "separate_final_dot_and_QUIT", "talk_to_myself", "chunking", "auth"}
 }
 
 // Options is the option table of section smtpc, bound to c.
@@ -146,24 +116,21 @@ func (c *Config) Options() *confparse.Table {
 	return &confparse.Table{Options: append(c.ownOptions(), c.readmeOptions()...), Check: c.check}
 }
 
-// check warns of what is asked for and not yet done, because mail would go out
-// otherwise than its sender thinks.
+// check warns of what would not do what it is meant to.
 func (c *Config) check(r *confparse.Report) {
-	for _, o := range []struct {
-		name string
-		set  bool
-	}{
-		{"smtps", c.SMTPS},
-		{"tls", c.TLSPresent},
-		{"proxy", c.ProxyPresent},
-	} {
-		if o.set {
-			r.Warnf(o.name, "%s of smtpc is not yet in effect: mail goes out directly and without TLS", o.name)
-		}
+	if c.SMTPS && c.RemotePort == remotePortDefault {
+		r.Warnf("smtps", "flag smtps: servers at port 25 do not expect a TLS handshake at the beginning; remote_port or the mailertable should name another, such as 465")
 	}
 	for i := range c.SessionFeatures {
-		if f := &c.SessionFeatures[i]; confparse.HasFlag(f.Flags, "smtps", false) {
-			r.Warnf("session_features", "session_features %s demands smtps, which is not yet in effect: its mail waits in the queue", f.Name)
+		f := &c.SessionFeatures[i]
+		if !f.TLS.IsZero() && !confparse.HasFlag(f.Flags, "starttls", true) && !confparse.HasFlag(f.Flags, "smtps", c.SMTPS) {
+			r.Warnf("session_features", "session_features %s: its section tls has no effect, since its flags turn STARTTLS off", f.Name)
+		}
+		if f.AuthPresent && !confparse.HasFlag(f.Flags, "auth", true) {
+			r.Warnf("session_features", "session_features %s: its section auth has no effect, since its flags turn it off", f.Name)
+		}
+		if cl := c.authOf(f); cl != nil && cl.Level() != auth.None && !confparse.HasFlag(f.Flags, "starttls", true) && !confparse.HasFlag(f.Flags, "smtps", c.SMTPS) {
+			r.Warnf("session_features", "session_features %s: authentication needs TLS, which its flags turn off: mail to hosts with an account waits (option tls of section auth)", f.Name)
 		}
 	}
 }
@@ -196,6 +163,15 @@ func (c *Config) ownOptions() []confparse.Option {
 			Readme: "own", Into: &c.StopTimeout,
 			Doc: "How long transactions that are running at the end may take to finish before their connections are closed; the mail stays in the queue.",
 		},
+		{
+			Name: "auth", Kind: confparse.KindSection, Readme: "own",
+			Sub: c.Auth.Table(), Present: &c.AuthPresent,
+			Doc: "How we authenticate at other hosts, such as the smart host of a provider (docs/auth.md). Without it we do not.",
+		},
+		{
+			Name: "tls_reports", Kind: confparse.KindSection, Readme: "own", Sub: c.TLSReports.Options(), Present: &c.TLSReports.Present,
+			Doc: "If this section is there, sessions to the mail hosts of domains that want to know are counted, and each of these domains gets a report a day (TLS-RPT, RFC 8460). Counts are kept in the directory tlsrpt of the main queue directory. docs/tls-reports.md tells more.",
+		},
 	}
 }
 
@@ -205,7 +181,7 @@ func (c *Config) readmeOptions() []confparse.Option {
 		{
 			Name: "IO_timeout", Type: confparse.Time, Unit: "s", Default: "10m", Min: "1s", Max: "1h",
 			Readme: "3.11", Into: &c.IOTimeout,
-			Doc: "The longest time that any one step of the dialogue may take. The timeouts of RFC 5321 section 4.5.3.2 hold for each step (5 minutes for the greeting, EHLO, MAIL and RCPT, 2 for DATA, 3 for each part of the content, 10 for the final dot); this option shortens those that are longer. The default changes none of them.",
+			Doc: "The longest time that any one step of the dialogue may take. The timeouts of RFC 5321 section 4.5.3.2, and ours for TLS, hold for each step (5 minutes for the greeting, EHLO, MAIL and RCPT, 1 for a TLS handshake, 2 for DATA, 3 for each part of the content, 10 for the final dot); this option shortens those that are longer. The default changes none of them.",
 		},
 		{
 			Name: "LMTP_socket", Type: confparse.Path, Default: lmtpSocketDefault,
@@ -214,8 +190,8 @@ func (c *Config) readmeOptions() []confparse.Option {
 		},
 		{
 			Name: "tls", Kind: confparse.KindSection, Readme: "3.11",
-			Sub: c.TLS.options(), Present: &c.TLSPresent,
-			Doc: "Parameters of STARTTLS; but for violation not yet in effect: connections are not encrypted, and mail that demands it is not sent.",
+			Sub: c.TLS.Options(tlsconf.Client), Present: &c.TLSPresent,
+			Doc: "Parameters of STARTTLS, which is used wherever a server offers it, also without this section. What a certificate is worth matters only to mail that demands something of it (tls_requirements, DANE).",
 		},
 		{
 			Name: "session_features", Kind: confparse.KindSection, Named: true, Readme: "3.11",
@@ -230,18 +206,28 @@ func (c *Config) readmeOptions() []confparse.Option {
 		{
 			Name: "proxy", Kind: confparse.KindSection, Readme: "3.11",
 			Sub: c.Proxy.options(), Present: &c.ProxyPresent,
-			Doc: "The proxy through which connections are made; not yet in effect: connections are made directly.",
+			Doc: "The SOCKS5 proxy (RFC 1928) through which SMTP sessions are made; LMTP is spoken directly. Without it connections are made directly. It chooses the source address itself. A proxy that fails is not held against a host: the mail waits.",
 		},
 		{
 			Name: "connect_only_to", Type: confparse.IP,
 			Readme: "8.6", Into: &c.ConnectOnlyTo,
 			Doc: "An IP address to which all mail goes that would go out by SMTP, for tests with real addresses. The resolver puts it in place of the addresses it found.",
 		},
-		clientFlag("smtps", &c.SMTPS, "Begin each session with a TLS handshake (implicit TLS); not yet in effect."),
+		clientFlag("smtps", &c.SMTPS, "Begin each session with a TLS handshake (implicit TLS, RFC 8314), also by LMTP over TCP. There is no way without it then. The port is that of remote_port or of the mailertable."),
 		clientFlag("timing", &c.Timing, "Log how long the steps of the dialogue take, in microseconds: t_connect, t_ehlo, t_mail, t_rcpts, t_data, t_msg, t_eom. Under PIPELINING the step that waits for the replies shows the time of all."),
 		clientFlag("read_QUIT_reply", &c.ReadQuitReply, "Read the reply to QUIT (for at most 5 s) instead of closing the connection at once."),
 		clientFlag("separate_final_dot_and_QUIT", &c.SeparateFinalDotAndQuit, "Send QUIT only after the reply to the final dot has come. Without it, the last transaction of a session with PIPELINING has both in one packet."),
 		clientFlag("talk_to_myself", &c.TalkToMyself, "Do not check whether an SMTP server greets with our own host name, which means a mail loop (5.4.6). LMTP servers are never checked."),
+		{
+			Name: "without_8bitmime", Type: confparse.Enum, Words: []string{eightBitSend, eightBitConvert, eightBitBounce}, Default: eightBitSend,
+			Readme: "own", Into: &c.Without8BITMIME,
+			Doc: "What becomes of 8-bit content for a host that does not offer 8BITMIME: send sends it as it is, which MeTA1 does and nearly every host takes; convert encodes it as MIME has it, which breaks signatures such as DKIM; bounce returns it with 5.6.3, and so does convert where it cannot (8-bit headers, more than 10 MB). A binary body for a host that does not offer BINARYMIME is encoded with send, too, as far as it is no lines, for it must never go as it is.",
+		},
+		{
+			Name: "chunking", Type: confparse.Enum, Words: []string{chunkingAuto, chunkingNever}, Default: chunkingAuto,
+			Readme: "own", Into: &c.Chunking,
+			Doc: "When content goes by BDAT (RFC 3030): auto uses it with hosts that offer CHUNKING where it is cheaper than DATA, which is for more than 16 KB and with hosts without PIPELINING; never does not use it. The flag chunking of session_features changes it for some hosts.",
+		},
 		{
 			Name: "threads_max", Type: confparse.Int, Unit: "entries", Default: "1000", Min: "1", Max: "100000",
 			Readme: "8.6", Into: &c.ThreadsMax,
@@ -259,8 +245,8 @@ func (c *Config) readmeOptions() []confparse.Option {
 		},
 		{
 			Name: "module_timeout", Type: confparse.Time, Unit: "s", Default: "30s", Min: "1s", Max: "1h",
-			Readme: "8.6", Into: &c.ModuleTimeout,
-			Doc: "Timeout for communication with QMGR; not yet in effect: SMTPC only answers QMGR, which never makes it wait.",
+			Readme: "8.6", Effect: confparse.None, Into: &c.ModuleTimeout,
+			Doc: "Timeout for communication with QMGR. SMTPC only answers QMGR, which never makes it wait.",
 		},
 		{
 			Name: "remote_port", Type: confparse.Int, Default: "25", Min: "1", Max: "65535",
@@ -281,40 +267,17 @@ func (c *Config) newSessionFeature(name string) *confparse.Table {
 		Options: []confparse.Option{
 			{
 				Name: "flags", Type: confparse.Flags, Words: clientFlags(), Readme: "3.11", Into: &f.Flags,
-				Doc: "timing, read_QUIT_reply, separate_final_dot_and_QUIT and talk_to_myself replace the flags of section smtpc, also negated. SMTPC has no TLS: starttls, which can be negated for servers that break it, changes nothing, and mail for a class with smtps waits in the queue.",
+				Doc: "They replace the flags of section smtpc, also negated. starttls is on; -starttls turns it off for servers that break it, so that mail goes to them without TLS, and what demands TLS does not go. -auth has mail go without authentication.",
 			},
 			{
-				Name: "tls", Kind: confparse.KindSection, Readme: "3.11", Sub: f.TLS.options(),
-				Doc: "Options of STARTTLS for the sessions of this class; not yet in effect.",
+				Name: "tls", Kind: confparse.KindSection, Readme: "3.11", Sub: f.TLS.Options(),
+				Doc: "What differs from section tls of smtpc for the sessions of this class.",
+			},
+			{
+				Name: "auth", Kind: confparse.KindSection, Readme: "own", Sub: f.Auth.Table(), Present: &f.AuthPresent,
+				Doc: "Takes the place of section auth of smtpc for the sessions of this class.",
 			},
 		},
 		Done: func() { c.SessionFeatures = append(c.SessionFeatures, *f) },
 	}
-}
-
-// options is the table of section proxy.
-func (p *Proxy) options() *confparse.Table {
-	return &confparse.Table{Options: []confparse.Option{
-		{
-			Name: "type", Type: confparse.Enum, Words: []string{"inet", "inet6", "unix"}, Default: "inet",
-			Readme: "3.11", Into: &p.Type,
-			Doc: "Type of the proxy's socket; not yet in effect.",
-		},
-		{
-			Name: "port", Type: confparse.Int, Default: "1080", Min: "1", Max: "65535", Readme: "3.11", Into: &p.Port,
-			Doc: "Port of the proxy (inet and inet6); the default is that of SOCKS (RFC 1928). Not yet in effect.",
-		},
-		{
-			Name: "address", Type: confparse.IP, Readme: "3.11", Into: &p.Address,
-			Doc: "IP address of the proxy (inet and inet6); not yet in effect.",
-		},
-		{
-			Name: "path", Type: confparse.Path, Readme: "3.11", Into: &p.Path,
-			Doc: "Path of the proxy's Unix socket (unix); not yet in effect.",
-		},
-		{
-			Name: "proxy_key", Type: confparse.String, Readme: "3.11", Into: &p.Key,
-			Doc: "Key shared with the proxy; not yet in effect.",
-		},
-	}}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"meta1/confparse"
+	"meta1/mta/tlsconf"
 )
 
 // walk visits every row of a table with its path.
@@ -83,7 +84,7 @@ func TestOptionsReach(t *testing.T) {
 	for i := range fields.NumField() {
 		f := fields.Type().Field(i)
 		switch f.Name {
-		case "TLS", "Proxy", "SessionFeatures", "TLSPresent", "ProxyPresent":
+		case "TLS", "Auth", "Proxy", "SessionFeatures", "TLSPresent", "AuthPresent", "ProxyPresent", "TLSReports":
 			continue
 		}
 		if _, ok := seen[fields.Field(i).Addr().Interface()]; !ok {
@@ -95,33 +96,39 @@ func TestOptionsReach(t *testing.T) {
 // load reads the text of a section smtpc.
 func load(t *testing.T, text string) (cfg Config, warnings string) {
 	t.Helper()
+	cfg, warnings, err := tryLoad(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg, warnings
+}
+
+func tryLoad(text string) (cfg Config, warnings string, err error) {
 	root := &confparse.Table{Options: []confparse.Option{{
 		Name: "smtpc", Kind: confparse.KindSection, Readme: "3.11", Doc: "section under test", Sub: cfg.Options(),
 	}}}
 	files := confparse.Files{"/test.conf": "smtpc { " + text + " }"}
 	res, err := confparse.Load(confparse.LoadOptions{FS: files}, "/test.conf", root)
 	if err != nil {
-		t.Fatal(err)
+		return cfg, "", err
 	}
 	for _, w := range res.Warnings {
 		warnings += w.Message + "\n"
 	}
-	return cfg, warnings
+	return cfg, warnings, nil
 }
 
-// TestNotYet: what is asked for and not done is said.
-func TestNotYet(t *testing.T) {
+// TestWarnings: what would not do what it is meant to is said.
+func TestWarnings(t *testing.T) {
 	for text, want := range map[string]string{
-		"flags = { smtps };":                                "smtps of smtpc is not yet",
-		"tls { cert_file = x; }":                            "tls of smtpc is not yet",
-		"proxy { address = 127.0.0.1; }":                    "proxy of smtpc is not yet",
-		"session_features a { flags = { timing, smtps }; }": "session_features a demands smtps",
+		"flags = { smtps };": "smtps: servers at port 25",
+		"session_features a { flags = { -starttls }; tls { CipherList = HIGH; } }": "session_features a: its section tls has no effect",
 	} {
 		if _, got := load(t, text); !strings.Contains(got, want) {
 			t.Errorf("%s: warnings %q", text, got)
 		}
 	}
-	cfg, warnings := load(t, "IO_timeout = 2m; flags = { timing, talk_to_myself }; threads_max = 7; session_features notls { flags = { dont_starttls }; }")
+	cfg, warnings := load(t, "tls { cache_size = 0; } session_features s { flags = { smtps }; tls { CipherList = HIGH; } } IO_timeout = 2m; flags = { timing, talk_to_myself }; threads_max = 7; session_features notls { flags = { dont_starttls }; }")
 	if warnings != "" || cfg.IOTimeout != 2*time.Minute || !cfg.Timing || !cfg.TalkToMyself || cfg.ThreadsMax != 7 {
 		t.Errorf("%+v %s", cfg, warnings)
 	}
@@ -152,12 +159,13 @@ func TestDefaults(t *testing.T) {
 
 // TestClasses: a class has the flags of section smtpc but for those that it names.
 func TestClasses(t *testing.T) {
-	cfg, _ := load(t, "flags = { timing, talk_to_myself }; session_features a { flags = { -timing, read_QUIT_reply, separate_final_dot_and_QUIT }; } session_features b { flags = { smtps, dont_starttls }; }")
-	got := cfg.classes()
+	cfg, _ := load(t, "flags = { timing, talk_to_myself }; session_features a { flags = { -timing, read_QUIT_reply, separate_final_dot_and_QUIT, -chunking }; } session_features b { flags = { smtps, dont_starttls }; }")
+	general, own := new(tlsconf.Provider), new(tlsconf.Provider)
+	got := cfg.classes(&Deps{TLS: general, TLSClasses: map[string]*tlsconf.Provider{"a": own}})
 	for name, want := range map[string]class{
-		"":  {timing: true, talkToMyself: true},
-		"a": {name: "a", readQuit: true, separateQuit: true, talkToMyself: true},
-		"b": {name: "b", smtps: true, timing: true, talkToMyself: true},
+		"":  {starttls: true, tls: general, timing: true, talkToMyself: true, chunking: true},
+		"a": {name: "a", starttls: true, tls: own, readQuit: true, separateQuit: true, talkToMyself: true},
+		"b": {name: "b", smtps: true, tls: general, timing: true, talkToMyself: true, chunking: true},
 	} {
 		if got[name] == nil || *got[name] != want {
 			t.Errorf("class %q is %+v, want %+v", name, got[name], want)

@@ -118,7 +118,7 @@ func TestThreadsMax(t *testing.T) {
 		for range 9 {
 			g.Go(func(context.Context) error {
 				a, err := r.ask(context.Background(), question())
-				if err == nil && !a.Rcpts[0].Positive() {
+				if err == nil && !a.Rcpts[0].Accepted() {
 					t.Errorf("answer %+v", a)
 				}
 				return err
@@ -142,7 +142,7 @@ func TestTransactionsPerSession(t *testing.T) {
 	r := start(t, Config{}, Deps{ReuseConnections: true, TransactionsPerSession: 3}, n)
 	for i := range 7 {
 		a := r.deliver(t, question())
-		if a.Reused != (i%3 != 0) || !a.Rcpts[0].Positive() {
+		if a.Reused != (i%3 != 0) || !a.Rcpts[0].Accepted() {
 			t.Errorf("%d: %+v", i, a)
 		}
 	}
@@ -209,7 +209,11 @@ func TestPoolRules(t *testing.T) {
 		p := newPool(Config{IdleMax: 4, IdleHopMax: 2, IdleTimeout: time.Minute})
 		now := time.Now()
 		var working []*conn
-		var dials []line
+		type dialing struct {
+			line
+			d *dial
+		}
+		var dials []dialing
 		type waiting struct {
 			line
 			w *waiter
@@ -222,20 +226,21 @@ func TestPoolRules(t *testing.T) {
 		lose := func(c *conn) {
 			if c != nil {
 				closed++
+				p.forget(c)
 			}
 		}
 		pick := func(t *rapid.T, n int) int { return rapid.IntRange(0, n-1).Draw(t, "pick") }
 		t.Repeat(map[string]func(*rapid.T){
 			"take": func(t *rapid.T) {
 				h := hop.Draw(t, "hop")
-				c, w, dial := p.take(context.Background(), h, rapid.Bool().Draw(t, "reuse"))
+				c, w, start := p.take(context.Background(), h, rapid.Bool().Draw(t, "reuse"))
 				if c != nil {
 					working = append(working, c)
 					return
 				}
 				waiters = append(waiters, waiting{h, w})
-				if dial {
-					dials = append(dials, h)
+				if start != nil {
+					dials = append(dials, dialing{h, start})
 				}
 			},
 			"dialed": func(t *rapid.T) {
@@ -243,15 +248,15 @@ func TestPoolRules(t *testing.T) {
 					t.Skip()
 				}
 				i := pick(t, len(dials))
-				h := dials[i]
+				h, d := dials[i].line, dials[i].d
 				dials = append(dials[:i], dials[i+1:]...)
 				if rapid.Bool().Draw(t, "ok") {
 					made++
 					c := &conn{line: h, nc: &cannedConn{}}
-					p.watch(c, context.Background())
-					lose(p.dialed(h, c, nil, now))
+					p.watch(c, d)
+					lose(p.dialed(h, d, c, nil, now))
 				} else {
-					p.dialed(h, nil, &dialFailure{}, now)
+					p.dialed(h, d, nil, &dialFailure{}, now)
 				}
 			},
 			"put": func(t *rapid.T) {
@@ -267,7 +272,6 @@ func TestPoolRules(t *testing.T) {
 				if len(working) == 0 {
 					t.Skip()
 				}
-				p.forget(working[0])
 				lose(working[0])
 				working = working[1:]
 			},
@@ -280,6 +284,15 @@ func TestPoolRules(t *testing.T) {
 				waiters = append(waiters[:i], waiters[i+1:]...)
 				if late, served := p.giveUp(w.line, w.w); served && late.conn != nil {
 					working = append(working, late.conn)
+				}
+			},
+			"vacate": func(t *rapid.T) {
+				h := hop.Draw(t, "hop")
+				for _, c := range p.vacate(h.hop) {
+					lose(c)
+				}
+				if h := p.hops[h]; h != nil && len(h.idle) > 0 {
+					t.Fatalf("%d idle connections are left", len(h.idle))
 				}
 			},
 			"sweep": func(t *rapid.T) {
@@ -296,12 +309,21 @@ func TestPoolRules(t *testing.T) {
 						if got.conn != nil {
 							working = append(working, got.conn)
 						}
+						if got.reused && w.w.fresh {
+							t.Fatal("a connection that was used before instead of a new one")
+						}
 					default:
 						left = append(left, w)
 					}
 				}
 				waiters = left
-				checkPool(t, p, len(working), len(waiters), len(dials), made-closed)
+				wanted := 0
+				for _, d := range dials {
+					if d.d.ctx.Err() == nil {
+						wanted++
+					}
+				}
+				checkPool(t, p, len(working), len(waiters), wanted, made-closed)
 			},
 		})
 	})
@@ -310,15 +332,15 @@ func TestPoolRules(t *testing.T) {
 func checkPool(t *rapid.T, p *pool, working, waiting, dialing, open int) {
 	idle, waiters, dials := 0, 0, 0
 	for hop, h := range p.hops {
-		if h.dialing < len(h.waiters) {
-			t.Fatalf("%v: %d waiters, %d dials", hop, len(h.waiters), h.dialing)
+		if len(h.dials) < len(h.waiters) {
+			t.Fatalf("%v: %d waiters, %d dials", hop, len(h.waiters), len(h.dials))
 		}
 		if len(h.idle) > p.idleHopMax {
 			t.Fatalf("%v: %d idle", hop, len(h.idle))
 		}
 		idle += len(h.idle)
 		waiters += len(h.waiters)
-		dials += h.dialing
+		dials += len(h.dials)
 	}
 	if idle != p.idle.n || idle > p.idleMax {
 		t.Fatalf("%d idle by hop, %d in all", idle, p.idle.n)
@@ -326,7 +348,59 @@ func checkPool(t *rapid.T, p *pool, working, waiting, dialing, open int) {
 	if p.busy.n != working || waiters != waiting || dials != dialing {
 		t.Fatalf("busy %d, want %d; waiters %d, want %d; dials %d, want %d", p.busy.n, working, waiters, waiting, dials, dialing)
 	}
-	if idle+working != open {
-		t.Fatalf("%d idle and %d at work, %d are open", idle, working, open)
+	counted := 0
+	for _, n := range p.open {
+		counted += n
+	}
+	if idle+working != open || counted != open {
+		t.Fatalf("%d idle and %d at work, %d are open, %d are counted", idle, working, open, counted)
+	}
+}
+
+// TestConnectionsOfAProvider: before a connection is made that is one too many for a provider, one
+// of its hosts that has no work is given up, whichever has been idle longest.
+func TestConnectionsOfAProvider(t *testing.T) {
+	p := newPool(Config{IdleMax: 10, IdleHopMax: 10, IdleTimeout: time.Minute})
+	to := func(host, provider string) line {
+		return line{hop: msg.Hop{Host: host}, provider: shared{provider, 2}}
+	}
+	made := func(l line, d *dial) *conn {
+		ours, theirs := net.Pipe()
+		t.Cleanup(func() { _, _ = ours.Close(), theirs.Close() })
+		c := newConn(ours, l, "", time.Now())
+		p.watch(c, d)
+		return c
+	}
+	var idle []*conn
+	for _, l := range []line{to("a", "big"), to("b", "big"), to("c", "small"), to("d", "")} {
+		_, w, d := p.take(t.Context(), l, true)
+		if d == nil || d.instead != nil {
+			t.Fatalf("%v: %+v", l.hop, d)
+		}
+		p.dialed(l, d, made(l, d), nil, time.Now())
+		got := <-w.ready
+		p.put(got.conn, time.Now())
+		idle = append(idle, got.conn)
+	}
+	_, _, first := p.take(t.Context(), to("e", "big"), true)
+	_, _, second := p.take(t.Context(), to("f", "big"), true)
+	if first.instead != idle[0] || second.instead != idle[1] {
+		t.Fatal("the idle connections are not given up, the oldest first")
+	}
+	_, _, third := p.take(t.Context(), to("g", "big"), true) // QMGR has asked for one too many
+	if third.instead != nil {
+		t.Fatal("a connection of another provider is given up")
+	}
+	for i, d := range []*dial{first, second, third} {
+		if d.instead != nil {
+			p.forget(d.instead)
+		}
+		p.dialed(to([]string{"e", "f", "g"}[i], "big"), d, nil, &dialFailure{}, time.Now())
+	}
+	if n := p.shared["big"]; n != 0 || p.shared["small"] != 1 || len(p.shared) != 1 {
+		t.Errorf("counted as %v", p.shared)
+	}
+	if c, _, _ := p.take(t.Context(), to("c", "small"), true); c != idle[2] {
+		t.Error("the connection of another provider is not there any more")
 	}
 }

@@ -12,6 +12,7 @@ var (
 	errNotAReply = errors.New("peer sent something that is not an SMTP reply")
 	errUnfit     = errors.New("peer's reply does not fit the command")
 	errEarly     = errors.New("peer sent a reply before its command")
+	errInjected  = errors.New("peer sent something behind its reply to STARTTLS")
 	errLineLong  = errors.New("peer sent a reply line that is too long")
 	errReplyLong = errors.New("peer sent a reply that is too long")
 )
@@ -34,7 +35,7 @@ func (p *reply) add(line []byte) (last bool, err error) {
 		return false, errReplyLong
 	}
 	code, last, text, ok := parseReplyLine(line)
-	if !ok {
+	if !ok || hidesReply(text) {
 		return false, errNotAReply
 	}
 	p.code = code
@@ -96,6 +97,24 @@ func parseReplyLine(line []byte) (code int, last bool, text []byte, ok bool) {
 		return code, false, line[4:], true
 	}
 	return 0, false, nil, false
+}
+
+// hidesReply reports a CR within a line and what looks like a reply behind it. The end of the
+// line was damaged on the way: two replies would be taken for one, and each that follows for
+// that to another command. Any other CR is text.
+func hidesReply(text []byte) bool {
+	for {
+		i := bytes.IndexByte(text, '\r')
+		if i < 0 {
+			return false
+		}
+		text = text[i+1:]
+		for _, rest := range [...][]byte{text, text[min(1, len(text)):]} { // the LF is missing, or another byte
+			if _, _, _, ok := parseReplyLine(rest); ok {
+				return true
+			}
+		}
+	}
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -40,6 +41,18 @@ func TestReply(t *testing.T) {
 				t.Errorf("%s (%v), want %s", got, err, c.want)
 			}
 		})
+	}
+}
+
+// TestHiddenReply: a line end that was damaged does not make one reply of two.
+func TestHiddenReply(t *testing.T) {
+	for in, hidden := range map[string]bool{
+		"250 one\r250 two\r\n": true, "250 one\rx250 two\r\n": true, "250 one\r\r550-two\r\n250 three\r\n": true, "250-one\r250\r\n": true,
+		"250 one\r\r\r\n": false, "250 one\rtwo\r\n": false, "250 one\r25 two\r\n": false, "250 one 250 two\r\n": false, "250 one\r199 two\r\n": false,
+	} {
+		if _, err := readFrom([]byte(in)); hidden != errors.Is(err, errNotAReply) || !hidden && err != nil {
+			t.Errorf("%q: %v", in, err)
+		}
 	}
 }
 
@@ -132,7 +145,8 @@ func TestExtensions(t *testing.T) {
 		{"mx\nPIPELINING\n8BITMIME\nDSN\nSMTPUTF8\nSIZE 1000\n", extensions{pipelining: true, eightBit: true, dsn: true, utf8: true, size: true, sizeMax: 1000}},
 		{"mx\nsize\nPipelining \n", extensions{pipelining: true, size: true}},
 		{"mx\nSIZE 0\n", extensions{size: true}},
-		{"mx\nSIZE x\nPIPELININGX\nAUTH PLAIN\n\n", extensions{size: true}},
+		{"mx\nSIZE x\nPIPELININGX\nAUTH PLAIN\n\n", extensions{size: true, auth: "PLAIN"}},
+		{"mx\nAUTH plain login\nAUTH=LOGIN PLAIN\n", extensions{auth: "PLAIN LOGIN LOGIN PLAIN"}},
 		{"", extensions{}},
 	}
 	for _, c := range cases {

@@ -8,12 +8,16 @@ import (
 	"net/netip"
 	"os"
 
+	"meta1/client/auth"
+	"meta1/client/tlspolicy"
 	"meta1/mta/msg"
 )
 
 // lineOf tells over which connections a request may go.
-func (c *Client) lineOf(q *msg.DeliverQ) line {
-	l := line{hop: q.Hop, source: sourceFor(q), most: c.deps.TransactionsPerSession, class: c.classes[className(q)]}
+func (c *Client) lineOf(q *msg.DeliverQ, cl *class, tls tlspolicy.Policy, login auth.Login) line {
+	hop := q.Hop
+	hop.DANE, hop.STS = false, msg.STSNone // what they led to is in tls
+	l := line{hop: hop, source: sourceFor(q), most: c.deps.TransactionsPerSession, class: cl, tls: tls, login: login, provider: shared{q.Provider, q.ConnectionsMax}}
 	if q.TransactionsMax > 0 {
 		l.most = q.TransactionsMax
 	}
@@ -49,6 +53,9 @@ func (c *Client) dial(ctx context.Context, to line, id string) (net.Conn, error)
 		return c.deps.Dial(ctx, "unix", to.hop.Socket)
 	}
 	addr := to.hop.Addr.String()
+	if c.cfg.ProxyPresent && to.hop.Protocol == msg.ProtoSMTP {
+		return c.proxied(ctx, addr)
+	}
 	if !to.source.IsValid() {
 		return c.deps.Dial(ctx, "tcp", addr)
 	}
@@ -56,7 +63,7 @@ func (c *Client) dial(ctx context.Context, to line, id string) (net.Conn, error)
 	if !isBindError(err) {
 		return nc, err
 	}
-	c.log.LogAttrs(ctx, slog.LevelWarn, "cannot bind to the source address, connecting without",
+	c.log.LogAttrs(ctx, slog.LevelWarn, "cannot bind to the source address: connecting without",
 		append(hopAttrs(to.hop), slog.String("da_se", id), slog.String("source", to.source.String()), slog.Any("error", err))...)
 	return c.deps.Dial(ctx, "tcp", addr)
 }

@@ -58,7 +58,7 @@ func TestSourceIsOfTheConnection(t *testing.T) {
 		for _, ip := range strings.Fields(list) {
 			q.Source = append(q.Source, netip.MustParseAddr(ip))
 		}
-		if a := r.deliver(t, q); !a.Rcpts[0].Positive() {
+		if a := r.deliver(t, q); !a.Rcpts[0].Accepted() {
 			t.Errorf("from %q: %+v", list, a)
 		}
 	}
@@ -136,7 +136,7 @@ func TestBindError(t *testing.T) {
 	r := start(t, Config{}, Deps{Log: slog.New(slog.NewTextHandler(&log, nil))}, nil)
 	q := question()
 	q.Hop.Addr, q.Source = addr, []netip.Addr{netip.MustParseAddr("192.0.2.77")}
-	if a := r.deliver(t, q); !a.Rcpts[0].Positive() {
+	if a := r.deliver(t, q); !a.Rcpts[0].Accepted() {
 		t.Errorf("%+v", a)
 	}
 	if got := log.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "source=192.0.2.77") {
@@ -162,7 +162,7 @@ func TestBind(t *testing.T) {
 	r := start(t, Config{}, Deps{}, nil)
 	q := question()
 	q.Hop.Addr, q.Source = addr, []netip.Addr{netip.MustParseAddr("127.0.0.2")}
-	if a := r.deliver(t, q); !a.Rcpts[0].Positive() || from.String() != "127.0.0.2" {
+	if a := r.deliver(t, q); !a.Rcpts[0].Accepted() || from.String() != "127.0.0.2" {
 		t.Errorf("%+v, from %s", a, from.String())
 	}
 }

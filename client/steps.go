@@ -8,8 +8,8 @@ import (
 // steps are the times of flag timing (README 8.6, item 3.2). They are taken only if
 // the flag is set; last is zero otherwise.
 type steps struct {
-	last                                       time.Time
-	connect, ehlo, mail, rcpts, data, msg, eom time.Duration
+	last                                                       time.Time
+	connect, ehlo, starttls, auth, mail, rcpts, data, msg, eom time.Duration
 }
 
 // begin starts the clock.
@@ -33,6 +33,8 @@ func (s *steps) attrs(a []slog.Attr) []slog.Attr {
 	}{
 		{"t_connect", s.connect},
 		{"t_ehlo", s.ehlo},
+		{"t_starttls", s.starttls},
+		{"t_auth", s.auth},
 		{"t_mail", s.mail},
 		{"t_rcpts", s.rcpts},
 		{"t_data", s.data},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -303,11 +304,47 @@ func TestStopGrace(t *testing.T) {
 				if took != c.took || err != nil {
 					t.Errorf("took %v, want %v; %v", took, c.took, err)
 				}
-				if c.ok != a.Rcpts[0].Positive() || a.HostFailed || a.Unknown == c.ok {
+				if c.ok != a.Rcpts[0].Accepted() || a.HostFailed || a.Unknown == c.ok {
 					t.Errorf("answer %+v", a)
 				}
 				if !c.ok && a.Rcpts[0].Enhanced != (smtp.EnhancedCode{4, 3, 2}) {
 					t.Errorf("reply %v", a.Rcpts[0])
+				}
+			})
+		})
+	}
+}
+
+// TestStopBeforeTheMail: a delivery that the end of the module cuts short before the host has
+// the message gets no answer but that the module is gone: it is no attempt.
+func TestStopBeforeTheMail(t *testing.T) {
+	for name, said := range map[string]string{"greeting": "", "MAIL": "220 mx\r\n250 mx\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hangs := func(nc net.Conn) {
+					_, _ = io.WriteString(nc, said[:min(len(said), 8)])
+					r := bufio.NewReader(nc)
+					for said := said[min(len(said), 8):]; ; said = "" {
+						if _, err := r.ReadString('\n'); err != nil {
+							return
+						}
+						_, _ = io.WriteString(nc, said)
+					}
+				}
+				r := start(t, Config{}, Deps{ReuseConnections: true}, newNetwork(hangs))
+				asker := supervise.NewGroup(context.Background())
+				var a msg.DeliverA
+				var err error
+				asker.Go(func(context.Context) error {
+					a, err = r.ask(context.Background(), question())
+					return nil
+				})
+				time.Sleep(time.Second)
+				if e := errors.Join(r.stop(), asker.Wait()); e != nil {
+					t.Fatal(e)
+				}
+				if !errors.Is(err, msg.ErrDown) {
+					t.Errorf("answer %+v, %v", a, err)
 				}
 			})
 		})
@@ -346,7 +383,7 @@ func TestIdleTimeout(t *testing.T) {
 		n := newNetwork(server)
 		r := start(t, Config{}, Deps{ReuseConnections: true}, n)
 		begin := time.Now()
-		if a := r.deliver(t, question()); !a.Rcpts[0].Positive() {
+		if a := r.deliver(t, question()); !a.Rcpts[0].Accepted() {
 			t.Fatalf("answer %+v", a)
 		}
 		time.Sleep(time.Minute)
@@ -368,5 +405,38 @@ func TestIdleTimeout(t *testing.T) {
 func TestIsTimeout(t *testing.T) {
 	if !isTimeout(os.ErrDeadlineExceeded) || isTimeout(io.EOF) || isTimeout(nil) {
 		t.Error("wrong")
+	}
+}
+
+// TestFamilyOfTheHost: the answer says whether this system has no way to such addresses, or nobody
+// answered there, and neither of a host that refuses the connection.
+func TestFamilyOfTheHost(t *testing.T) {
+	six := netip.MustParseAddrPort("[2001:db8::1]:25")
+	for _, c := range []struct {
+		err                 error
+		six                 bool
+		noNetwork, noAnswer bool
+	}{
+		{err: syscall.ENETUNREACH, noNetwork: true},
+		{err: syscall.ENETUNREACH, six: true, noNetwork: true},
+		{err: syscall.EADDRNOTAVAIL, six: true, noNetwork: true},
+		{err: syscall.EADDRNOTAVAIL}, // no port is left
+		{err: syscall.ETIMEDOUT, noAnswer: true},
+		{err: context.DeadlineExceeded, noAnswer: true},
+		{err: syscall.ECONNREFUSED},
+		{err: syscall.EMFILE},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			deps := Deps{Dial: func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", c.err)}
+			}}
+			q := question()
+			if c.six {
+				q.Hop.Addr = six
+			}
+			if a := start(t, Config{}, deps, nil).deliver(t, q); a.NoNetwork != c.noNetwork || a.NoAnswer != c.noAnswer {
+				t.Errorf("%v: no network %v, no answer %v", c.err, a.NoNetwork, a.NoAnswer)
+			}
+		})
 	}
 }

@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"io"
+	"log/slog"
+	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
@@ -16,21 +18,42 @@ type transaction struct {
 	q      *msg.DeliverQ
 	a      *msg.DeliverA
 	limits *timeouts
+	log    *slog.Logger
 	// withQuit: this is the last transaction of the session, and QUIT may go along
 	// with the final dot.
 	withQuit bool
 	// withhold: the transaction ends before DATA, with these replies; nil for none.
 	withhold []smtp.Reply
 
-	open     int // recipients without a reply
-	utf8     bool
-	mailed   bool // MAIL was accepted
-	answered bool // a reply to MAIL other than 421 has come: the connection was alive
-	timedOut bool
-	go354    bool // DATA was accepted
-	dotTried bool // the final dot was given to the system, perhaps in vain
-	content  io.ReadCloser
-	steps    steps
+	open  int // recipients without a reply
+	taken int // recipients that RCPT accepted
+	// unknown are recipients whose final dot was sent and not answered.
+	unknown int
+	again   []int // recipients who have a reply that a new connection may not give
+	extended
+	postponed bool // some of again were only too many for one transaction
+	mailed    bool // MAIL was accepted
+	answered  bool // a reply to MAIL other than 421 has come: the connection was alive
+	go354     bool // DATA was accepted, or BDAT may follow
+	dotTried  bool // the final dot was given to the system, perhaps in vain
+	payload
+	steps steps
+}
+
+// extended are the extensions that the transaction uses.
+type extended struct {
+	utf8   bool // SMTPUTF8
+	bdat   bool // the content goes by BDAT
+	binary bool // with BODY=BINARYMIME
+	prdr   bool // PRDR was asked for
+}
+
+// payload is the content as it is sent.
+type payload struct {
+	body       []byte        // the content if it is in memory
+	content    io.ReadCloser // the content if it is not, and has any
+	eight      *eightBit     // what becomes of 8-bit content
+	converting int64         // bytes of its budget that are ours
 }
 
 // The commands of the envelope, in their order. A number from 0 on is RCPT for that
@@ -43,25 +66,32 @@ const (
 // run speaks the transaction and fills in the answer.
 func (t *transaction) run() {
 	t.transactions++
+	t.shown.Store(int64(t.transactions))
 	for i := range t.a.Rcpts {
 		if t.a.Rcpts[i].IsZero() {
 			t.open++
 		}
 	}
 	t.a.Stage = msg.DeliverMail
+	t.q.Progress.Reach(t.a.Stage)
+	defer t.release()
 	if !t.prepare() {
 		t.a.Own = true
 		return
 	}
-	if t.content != nil {
-		defer t.content.Close() // it was only read
-	}
 	err := t.dialogue()
+	if err != nil || t.a.HostFailed && t.go354 && t.taken > 0 {
+		t.again = nil // the host fails in the middle of the message, and the answer must say so
+	}
 	if err == nil {
 		return
 	}
-	t.timedOut = isTimeout(err)
-	t.a.Unknown = t.a.Stage == msg.DeliverDot
+	if t.a.Reused && !t.answered && !isTimeout(err) && !t.aborted.Load() { // it had gone before it took anything from us
+		t.again = t.unsettled()
+	}
+	if t.a.Unknown = t.a.Stage == msg.DeliverDot; t.a.Unknown {
+		t.unknown = t.open
+	}
 	what := doing(t.a.Stage)
 	if t.go354 && t.a.Stage == msg.DeliverData {
 		what = "sending the message"
@@ -71,9 +101,38 @@ func (t *transaction) run() {
 	t.answerAll(reply)
 }
 
-// stale reports that the connection had gone before it took anything from us.
-func (t *transaction) stale() bool {
-	return !t.answered && t.a.HostFailed && !t.timedOut && !t.aborted.Load()
+// readReply is that of the connection; it heeds what the reply asks for.
+func (t *transaction) readReply(timeout time.Duration) error {
+	err := t.conn.readReply(timeout)
+	t.heed(err)
+	return err
+}
+
+// replyAfter is that of the connection; it heeds what the reply asks for.
+func (t *transaction) replyAfter(werr error, timeout time.Duration) error {
+	err := t.conn.replyAfter(werr, timeout)
+	t.heed(err)
+	return err
+}
+
+// heed notes a reply by which the host asks for less mail.
+func (t *transaction) heed(err error) {
+	if err == nil && t.rep.code/100 == 4 && t.q.SlowDown != nil && t.a.SlowDown.IsZero() {
+		if r := t.rep.smtp(); t.q.SlowDown.Match(r) {
+			t.a.SlowDown = r
+		}
+	}
+}
+
+// unsettled lists the recipients without a reply.
+func (t *transaction) unsettled() []int {
+	list := make([]int, 0, t.open)
+	for i := range t.a.Rcpts {
+		if t.a.Rcpts[i].IsZero() {
+			list = append(list, i)
+		}
+	}
+	return list
 }
 
 // answerAll gives a reply to all recipients that are still open.
@@ -83,11 +142,15 @@ func (t *transaction) answerAll(r smtp.Reply) {
 	}
 }
 
-// answer gives a reply to a recipient, if it has none.
+// answer gives a reply to a recipient, if it has none. A session that has served before and
+// refuses for now is not used again, so that one that is used up, in whatever words, keeps
+// back no more mail than this. One that has taken nothing yet refuses for another reason: a
+// new one for each message of a host that defers everything would help nobody.
 func (t *transaction) answer(i int, r smtp.Reply) {
 	if t.a.Rcpts[i].IsZero() {
-		t.a.Rcpts[i] = r
+		t.a.Rcpts[i], t.a.Stages[i] = r, t.a.Stage
 		t.open--
+		t.spent = t.spent || t.a.Reused && t.served && r.Temporary()
 	}
 }
 
@@ -96,6 +159,11 @@ func (t *transaction) answer(i int, r smtp.Reply) {
 func (t *transaction) dialogue() error {
 	if err := t.envelope(); err != nil {
 		return err
+	}
+	if t.bdat && t.mailed && t.open > 0 && !t.closing && t.withhold == nil {
+		t.go354 = true // there is no such reply: the message may follow at once
+		t.a.Stage = msg.DeliverData
+		t.q.Progress.Reach(t.a.Stage)
 	}
 	switch {
 	case t.closing:
@@ -121,7 +189,7 @@ func (t *transaction) dialogue() error {
 // peer allows, and reads the replies.
 func (t *transaction) envelope() error {
 	next, end := cmdMail, len(t.q.Rcpts)
-	if t.withhold != nil {
+	if t.withhold != nil || t.bdat {
 		end-- // no DATA
 	}
 	if t.needReset {
@@ -140,7 +208,7 @@ func (t *transaction) envelope() error {
 			if err := t.envelopeReply(cmd, werr); err != nil {
 				return err
 			}
-			if t.closing {
+			if t.closing || t.broken && t.open == 0 {
 				return nil
 			}
 		}
@@ -167,16 +235,23 @@ func (t *transaction) envelopeReply(cmd int, werr error) error {
 		return err
 	}
 	t.steps.mark(step)
+	t.q.Progress.Reach(stage)
+	switch {
+	case cmd == cmdMail:
+		t.logReply("MAIL", slog.Any("mail", &t.q.Mail.From))
+	case cmd >= 0 && cmd < len(t.q.Rcpts):
+		t.logReply("RCPT", slog.Any("rcpt", &t.q.Rcpts[cmd].To))
+	}
 	if t.rep.code == 421 {
+		if t.a.Reused {
+			t.again = append(t.again, t.unsettled()...)
+		}
 		t.shutDown()
 		return nil
 	}
 	switch {
 	case cmd == cmdReset:
-		if !t.rep.positive() {
-			return errUnfit
-		}
-		t.needReset = false
+		return t.resetReply()
 	case cmd == cmdMail:
 		return t.mailReply()
 	case cmd < len(t.q.Rcpts):
@@ -184,7 +259,6 @@ func (t *transaction) envelopeReply(cmd int, werr error) error {
 	default:
 		return t.dataReply()
 	}
-	return nil
 }
 
 // shutDown applies a 421 (RFC 5321 section 3.8): the host closes the connection,
@@ -197,12 +271,30 @@ func (t *transaction) shutDown() {
 	}
 }
 
+// resetReply applies the reply to RSET. A session that refuses it is of no use any more,
+// which says nothing of the host.
+func (t *transaction) resetReply() error {
+	if t.rep.positive() {
+		t.needReset = false
+		return nil
+	}
+	t.broken = true // MAIL, and even DATA, may have been accepted behind it
+	t.again = t.unsettled()
+	t.answerAll(smtp.NewReply(451, "4.5.0", "host "+t.hop.String()+" refused RSET: "+t.rep.smtp().String()))
+	return nil
+}
+
+// mailReply applies the reply to MAIL. A temporary refusal in a session that has taken
+// mail before may be the session's alone, which has a limit of its own.
 func (t *transaction) mailReply() error {
 	t.answered = true
 	switch {
 	case t.rep.positive():
 		t.mailed = true
 	case t.rep.failed():
+		if t.a.Reused && t.served && t.rep.code < 500 {
+			t.again = t.unsettled()
+		}
 		t.answerAll(t.rep.smtp())
 	default:
 		return errUnfit
@@ -210,15 +302,44 @@ func (t *transaction) mailReply() error {
 	return nil
 }
 
+// rcptReply applies the reply to RCPT. 452 after others that were accepted, by this
+// transaction or by one before, is a limit of the transaction or of the session (RFC
+// 5321 section 4.5.3.1.10).
 func (t *transaction) rcptReply(i int) error {
 	switch {
 	case t.rep.positive():
+		t.taken++
+		t.served = true
 	case t.rep.failed():
-		t.answer(i, t.rep.smtp())
+		r := t.rep.smtp()
+		if t.taken > 0 && tooManyRcpts(r) {
+			r = asTemporary(r, 452)
+		}
+		if r.Code == 452 && (t.taken > 0 || t.a.Reused && t.served) {
+			t.spent = true
+			t.again = append(t.again, i)
+		}
+		t.answer(i, r)
 	default:
 		return errUnfit
 	}
 	return nil
+}
+
+// tooManyRcpts reports the 552 of older hosts for one recipient too many, which RFC 5321
+// section 4.5.3.1.10 asks to treat as 452. It is not one if its enhanced code speaks of
+// the mailbox (5.2.2, RFC 3463) or of the size of the message (5.3.4).
+func tooManyRcpts(r smtp.Reply) bool {
+	return r.Code == 552 && r.Enhanced[1] != 2 && r.Enhanced != smtp.EnhancedCode{5, 3, 4}
+}
+
+// asTemporary is a permanent refusal with a temporary code.
+func asTemporary(r smtp.Reply, code int) smtp.Reply {
+	r.Code = code
+	if !r.Enhanced.IsZero() {
+		r.Enhanced[0] = 4
+	}
+	return r
 }
 
 func (t *transaction) dataReply() error {
@@ -236,6 +357,12 @@ func (t *transaction) dataReply() error {
 // emptyMessage ends a transaction in which every recipient was refused and DATA was
 // accepted all the same (RFC 2920 section 3.1).
 func (t *transaction) emptyMessage() error {
+	if t.taken > 0 {
+		// MAIL was refused, RCPT accepted: we are out of step with the host, which might take the
+		// dot for a message without content.
+		t.broken = true
+		return nil
+	}
 	t.out = append(t.out, dotCRLF...)
 	if err := t.write(t.limits.block); err != nil {
 		t.broken = true

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,17 @@ type binder struct {
 	root *Table
 	rows []Row // of root, made for the first misplaced name
 	size int   // rows of all sections that were read
+	line bool  // it is one value of a map
+
+	notYet []mention // of NotYet rows
+
+	set map[string][]*syntax.Entry // of LoadOptions.Set, by section
+}
+
+// mention is where a file names a row.
+type mention struct {
+	name string
+	at   syntax.Span
 }
 
 // maxRows bounds the table rows of all sections of one configuration, and with them
@@ -26,6 +38,7 @@ const maxRows = 50_000
 func (b *binder) bindRoot(body []*syntax.Entry, at syntax.Span) *Section {
 	root := &Section{Table: b.root, Present: true, at: at}
 	b.bind(root, body)
+	b.reportNotYet()
 	return root
 }
 
@@ -40,7 +53,7 @@ func (b *binder) bind(s *Section, body []*syntax.Entry) {
 		binder: b, sec: s, set: map[*Option]*Setting{}, subs: map[*Option][]*Section{},
 		named: map[string]*Section{},
 	}
-	for _, e := range body {
+	for _, e := range b.override(s, body) {
 		if b.TooMany {
 			return
 		}
@@ -56,6 +69,34 @@ func (b *binder) bind(s *Section, body []*syntax.Entry) {
 	if s.Table.Done != nil {
 		s.Table.Done()
 	}
+}
+
+// override gives the entries of a section with what is set beside the file: an option
+// in place of the file's, flags behind those of the file.
+func (b *binder) override(s *Section, body []*syntax.Entry) []*syntax.Entry {
+	for _, own := range b.set[s.keywords()] {
+		kept := make([]*syntax.Entry, 0, len(body)+1)
+		for _, e := range body {
+			switch same := strings.EqualFold(e.Name, own.Name) && e.Form != syntax.FormSection; {
+			case !same:
+				kept = append(kept, e)
+			case strings.EqualFold(e.Name, "flags") && e.Form == syntax.FormList:
+				both := *own
+				both.Values = append(e.Values[:len(e.Values):len(e.Values)], own.Values...)
+				own = &both
+			}
+		}
+		body = append(kept, own)
+	}
+	return body
+}
+
+// keywords is the path of a section without names, in lower case.
+func (s *Section) keywords() string {
+	if s.parent == nil {
+		return ""
+	}
+	return joinPath(s.parent.keywords(), strings.ToLower(s.Keyword))
 }
 
 // reading is one section while it is read.
@@ -96,6 +137,9 @@ func (r *reading) option(o *Option, e *syntax.Entry) {
 	if len(e.Values) > 0 {
 		s.at = e.Values[0].At
 	}
+	if o.Secret {
+		r.Hide(s.at)
+	}
 	v, wrong := o.convert(e.Form, e.Values, r.res.dir)
 	if wrong == nil {
 		s.Value = v
@@ -110,19 +154,44 @@ func (r *reading) option(o *Option, e *syntax.Entry) {
 		r.Errorf(at, wrong.expected, wrong.suggestion, "%s: %s", o.Name, wrong.msg)
 		return
 	}
-	r.hostOption(o, e.At)
+	r.effect(o, e.At)
 }
 
-// hostOption warns of an option that has no effect where it stands.
-func (r *reading) hostOption(o *Option, at syntax.Span) {
+// effect warns of an option, flag or section that has no effect where it stands. One
+// warning for a section stands for all that is in it.
+func (r *reading) effect(o *Option, at syntax.Span) {
+	service := false
 	for s := r.sec; s != nil; s = s.parent {
-		if s.Service || s.row != nil && s.row.Effect == Host {
+		service = service || s.Service
+		if s.row != nil && s.row.Effect != Real && s.row.Effect != "" {
 			return
 		}
 	}
-	if o.Effect == Host {
-		r.res.NoEffect = append(r.res.NoEffect, joinPath(r.sec.Path(), o.Name))
-		r.Report(syntax.NewDiagnostic(SeverityWarning, at, o.Name+" has no effect in one process"))
+	path, name := joinPath(r.sec.Path(), o.Name), o.Name
+	if o.kind() == KindSection {
+		name = "section " + name
+	}
+	switch {
+	case o.Effect == Host && !service:
+		r.res.NoEffect = append(r.res.NoEffect, path)
+		r.Report(syntax.NewDiagnostic(SeverityWarning, at, name+" has no effect in one process"))
+	case o.Effect == None:
+		r.res.NoEffect = append(r.res.NoEffect, path)
+		r.Report(syntax.NewDiagnostic(SeverityWarning, at, name+" has no effect"))
+	case o.Effect == NotYet:
+		r.res.NotYet = append(r.res.NotYet, path)
+		r.notYet = append(r.notYet, mention{name, at})
+	}
+}
+
+// reportNotYet warns of what is not yet in effect, unless a section's Check has said
+// at the same place what follows from it.
+func (b *binder) reportNotYet() {
+	for _, m := range b.notYet {
+		d := syntax.NewDiagnostic(SeverityWarning, m.at, m.name+" is not yet in effect")
+		if !slices.ContainsFunc(b.Warnings, func(w Diagnostic) bool { return w.Pos == d.Pos }) {
+			b.Report(d)
+		}
 	}
 }
 
@@ -163,12 +232,16 @@ func (r *reading) flag(v syntax.Value) {
 	if wrong := o.store(on); wrong != nil {
 		r.Errorf(v.At, "", "", "%s: %s", name, wrong.msg)
 	}
-	r.hostOption(o, v.At)
+	if on || o.Effect != NotYet { // who clears a flag gets what they want
+		r.effect(o, v.At)
+	}
 }
 
 // where names the section for a message.
 func (r *reading) where() string {
 	switch {
+	case r.sec.parent == nil && r.line:
+		return "this value"
 	case r.sec.parent == nil:
 		return "the global section"
 	case r.sec.Service:
@@ -192,7 +265,7 @@ func (r *reading) section(e *syntax.Entry) {
 		return
 	}
 	name, _ = findWord(name, o.Words)
-	r.hostOption(o, e.At)
+	r.effect(o, e.At)
 	s := &Section{Keyword: o.Name, Name: name, Table: o.Sub}
 	if o.New != nil {
 		s.Table = o.New(name)
@@ -236,7 +309,7 @@ func (r *reading) nameFits(o *Option, e *syntax.Entry, name string) bool {
 	}
 	if name != "" && len(o.Words) > 0 {
 		if _, ok := findWord(name, o.Words); !ok {
-			r.Errorf(at, "one of "+strings.Join(o.Words, ", "), didYouMean(name, o.Words),
+			r.Errorf(at, "one of "+strings.Join(o.Words, ", "), DidYouMean(name, o.Words),
 				"%s is no name of a section %s", syntax.ShownWord(name), o.Name)
 			return false
 		}
@@ -286,7 +359,7 @@ func (r *reading) service(e *syntax.Entry) {
 // unknown reports a name that the section does not have.
 func (r *reading) unknown(e *syntax.Entry, k Kind) {
 	t := r.sec.Table
-	expected, suggestion := "", didYouMean(e.Name, t.names(k))
+	expected, suggestion := "", DidYouMean(e.Name, t.names(k))
 	if r.sec.Service && r.sec.parent != nil {
 		if n := nearest(r.sec.Keyword, r.sec.parent.Table.names(KindSection)); n != "" {
 			suggestion = "did you mean section " + n + "?"

@@ -219,6 +219,52 @@ func TestNoEffect(t *testing.T) {
 	}
 }
 
+// TestEffects: each option that changes nothing is named, a section in place of what is
+// in it, and nothing twice.
+func TestEffects(t *testing.T) {
+	var later, warned, b bool
+	var none, s string
+	flag := func(name string, e Effect, into *bool) Option {
+		return Option{Name: name, Kind: KindFlag, Readme: "1", Doc: "A flag.", Effect: e, Into: into}
+	}
+	inner := &Table{Options: []Option{{Name: "word", Type: String, Readme: "1", Doc: "A word.", Into: &s}, flag("in", None, &b)}}
+	table := &Table{
+		Options: []Option{
+			{Name: "none", Type: String, Readme: "1", Doc: "Nothing.", Effect: None, Into: &none},
+			flag("later", NotYet, &later), flag("warned", NotYet, &warned),
+			{Name: "proxy", Kind: KindSection, Readme: "1", Doc: "A proxy.", Effect: NotYet, Sub: inner},
+		},
+		Check: func(r *Report) {
+			if _, set := r.Origin("warned"); set && warned {
+				r.Warnf("warned", "warned is not yet in effect: mail goes out without it")
+			}
+		},
+	}
+	if err := CheckTable(table); err != nil {
+		t.Error(err)
+	}
+	for _, r := range Rows(table) {
+		if want := map[string]Effect{"none": None, "later": NotYet, "warned": NotYet, "proxy": NotYet, "word": NotYet, "in": None}[r.Name]; r.Effect != want {
+			t.Errorf("%s: effect %q, want %q", r.Name, r.Effect, want)
+		}
+	}
+	res := mustLoad(t, table, "none = x;\nflags = {\nlater,\nwarned };\nproxy { word = x; flags = { in }; }")
+	var got []string
+	for _, w := range res.Warnings {
+		got = append(got, fmt.Sprint(w.Line, " ", w.Message))
+	}
+	want := []string{
+		"1 none has no effect", "3 later is not yet in effect",
+		"4 warned is not yet in effect: mail goes out without it", "5 section proxy is not yet in effect",
+	}
+	if !slices.Equal(got, want) || !slices.Equal(res.NoEffect, []string{"none"}) || !slices.Equal(res.NotYet, []string{"later", "warned", "proxy"}) {
+		t.Errorf("%q, no effect %q, not yet %q", got, res.NoEffect, res.NotYet)
+	}
+	if res = mustLoad(t, table, "flags = { no_later };"); len(res.Warnings)+len(res.NotYet) != 0 {
+		t.Errorf("a flag that is cleared: %v", res.Warnings)
+	}
+}
+
 // TestManyWarnings checks that warnings do not end the reading.
 func TestManyWarnings(t *testing.T) {
 	const servers = syntax.MaxDiagnostics
@@ -353,7 +399,8 @@ func TestCheckTable(t *testing.T) {
 		"readme":    {func(o *Option) { o.Readme = "" }, "no documentation"},
 		"type":      {func(o *Option) { o.Type = "integer" }, `type "integer"`},
 		"kind":      {func(o *Option) { o.Kind = "thing" }, `kind "thing"`},
-		"effect":    {func(o *Option) { o.Effect = "none" }, `effect "none"`},
+		"secret":    {func(o *Option) { o.Secret = true }, "a secret of type int"},
+		"effect":    {func(o *Option) { o.Effect = "some" }, `effect "some"`},
 		"default":   {func(o *Option) { o.Default = "five" }, "default: "},
 		"too small": {func(o *Option) { o.Default, o.Min = "1", "2" }, "default: 1 is less than 2"},
 		"min":       {func(o *Option) { o.Min = "low" }, `limit "low"`},
@@ -402,5 +449,40 @@ func TestHasFlag(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, []bool{true, false, false, true, false}) {
 		t.Error(got)
+	}
+}
+
+// TestSet: what a command line sets overrides the file, flags are added to those of the
+// file, and messages name the place.
+func TestSet(t *testing.T) {
+	const file = "/etc/meta1/meta1.conf"
+	read := func(text string, set ...Assignment) (*small, *Result, error) {
+		c := &small{}
+		res, err := Load(LoadOptions{FS: Files{file: text}, Set: set}, file, c.table())
+		return c, res, err
+	}
+	set := Assignment{Section: "qmgr", Text: "AQ_entries_max = 9;", Source: "option -C"}
+	for _, text := range []string{"", "qmgr { AQ_entries_max = 7; }", "QMGR { aq_Entries_Max = 7; }"} {
+		c, res, err := read(text, set)
+		if err != nil || c.entries != 9 {
+			t.Errorf("%q: %d, %v", text, c.entries, err)
+		}
+		if pos, isSet := res.Origin("qmgr/AQ_entries_max"); !isSet || pos.File != "option -C" {
+			t.Errorf("%q: set at %v", text, pos)
+		}
+	}
+	_, _, err := read("", Assignment{Section: "qmgr", Text: "AQ_entries_max = none;", Source: "option -C"})
+	if err == nil || !strings.HasPrefix(err.Error(), "option -C:1:18: error: AQ_entries_max: ") {
+		t.Error(err)
+	}
+
+	var one, two bool
+	flag := func(name string, into *bool) Option {
+		return Option{Name: name, Kind: KindFlag, Readme: "1", Doc: "A flag.", Into: into}
+	}
+	table := &Table{Options: []Option{flag("one", &one), flag("two", &two)}}
+	_, err = Load(LoadOptions{FS: Files{file: "flags = { one };"}, Set: []Assignment{{Text: "flags = { two };"}}}, file, table)
+	if err != nil || !one || !two {
+		t.Errorf("%v %v %v", one, two, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"time"
 
 	"meta1/confparse/syntax"
@@ -46,7 +47,7 @@ func (o *Option) check(t *Table) (errs []error) {
 	wrong(!validName(o.Name), "name %q", o.Name)
 	wrong(o.Doc == "" || o.Readme == "", "no documentation")
 	wrong(t.find(o.kind(), o.Name) != o, "two rows of that name")
-	wrong(o.Effect != "" && o.Effect != Real && o.Effect != Host, "effect %q", o.Effect)
+	wrong(!slices.Contains([]Effect{"", Real, Host, None, NotYet}, o.Effect), "effect %q", o.Effect)
 	switch o.kind() {
 	case KindSection:
 		wrong((o.Sub == nil) == (o.New == nil), "needs one of Sub and New")
@@ -56,6 +57,7 @@ func (o *Option) check(t *Table) (errs []error) {
 		wrong(name != o.Name, "its negation is the flag %s", name)
 	case KindOption:
 		wrong(o.Type.zero() == nil, "type %q", o.Type)
+		wrong(o.Secret && (o.Type != String || o.Default != ""), "a secret of type %s with the default %q", o.Type, o.Default)
 		for _, limit := range [...]string{o.Min, o.Max} {
 			_, ok := o.limit(limit)
 			wrong(limit != "" && !ok, "limit %q", limit)

@@ -1,6 +1,7 @@
 package confparse
 
 import (
+	"cmp"
 	"strings"
 
 	"meta1/confparse/syntax"
@@ -29,23 +30,28 @@ type Row struct {
 // of the sections in it. The paths are those of options.tsv; names of sections are
 // left out.
 func Rows(root *Table) []Row {
-	return tableRows(nil, "", root, 0)
+	return tableRows(nil, "", root, false, 0)
 }
 
-func tableRows(rows []Row, path string, t *Table, depth int) []Row {
+// tableRows lists one table; notYet is said of all its rows if their section is.
+func tableRows(rows []Row, path string, t *Table, notYet bool, depth int) []Row {
 	if t == nil || depth > syntax.MaxDepth {
 		return rows
 	}
 	for i := range t.Options {
-		rows = append(rows, t.Options[i].row(orElse(path, "global")))
+		r := t.Options[i].row(cmp.Or(path, "global"))
+		if notYet && r.Effect == Real {
+			r.Effect = NotYet
+		}
+		rows = append(rows, r)
 	}
 	for i := range t.Options {
 		if o := &t.Options[i]; o.kind() == KindSection {
-			rows = tableRows(rows, joinPath(path, o.Name), o.Sample(), depth+1)
+			rows = tableRows(rows, joinPath(path, o.Name), o.Sample(), notYet || o.Effect == NotYet, depth+1)
 		}
 	}
 	if t.Any != nil {
-		rows = tableRows(rows, joinPath(path, "service"), t.Any("service", ""), depth+1)
+		rows = tableRows(rows, joinPath(path, "service"), t.Any("service", ""), notYet, depth+1)
 	}
 	return rows
 }

@@ -65,10 +65,28 @@ func (f Files) Glob(pattern string) ([]string, error) {
 type LoadOptions struct {
 	// FS is where files are read from; nil for the disk.
 	FS FS
+	// Partial reads what can be read of a file in which something is wrong: then the
+	// Result has a Root, with what could be understood in it and defaults for the rest.
+	Partial bool
+	// Set are options of a command line. They override those of the file.
+	Set []Assignment
+}
+
+// Assignment sets options beside the file.
+type Assignment struct {
+	// Section is the path of keywords of the sections that have the options: "qmgr/smtpc",
+	// or "smtps" for all sections smtps; "" for the global section. Sections that the file
+	// does not have are set, too, but for those that may stand several times.
+	Section string
+	// Text are the options as a file would have them. Flags are added to those of the file.
+	Text string
+	// Source is how messages name the place: "option -C".
+	Source string
 }
 
 // Load reads a configuration into the fields of root's rows. Every mistake is in
-// the error, which is an [Errors]; then nothing that was read may be used. The
+// the error, which is an [Errors]; then nothing that was read may be used, unless that was
+// asked for (Partial). The
 // Result is never nil: with an error it still has the warnings and the files.
 func Load(opts LoadOptions, file string, root *Table) (*Result, error) {
 	l := &loader{Input: syntax.Input{Nodes: syntax.MaxNodes}, fs: opts.FS, order: map[string]int{}}
@@ -88,13 +106,39 @@ func Load(opts LoadOptions, file string, root *Table) (*Result, error) {
 		})
 	}
 	res.dir, res.File, res.Files = filepath.Dir(path), path, l.files
-	if err == nil && !l.Broken {
-		b := &binder{Diags: &l.Diags, res: res, root: root}
+	if err == nil && (opts.Partial || !l.Broken) {
+		b := &binder{Diags: &l.Diags, res: res, root: root, set: l.assignments(opts.Set)}
 		res.Root = b.bindRoot(body, syntax.Span{Src: l.main})
 	}
 	syntax.SortDiagnostics(l.Warnings, l.order)
 	res.Warnings = l.Warnings
 	return res, l.Err(l.order)
+}
+
+// assignments parses what is set beside the file.
+func (l *loader) assignments(list []Assignment) map[string][]*syntax.Entry {
+	set := map[string][]*syntax.Entry{}
+	for _, a := range list {
+		body, _ := syntax.Parse(&syntax.Source{Name: a.Source, Text: a.Text}, &l.Input)
+		set[strings.ToLower(a.Section)] = append(set[strings.ToLower(a.Section)], body...)
+	}
+	return set
+}
+
+// ReadLine reads one value of a map (see [syntax.ParseLine]) into the fields of root's
+// rows, as Load does with a file. nodes bounds its entries and values. The error is
+// about the first mistake; then nothing that was read may be used.
+func ReadLine(text string, nodes int, root *Table) error {
+	body, err := syntax.ParseLine(text, nodes)
+	if err != nil {
+		return err
+	}
+	b := &binder{Diags: &syntax.Diags{}, res: &Result{}, root: root, line: true}
+	b.bindRoot(body, syntax.Span{Src: &syntax.Source{}})
+	if len(b.Errs) > 0 {
+		return errors.New(b.Errs[0].Brief())
+	}
+	return nil
 }
 
 // loader reads a file and those it includes.

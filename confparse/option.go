@@ -42,8 +42,10 @@ type Effect string
 
 // The effects.
 const (
-	Real Effect = "real" // changes behaviour
-	Host Effect = "host" // belongs to MeTA1's many-process form; parsed, checked, no effect here
+	Real   Effect = "real"    // changes behaviour
+	Host   Effect = "host"    // belongs to MeTA1's many-process form; parsed, checked, no effect but in service sections
+	None   Effect = "none"    // parsed and checked, changes nothing: what it is about does not exist here
+	NotYet Effect = "not yet" // parsed and checked, not obeyed yet
 )
 
 // Option is one row of a module's table: everything that is known of one option.
@@ -68,10 +70,13 @@ type Option struct {
 	Doc string
 	// Readme is the section of MeTA1's README, or "own" for an option of ours.
 	Readme string
-	// Effect; "" means Real.
+	// Effect; "" means Real. What stands in a section that is NotYet is NotYet, too.
 	Effect Effect
 	// Reload: a change takes effect at a reload. Otherwise it needs a restart.
 	Reload bool
+	// Secret: a password or a key; String. No diagnostic shows its line, and
+	// [Result.HideSecrets] hides its value.
+	Secret bool
 	// Required: the section must give it.
 	Required bool
 	// Into points to the field that takes the value. Its Go type must fit Type.

@@ -16,9 +16,10 @@ type Result struct {
 	Files []string
 	// Warnings are remarks on a valid configuration.
 	Warnings []Diagnostic
-	// NoEffect are the paths of Host options that are set outside service sections;
-	// each has a warning, too.
-	NoEffect []string
+	// NoEffect are the paths of what a file sets and that changes nothing: rows that
+	// are Host, outside of service sections, and None. NotYet are those of rows that are
+	// NotYet. Each has a warning, too.
+	NoEffect, NotYet []string
 	// Root is the global section; nil if the file's structure could not be read.
 	Root *Section
 
@@ -197,6 +198,16 @@ func (s *Section) diagnose(sev Severity, path, message string) Diagnostic {
 	return syntax.NewDiagnostic(sev, sec.at, message)
 }
 
+// HideSecrets puts *** in the place of every secret that Show and Values would show.
+// What a table's fields hold stays.
+func (r *Result) HideSecrets() {
+	r.Each(func(_ *Section, v *Setting) {
+		if v.Option.Secret && v.Value != "" {
+			v.Value = "***"
+		}
+	})
+}
+
 // Each calls f for every setting, section by section.
 func (r *Result) Each(f func(*Section, *Setting)) {
 	if r.Root != nil {
@@ -231,6 +242,26 @@ func (r *Report) Errorf(option, format string, args ...any) {
 	r.diags.Report(r.sec.diagnose(SeverityError, option, fmt.Sprintf(format, args...)))
 }
 
+// ErrorIn reports a mistake in the bytes from to to of the text of an option that is a
+// boolean expression. suggestion is what was perhaps meant, or "".
+func (r *Report) ErrorIn(option string, from, to int, message, suggestion string) {
+	r.diags.Report(r.part(SeverityError, option, from, to, message, suggestion))
+}
+
+// WarnIn is ErrorIn for a remark that does not make the configuration invalid.
+func (r *Report) WarnIn(option string, from, to int, message, suggestion string) {
+	r.diags.Report(r.part(SeverityWarning, option, from, to, message, suggestion))
+}
+
+func (r *Report) part(sev Severity, option string, from, to int, message, suggestion string) Diagnostic {
+	d := r.sec.diagnose(sev, option, message)
+	if _, v := r.sec.locate(option); v != nil && v.IsSet {
+		d = syntax.NewDiagnostic(sev, v.at.Part(from, to), message)
+	}
+	d.Suggestion = suggestion
+	return d
+}
+
 // Warnf reports a remark that does not make the configuration invalid.
 func (r *Report) Warnf(option, format string, args ...any) {
 	r.diags.Report(r.sec.diagnose(SeverityWarning, option, fmt.Sprintf(format, args...)))
@@ -239,6 +270,9 @@ func (r *Report) Warnf(option, format string, args ...any) {
 // Origin says where an option of the section was set; isSet is false, and the Pos
 // zero, if it has its default.
 func (r *Report) Origin(option string) (pos Pos, isSet bool) { return r.sec.origin(option) }
+
+// Pos is where the checked section begins.
+func (r *Report) Pos() Pos { return r.sec.Pos() }
 
 // Name is the name of the checked section; "" for none.
 func (r *Report) Name() string { return r.sec.Name }

@@ -224,13 +224,24 @@ func (r *Result) Values(defaults bool) []Shown {
 	list := []Shown{}
 	r.Each(func(s *Section, v *Setting) {
 		if v.IsSet || defaults {
-			list = append(list, Shown{
-				Section: s.Path(), Name: v.Option.Name, Kind: v.Option.kind(),
-				Value: plain(v.Value), Set: v.IsSet, Origin: v.Origin().String(),
-			})
+			shown := v.Shown(s)
+			shown.Value = plain(v.Value)
+			list = append(list, shown)
 		}
 	})
 	return list
+}
+
+// Shown is the setting of a section as Values lists it, a secret as ***.
+func (v *Setting) Shown(s *Section) Shown {
+	value := v.Value
+	if v.Option.Secret && value != "" {
+		value = "***"
+	}
+	return Shown{
+		Section: s.Path(), Name: v.Option.Name, Kind: v.Option.kind(),
+		Value: plain(value), Set: v.IsSet, Origin: v.Origin().String(),
+	}
 }
 
 // plain makes a value that encoding/json writes as Shown says.

@@ -47,15 +47,15 @@ func distance(a, b string) int {
 	return prev[len(b)]
 }
 
-// didYouMean is the suggestion for a misspelt word, or "".
-func didYouMean(word string, names []string) string {
+// DidYouMean is the suggestion for a misspelt word, or "".
+func DidYouMean(word string, names []string) string {
 	if n := nearest(word, names); n != "" {
 		return "did you mean " + n + "?"
 	}
 	return ""
 }
 
-// flagMeant is didYouMean for a flag, with the negation that stands before it.
+// flagMeant is DidYouMean for a flag, with the negation that stands before it.
 func flagMeant(word string, names []string) string {
 	for _, n := range negations {
 		if rest, ok := strings.CutPrefix(word, n); ok {
@@ -64,5 +64,5 @@ func flagMeant(word string, names []string) string {
 			}
 		}
 	}
-	return didYouMean(word, names)
+	return DidYouMean(word, names)
 }

@@ -1,6 +1,7 @@
 package confparse
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -178,7 +179,7 @@ func (o *Option) word(s string) (any, *badValue) {
 		return s, nil
 	}
 	b := bad(o.Expects(), "%s is not one of its values", syntax.ShownWord(s))
-	b.suggestion = didYouMean(s, o.Words)
+	b.suggestion = DidYouMean(s, o.Words)
 	return nil, b
 }
 
@@ -207,6 +208,13 @@ func (o *Option) integer(s string) (any, *badValue) {
 		return nil, bad(o.Expects(), "%s %v", syntax.ShownWord(s), err)
 	}
 	return n, nil
+}
+
+// ParseTime reads a duration as the language has it: 5d, "1h 30m", 90s; a number
+// alone is seconds. The error says what is wrong and not with what.
+func ParseTime(s string) (time.Duration, error) {
+	n, err := parseQuantity(s, timeUnits[:], int64(time.Second))
+	return time.Duration(n), err
 }
 
 func (o *Option) duration(s string) (any, *badValue) {
@@ -456,9 +464,9 @@ func (o *Option) typeWords() string {
 	unit := o.Unit
 	switch {
 	case o.isSize():
-		return "a size such as 4096, 64KB or 10MB (a number alone counts " + orElse(unit, "B") + ")"
+		return "a size such as 4096, 64KB or 10MB (a number alone counts " + cmp.Or(unit, "B") + ")"
 	case o.Type == Time:
-		return "a time such as 90s, 5m or 1h 5m 12s (a number alone counts " + orElse(unit, "s") + ")"
+		return "a time such as 90s, 5m or 1h 5m 12s (a number alone counts " + cmp.Or(unit, "s") + ")"
 	case o.Type == Int && unit != "":
 		return "a number (" + unit + ")"
 	}
@@ -497,11 +505,4 @@ func (o *Option) typeWords() string {
 		return "a path"
 	}
 	return "a string"
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }

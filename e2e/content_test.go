@@ -22,6 +22,7 @@ const contents = 320
 // TestContent sends messages of all shapes and sizes through meta1, some of which
 // are deferred once, and compares every byte.
 func TestContent(t *testing.T) {
+	t.Parallel()
 	s := newSink(t, "")
 	make := func(id int) message { return testMessage(id, manySizes(id), fmt.Sprintf("u%d@sink.test", id)) }
 	m := run(t, settings{mailertable: toPort(t, ".", s.addr)})
@@ -30,8 +31,8 @@ func TestContent(t *testing.T) {
 	sendAll(t, m.smtp, 10, contents/2, func(id int) message { return make(contents/2 + id) })
 	time.Sleep(500 * time.Millisecond)
 	s.answer(func(string, string) string { return "" })
-	s.waitFor(contents, time.Minute)
-	m.queueEmpty(10 * time.Second)
+	s.waitFor(contents)
+	m.queueEmpty()
 	checkArrivals(t, s, contents, make)
 }
 
@@ -39,8 +40,8 @@ func TestContent(t *testing.T) {
 func TestContentLMTP(t *testing.T) {
 	m, mail := runLDA(t, settings{})
 	sendAll(t, m.smtp, 10, contents, func(id int) message { return testMessage(id, manySizes(id), "joe+detail@box.test") })
-	waitFiles(t, mail+"/joe/new", contents, time.Minute)
-	m.queueEmpty(10 * time.Second)
+	waitFiles(t, mail+"/joe/new", contents)
+	m.queueEmpty()
 	seen := map[int]bool{}
 	for _, name := range mustFiles(t, mail+"/joe/new") {
 		data, err := os.ReadFile(name)

@@ -120,6 +120,18 @@ func (l *ledger) completeLocked(id int) bool {
 	return true
 }
 
+// more waits until a number of further messages are acknowledged.
+func (l *ledger) more(n int) {
+	l.t.Helper()
+	before, _, _ := l.missing()
+	must(l.t, func() error {
+		if acked, _, _ := l.missing(); acked < before+n {
+			return fmt.Errorf("%d of %d further messages are acknowledged", acked-before, n)
+		}
+		return nil
+	})
+}
+
 // complete returns nil when every acknowledged message has arrived.
 func (l *ledger) complete() error {
 	if _, n, some := l.missing(); n > 0 {
@@ -228,14 +240,17 @@ func TestKill9(t *testing.T) {
 	wg := l.reload(m.smtp, 10, stop)
 	recovered, starting := 0, 0
 	began := time.Now()
+	starts := time.Millisecond // how long a start took
 	for round := range killRounds {
+		launched := time.Now()
 		m.launch()
-		if round%3 == 0 { // at once, or in the start
-			time.Sleep(rand.N(150 * time.Millisecond))
+		if round%3 == 2 { // at once, or in the start
+			time.Sleep(rand.N(2 * starts))
 			starting++
 		} else {
-			m.ready(30 * time.Second)
-			time.Sleep(rand.N(400 * time.Millisecond))
+			m.ready()
+			starts = time.Since(launched)
+			l.more(rand.N(150))
 		}
 		m.kill()
 		acked, waiting, _ := l.missing()
@@ -248,15 +263,15 @@ func TestKill9(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	m.start()
-	must(t, 90*time.Second, l.complete)
-	m.queueEmpty(30 * time.Second)
+	must(t, l.complete)
+	m.queueEmpty()
 	acked, _, _ := l.missing()
 	t.Logf("%d rounds, %d of them killed in the start: %d messages acknowledged, all delivered to %d recipients, %d duplicates; %d were in the queue at a kill",
 		killRounds, starting, acked, l.delivered(), l.duplicates(), recovered)
 	if acked < 20*killRounds || recovered < killRounds {
 		t.Errorf("too little load to show anything: %d messages, %d in the queue at a kill", acked, recovered)
 	}
-	must(t, 20*time.Second, func() error {
+	must(t, func() error {
 		if left := contentFiles(t, m.spool); len(left) > 0 {
 			return fmt.Errorf("%d content files are left without a message, for example %s", len(left), left[0])
 		}
@@ -281,8 +296,8 @@ func TestStopUnderLoad(t *testing.T) {
 		wg.Wait()
 		m.start()
 	}
-	must(t, 30*time.Second, l.complete)
-	m.queueEmpty(10 * time.Second)
+	must(t, l.complete)
+	m.queueEmpty()
 	acked, _, _ := l.missing()
 	t.Logf("%d messages acknowledged", acked)
 	if n := l.duplicates(); n > 0 {

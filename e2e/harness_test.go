@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestHarness sends our test messages straight into our sink: every difference
@@ -18,7 +17,7 @@ func TestHarness(t *testing.T) {
 	sendAll(t, s.addr, 5, n, func(id int) message {
 		return testMessage(id, size(id), fmt.Sprintf("u%d@a.test", id))
 	})
-	s.waitFor(n, 5*time.Second)
+	s.waitFor(n)
 	seen := map[int]bool{}
 	for _, a := range s.arrivals() {
 		id := testID(a.data)

@@ -11,25 +11,29 @@ import (
 	"time"
 )
 
-// within tries f until it returns nil, and gives up with its error after limit.
-func within(limit time.Duration, f func() error) error {
-	end := time.Now().Add(limit)
+// hangs is how long a test waits for anything before it takes it to hang. It says
+// nothing about speed: a slow or busy machine needs a small part of it.
+const hangs = 5 * time.Minute
+
+// within tries f until it returns nil, and gives up with its error when it hangs.
+func within(f func() error) error {
+	end := time.Now().Add(hangs)
 	for {
 		err := f()
 		if err == nil {
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("after %v: %w", limit, err)
+			return fmt.Errorf("after %v: %w", hangs, err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// must fails the test unless f returns nil within the limit.
-func must(t *testing.T, limit time.Duration, f func() error) {
+// must fails the test unless f returns nil before long.
+func must(t *testing.T, f func() error) {
 	t.Helper()
-	if err := within(limit, f); err != nil {
+	if err := within(f); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestEntriesThatDemandTLS: mail of which a map demands TLS waits with the reason, until
@@ -27,12 +26,12 @@ func TestEntriesThatDemandTLS(t *testing.T) {
 	if err := sendOne(m.smtp, msg); err != nil {
 		t.Fatal(err)
 	}
-	s.waitFor(1, 10*time.Second)
+	s.waitFor(1)
 	reasons := map[string]string{
 		"secret@d.test": "smtpc_rcpt_conf demands a verified TLS certificate",
 		"b@other.test":  "smtpc_session_conf for [127.0.0.2]:" + port(t, other.addr) + " demands encryption",
 	}
-	must(t, 10*time.Second, func() error {
+	must(t, func() error {
 		queue, err := m.queue()
 		if err != nil || len(queue) != 1 || len(queue[0].Recipients) != 2 {
 			return fmt.Errorf("mailq: %+v, %w", queue, err)
@@ -52,8 +51,8 @@ func TestEntriesThatDemandTLS(t *testing.T) {
 	if out, err := m.command("ctl", "reload"); err != nil {
 		t.Fatal(out, err)
 	}
-	s.waitFor(2, 20*time.Second)
-	other.waitFor(1, 20*time.Second)
+	s.waitFor(2)
+	other.waitFor(1)
 }
 
 // TestOwnersOfListsInLists: each list's members get the message from its own owner.
@@ -71,7 +70,7 @@ func TestOwnersOfListsInLists(t *testing.T) {
 		if err := sendOne(m.smtp, testMessage(i, size, "all@mta.test")); err != nil {
 			t.Fatal(err)
 		}
-		s.waitFor(3*(i+1), 20*time.Second)
+		s.waitFor(3 * (i + 1))
 	}
 	count := map[string]int{}
 	for _, a := range s.arrivals() {
@@ -86,5 +85,5 @@ func TestOwnersOfListsInLists(t *testing.T) {
 			t.Errorf("%q %d times of %v", want, count[want], count)
 		}
 	}
-	m.queueEmpty(10 * time.Second)
+	m.queueEmpty()
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 var update = flag.Bool("update", false, "write the documentation anew that tests compare")
@@ -15,8 +14,8 @@ var update = flag.Bool("update", false, "write the documentation anew that tests
 const metricsHead = `# Metrics
 
 ` + "`/metrics`" + ` of the port that the section ` + "`metrics`" + ` names, in Prometheus' format; ` + "`/healthz`" + ` answers 200
-while all modules are up and mail is taken, ` + "`/readyz`" + ` as soon as the first start is complete. A module that was restarted
-begins at zero. Besides ours there are those of the Go runtime and of the process (` + "`go_*`, `process_*`" + `).
+while all modules are up and mail is taken (for a liveness probe), ` + "`/readyz`" + ` as soon as the first start is
+complete and while no service was given up, either. A module that was restarted begins at zero. Besides ours there are those of the Go runtime and of the process (` + "`go_*`, `process_*`" + `).
 
 This list is compared with a running meta1 by ` + "`e2e/metrics_test.go`; `go test ./e2e -run Metrics -update`" + ` writes it.
 
@@ -29,14 +28,14 @@ This list is compared with a running meta1 by ` + "`e2e/metrics_test.go`; `go te
 func TestMetrics(t *testing.T) {
 	const n = 25
 	s := newSink(t, "")
-	m, mail := runLDA(t, settings{mailertable: toPort(t, "sink.test", s.addr)})
+	m, mail := runLDA(t, settings{mailertable: toPort(t, "sink.test", s.addr), qmgr: "smtpc { provider big { } }", smtps: tlsOptions(t, testDir(t))})
 	sendAll(t, m.smtp, 5, n, func(id int) message { return testMessage(id, 1000, "joe@sink.test") })
 	if err := sendOne(m.smtp, testMessage(n, 1000, "joe@box.test")); err != nil {
 		t.Fatal(err)
 	}
-	s.waitFor(n, 10*time.Second)
-	must(t, 10*time.Second, func() error { _, err := files(mail + "/joe/new"); return err })
-	m.queueEmpty(10 * time.Second)
+	s.waitFor(n)
+	must(t, func() error { _, err := files(mail + "/joe/new"); return err })
+	m.queueEmpty()
 
 	samples := scrape(t, m.metrics)
 	for name, want := range map[string]string{
@@ -46,6 +45,8 @@ func TestMetrics(t *testing.T) {
 		"meta1_qmgr_active_recipients":       "0",
 		`meta1_mta_module_up{module="qmgr"}`: "1",
 		`meta1_mta_module_up{module="lda"}`:  "1",
+
+		`meta1_smtps_messages_total{server="smtps"}`: fmt.Sprint(n + 1),
 	} {
 		if samples[name] != want {
 			t.Errorf("%s is %q, want %s", name, samples[name], want)

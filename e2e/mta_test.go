@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -79,6 +78,8 @@ type mta struct {
 	metrics string // and here for HTTP
 
 	as    *syscall.Credential // runs as this account; nil for the test's own
+	files int                 // that it may have open, so that it cannot raise the limit; 0: no limit of ours
+	group string              // the control group that it is started in; "": the test's own
 	cmd   *exec.Cmd           // nil while it does not run
 	ended chan struct{}
 }
@@ -160,7 +161,7 @@ func run(t *testing.T, s settings) *mta {
 func (m *mta) start() {
 	m.t.Helper()
 	m.launch()
-	m.ready(30 * time.Second)
+	m.ready()
 }
 
 // launch starts the process and does not wait for it.
@@ -172,6 +173,12 @@ func (m *mta) launch() {
 	}
 	defer log.Close()
 	cmd := exec.Command(meta1(m.t), "serve", "-f", m.conf)
+	if m.files > 0 {
+		cmd = exec.Command("sh", "-c", `ulimit -n "$0" && exec "$@"`, fmt.Sprint(m.files), meta1(m.t), "serve", "-f", m.conf)
+	}
+	if m.group != "" {
+		cmd = exec.Command("sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$@"`, m.group, meta1(m.t), "serve", "-f", m.conf)
+	}
 	cmd.Dir, cmd.Stdout, cmd.Stderr = m.dir, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.as}
 	if err := cmd.Start(); err != nil {
@@ -193,9 +200,9 @@ func (m *mta) launch() {
 }
 
 // ready waits for the greeting.
-func (m *mta) ready(limit time.Duration) {
+func (m *mta) ready() {
 	m.t.Helper()
-	must(m.t, limit, func() error {
+	must(m.t, func() error {
 		select {
 		case <-m.ended:
 			m.t.Fatalf("meta1 ended: %v\n%s", m.cmd.ProcessState, tail(m.log, 20))
@@ -215,15 +222,14 @@ func (m *mta) kill() {
 	<-m.ended
 }
 
-// stop ends the process in order and fails the test when it does not end well and
-// within 30 seconds.
+// stop ends the process in order and fails the test when it does not end well.
 func (m *mta) stop() {
 	m.t.Helper()
 	_ = m.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-m.ended:
-	case <-time.After(30 * time.Second):
-		m.t.Fatal("meta1 did not end within 30 s of SIGTERM")
+	case <-time.After(hangs):
+		m.t.Fatalf("meta1 did not end within %v of SIGTERM", hangs)
 	}
 	if code := m.cmd.ProcessState.ExitCode(); code != 0 {
 		m.t.Fatalf("meta1 ended with %d after SIGTERM\n%s", code, tail(m.log, 20))
@@ -246,7 +252,7 @@ func (m *mta) command(args ...string) (string, error) {
 	return commandIn(m.t, m.dir, nil, append(args, "-f", m.conf)...)
 }
 
-// commandIn runs meta1 in a directory, with some standard input, for at most 30 s.
+// commandIn runs meta1 in a directory, with some standard input.
 func commandIn(t *testing.T, dir string, stdin io.Reader, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.Command(meta1(t), args...)
@@ -254,17 +260,17 @@ func commandIn(t *testing.T, dir string, stdin io.Reader, args ...string) (strin
 	return output(cmd)
 }
 
-// output runs a command for at most 30 s and returns what it prints.
+// output runs a command, unless it hangs, and returns what it prints.
 func output(cmd *exec.Cmd) (string, error) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
-	limit := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	limit := time.AfterFunc(hangs, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	if !limit.Stop() {
-		err = errors.New("it ran for more than 30 s")
+		err = fmt.Errorf("it ran for more than %v", hangs)
 	}
 	return out.String(), err
 }
@@ -272,6 +278,7 @@ func output(cmd *exec.Cmd) (string, error) {
 // queueEntry is what mailq --json tells of a message.
 type queueEntry struct {
 	QueueID    string `json:"queue_id"`
+	QueueName  string `json:"queue_name"`
 	Recipients []struct {
 		Address     string `json:"address"`
 		DelayReason string `json:"delay_reason"`
@@ -318,14 +325,14 @@ func (m *mta) queueShows(n int, reason string) error {
 }
 
 // queueEmpty waits until the queue holds nothing.
-func (m *mta) queueEmpty(limit time.Duration) {
+func (m *mta) queueEmpty() {
 	m.t.Helper()
-	must(m.t, limit, func() error { return m.queueShows(0, "") })
+	must(m.t, func() error { return m.queueShows(0, "") })
 }
 
 // get fetches a page of the metrics listener.
 func (m *mta) get(path string) (string, error) {
-	client := http.Client{Timeout: 5 * time.Second}
+	client := http.Client{Timeout: hangs}
 	r, err := client.Get("http://" + m.metrics + path)
 	if err != nil {
 		return "", err

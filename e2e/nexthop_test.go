@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // TestNextHopRefuses lets the next hop refuse each message for a while, at
@@ -32,7 +31,7 @@ func TestNextHopRefuses(t *testing.T) {
 			m := run(t, settings{mailertable: toPort(t, ".", s.addr)})
 			make := func(id int) message { return testMessage(id, 500*id, fmt.Sprintf("u%d@sink.test", id)) }
 			sendAll(t, m.smtp, 5, n, make)
-			must(t, 20*time.Second, func() error {
+			must(t, func() error {
 				return m.queueShows(n, c.reply)
 			})
 			if c.restart {
@@ -43,8 +42,8 @@ func TestNextHopRefuses(t *testing.T) {
 				t.Fatalf("%d messages arrived that were refused", got)
 			}
 			s.answer(func(string, string) string { return "" })
-			s.waitFor(n, 30*time.Second)
-			m.queueEmpty(10 * time.Second)
+			s.waitFor(n)
+			m.queueEmpty()
 			checkArrivals(t, s, n, make)
 		})
 	}
@@ -86,10 +85,10 @@ func TestNextHopDown(t *testing.T) {
 	m := run(t, settings{mailertable: toPort(t, ".", s.addr)})
 	make := func(id int) message { return testMessage(id, 3000, fmt.Sprintf("u%d@sink.test", id)) }
 	sendAll(t, m.smtp, 5, n, make)
-	must(t, 20*time.Second, func() error { return m.queueShows(n, "refused") })
+	must(t, func() error { return m.queueShows(n, "refused") })
 	s.open()
-	s.waitFor(n, 30*time.Second)
-	m.queueEmpty(10 * time.Second)
+	s.waitFor(n)
+	m.queueEmpty()
 	checkArrivals(t, s, n, make)
 }
 
@@ -109,7 +108,7 @@ func TestNextHopGoesAway(t *testing.T) {
 	})
 	m := run(t, settings{mailertable: toPort(t, ".", s.addr)})
 	sendAll(t, m.smtp, 5, n, func(id int) message { return testMessage(id, 2000, fmt.Sprintf("u%d@sink.test", id)) })
-	m.queueEmpty(60 * time.Second)
+	m.queueEmpty()
 	seen := map[int]bool{}
 	for _, a := range s.arrivals() {
 		seen[testID(a.data)] = true
@@ -135,8 +134,8 @@ func TestNextHopPermanent(t *testing.T) {
 	if err := sendOne(m.smtp, null); err != nil {
 		t.Fatal(err)
 	}
-	bounces.waitFor(n, 30*time.Second)
-	m.queueEmpty(10 * time.Second)
+	bounces.waitFor(n)
+	m.queueEmpty()
 	dsns := bounces.arrivals()
 	if len(dsns) != n {
 		t.Errorf("%d DSNs, want %d", len(dsns), n)
@@ -149,35 +148,26 @@ func TestNextHopPermanent(t *testing.T) {
 	}
 }
 
-// TestNextHopHangs lets one destination hang while mail to others flows: that must
-// not become slower than it is alone by more than the noise of a busy machine.
+// TestNextHopHangs lets one destination hang for good: the mail to all others goes
+// through meanwhile, and what waits for it stays in the queue. How little it slows the
+// others down is measured by "make bench".
 func TestNextHopHangs(t *testing.T) {
+	t.Parallel()
 	for name, verb := range map[string]string{"before the greeting": "connect", "at the final dot": "."} {
 		t.Run(name, func(t *testing.T) {
-			const n = 3000
+			t.Parallel()
+			const n = 1000
 			good, bad := newSink(t, ""), newSink(t, freeAddrOn(t, "127.0.0.2"))
 			bad.answer(func(v, _ string) string { return map[string]string{verb: hang}[v] })
 			m := run(t, settings{mailertable: toPort(t, "hang.test", bad.addr) + toPort(t, ".", good.addr)})
-			to := func(id, hangs int) message {
-				if hangs > 0 && id%hangs == 0 {
+			sendAll(t, m.smtp, 20, n*5/4, func(id int) message {
+				if id%5 == 0 {
 					return testMessage(id, 1000, "u@hang.test")
 				}
 				return testMessage(id, 1000, fmt.Sprintf("u%d@sink%d.test", id, id%20))
-			}
-			start := time.Now()
-			sendAll(t, m.smtp, 20, n, func(id int) message { return to(id, 0) })
-			good.waitFor(n, time.Minute)
-			alone := time.Since(start)
-
-			start = time.Now()
-			sendAll(t, m.smtp, 20, n*5/4, func(id int) message { return to(id, 5) })
-			good.waitFor(2*n, time.Minute)
-			together := time.Since(start)
-			t.Logf("%d messages alone: %v; with %d for the hanging host: %v", n, alone, n/4, together)
-			if together > 2*alone+2*time.Second {
-				t.Errorf("the hanging host slowed the others down from %v to %v", alone, together)
-			}
-			must(t, 10*time.Second, func() error {
+			})
+			good.waitFor(n)
+			must(t, func() error {
 				queue, err := m.queue()
 				if err == nil && len(queue) != n/4 {
 					err = fmt.Errorf("mailq lists %d messages, want the %d for the hanging host", len(queue), n/4)

@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,11 +18,13 @@ func peerCommand(t *testing.T, name string, args ...string) *exec.Cmd {
 	if cache == "" {
 		cache = "/var/cache/meta1-test"
 	}
-	unpacked := filepath.Join(cache, "peers/usr/sbin", name)
-	if _, err := os.Stat(unpacked); err == nil {
-		cmd := exec.Command(unpacked, args...)
-		cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+filepath.Join(cache, "peers/usr/lib/postfix"))
-		return cmd
+	for _, dir := range []string{"peers/usr/sbin", "peers/usr/bin"} {
+		unpacked := filepath.Join(cache, dir, name)
+		if _, err := os.Stat(unpacked); err == nil {
+			cmd := exec.Command(unpacked, args...)
+			cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+filepath.Join(cache, "peers/usr/lib/postfix"))
+			return cmd
+		}
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -32,7 +34,7 @@ func peerCommand(t *testing.T, name string, args ...string) *exec.Cmd {
 }
 
 // smtpSource runs Postfix's smtp-source to its end.
-func smtpSource(t *testing.T, limit time.Duration, args ...string) {
+func smtpSource(t *testing.T, args ...string) {
 	t.Helper()
 	cmd := peerCommand(t, "smtp-source", args...)
 	var out strings.Builder
@@ -40,10 +42,10 @@ func smtpSource(t *testing.T, limit time.Duration, args ...string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
+	timer := time.AfterFunc(hangs, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	if !timer.Stop() {
-		err = errors.New("not done after " + limit.String())
+		err = fmt.Errorf("not done after %v", hangs)
 	}
 	if err != nil {
 		t.Fatalf("smtp-source: %v\n%s", err, out.String())
@@ -74,7 +76,7 @@ func smtpSink(t *testing.T, addr string) (dumps string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	must(t, 10*time.Second, func() error {
+	must(t, func() error {
 		k, err := dial(addr)
 		if err == nil {
 			k.close()

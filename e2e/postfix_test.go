@@ -7,6 +7,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -27,8 +28,9 @@ const (
 )
 
 // startPostfix runs Postfix without DNS, and with short times. transports has lines of
-// a transport table, "*" for any other domain. It ends with the test.
-func startPostfix(t *testing.T, transports map[string]string) *postfix {
+// a transport table, "*" for any other domain. more are further lines of main.cf, which replace
+// earlier ones. It ends with the test.
+func startPostfix(t *testing.T, transports map[string]string, more ...string) *postfix {
 	t.Helper()
 	needRoot(t, "Postfix changes the user")
 	master := peerCommand(t, "postfix").Path
@@ -70,7 +72,8 @@ queue_run_delay = 1s
 minimal_backoff_time = 1s
 maximal_backoff_time = 1s
 transport_maps = inline:{%[8]s }
-`, dir, filepath.Join(peers, "usr"), filepath.Join(peers, "etc/postfix"), p.log, postfixOwner, postfixGroup, postfixDefault, table))
+%[9]s
+`, dir, filepath.Join(peers, "usr"), filepath.Join(peers, "etc/postfix"), p.log, postfixOwner, postfixGroup, postfixDefault, table, strings.Join(more, "\n")))
 	writeFile(t, conf+"/master.cf", p.smtp+` inet n - n - - smtpd
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -80,6 +83,7 @@ defer unix - - n - 0 bounce
 trace unix - - n - 0 bounce
 smtp unix - - n - - smtp
 error unix - - n - - error
+discard unix - - n - - discard
 retry unix - - n - - error
 proxymap unix - - n - - proxymap
 anvil unix - - n - 1 anvil
@@ -144,14 +148,14 @@ func (p *postfix) run(t *testing.T, cmd *exec.Cmd) {
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // the master ends its children
-		limit := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+		limit := time.AfterFunc(hangs, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
 		limit.Stop()
 		if t.Failed() {
 			t.Logf("end of Postfix's log:\n%s", tail(p.log, 30))
 		}
 	})
-	must(t, 20*time.Second, func() error {
+	must(t, func() error {
 		k, err := dial(p.smtp)
 		if err == nil {
 			k.close()

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // TestPowerCut copies the disk of a meta1 under load at random moments, in one step,
@@ -36,7 +35,7 @@ func TestPowerCut(t *testing.T) {
 	wg := l.load(m.smtp, 20, stop)
 	var images []*cutImage
 	for i := range cuts {
-		time.Sleep(100*time.Millisecond + rand.N(700*time.Millisecond))
+		l.more(20 + rand.N(300))
 		images = append(images, p.cut(l, i))
 	}
 	close(stop)
@@ -102,7 +101,7 @@ func (p *powerCut) unmount() { p.umount(p.at) }
 
 func (p *powerCut) umount(at string) {
 	p.t.Helper()
-	must(p.t, 10*time.Second, func() error {
+	must(p.t, func() error {
 		out, err := exec.Command("umount", at).CombinedOutput()
 		if err != nil && strings.Contains(string(out), "not mounted") {
 			return nil
@@ -153,9 +152,9 @@ func (c *cutImage) check(p *powerCut) (acked, waiting int) {
 	s := newSink(c.t, "")
 	s.keep = l.arrive
 	m := run(c.t, settings{spool: p.at, mailertable: toPort(c.t, ".", s.addr), qmgr: "orphan_grace = 1s;"})
-	must(c.t, time.Minute, l.complete)
-	m.queueEmpty(30 * time.Second)
-	must(c.t, 20*time.Second, func() error {
+	must(c.t, l.complete)
+	m.queueEmpty()
+	must(c.t, func() error {
 		if left := contentFiles(c.t, m.spool); len(left) > 0 {
 			return errors.New("content is left without a message: " + left[0])
 		}

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // scrape fetches /metrics and returns the samples by name with labels.
@@ -56,14 +56,23 @@ func TestQuickstart(t *testing.T) {
 	m.start()
 	says(t, tail(m.log, 100), m.smtp, m.metrics, "sendmail user@localhost")
 
-	for _, rcpt := range []string{"user@localhost", "other@example.test"} {
+	block := docBlock(t, "../README.md", "In a second terminal:")
+	script := exec.Command("bash", "-ec", strings.NewReplacer("9025", port(t, m.metrics)).Replace(block))
+	script.Dir = m.dir
+	out, err := output(script)
+	if err != nil {
+		t.Fatalf("the quick start of README.md, pasted as it is: %v\n%s", err, out)
+	}
+	says(t, out, "Subject: hello", "It works.", "Mail queue is empty", "accepting", "lmtp", "meta1_qmgr_")
+
+	for _, rcpt := range []string{"another@localhost", "other@example.test"} {
 		message := strings.NewReader("Subject: hello\n\nIt works.\n.\nfor " + rcpt + "\n")
 		if out, err := commandIn(t, m.dir, message, "sendmail", "-i", rcpt); err != nil {
 			t.Fatalf("sendmail: %v\n%s", err, out)
 		}
 		user, _, _ := strings.Cut(rcpt, "@")
 		box := filepath.Join(m.dir, "var/mail", user, "new")
-		must(t, 20*time.Second, func() error {
+		must(t, func() error {
 			names, err := files(box)
 			if err == nil && len(names) != 1 {
 				err = fmt.Errorf("%d messages in %s", len(names), box)
@@ -97,6 +106,17 @@ func TestQuickstart(t *testing.T) {
 	}
 }
 
+// docBlock is the block of commands that follows a line of a page.
+func docBlock(t *testing.T, page, after string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(readFile(t, page), after+"\n\n```\n")
+	block, _, ends := strings.Cut(rest, "\n```\n")
+	if !found || !ends {
+		t.Fatalf("%s has no block of commands after %q", page, after)
+	}
+	return block
+}
+
 // copyExamples copies examples/ and changes the texts.
 func copyExamples(t *testing.T, dir string, change *strings.Replacer) {
 	t.Helper()
@@ -125,7 +145,7 @@ func TestSwaks(t *testing.T) {
 	if err != nil {
 		t.Fatalf("swaks: %v\n%s", err, out)
 	}
-	s.waitFor(1, 10*time.Second)
+	s.waitFor(1)
 	a := s.arrivals()[0]
 	if got := strings.Join(a.rcpts, " "); got != "b@sink.test c@sink.test" && got != "c@sink.test b@sink.test" {
 		t.Errorf("recipients: %s, want both in one transaction", got)

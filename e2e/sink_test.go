@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -20,6 +21,7 @@ type arrival struct {
 	// data is the message as sent: header and body with CRLF, dots unstuffed.
 	data []byte
 	at   time.Time
+	tls  string // version of TLS by which it came; "" for none
 }
 
 // sink is an SMTP server for the other end of meta1. Its behaviour can change
@@ -34,6 +36,8 @@ type sink struct {
 	reply atomic.Pointer[func(verb, argument string) string]
 	// keep, if set, takes each message instead of the list.
 	keep func(arrival)
+	// tls, if set, has the sink offer STARTTLS. It is set before the sink is told of.
+	tls atomic.Pointer[tls.Config]
 
 	mu       sync.Mutex // guards what follows
 	listener net.Listener
@@ -65,7 +69,7 @@ func (s *sink) answer(f func(verb, argument string) string) { s.reply.Store(&f) 
 func (s *sink) open() {
 	s.t.Helper()
 	var l net.Listener
-	err := within(10*time.Second, func() (err error) {
+	err := within(func() (err error) {
 		l, err = net.Listen("tcp", s.addr)
 		return err
 	})
@@ -121,7 +125,7 @@ func (s *sink) serve(c net.Conn) {
 		delete(s.conns, c)
 		s.mu.Unlock()
 	}()
-	d := &sinkDialogue{sink: s, r: bufio.NewReaderSize(c, 32<<10), w: bufio.NewWriter(c)}
+	d := &sinkDialogue{sink: s, c: c, r: bufio.NewReaderSize(c, 32<<10), w: bufio.NewWriter(c)}
 	if !d.say("connect", c.RemoteAddr().String(), "220 sink.test ESMTP") {
 		return
 	}
@@ -132,6 +136,8 @@ func (s *sink) serve(c net.Conn) {
 // sinkDialogue is one session of a sink.
 type sinkDialogue struct {
 	sink *sink
+	c    net.Conn
+	tls  string // version, "" for none
 	r    *bufio.Reader
 	w    *bufio.Writer
 	msg  arrival
@@ -181,6 +187,9 @@ func (d *sinkDialogue) command() bool {
 	verb = strings.ToUpper(verb)
 	switch verb {
 	case "EHLO", "LHLO":
+		if d.tls == "" && d.sink.tls.Load() != nil {
+			return d.say(verb, argument, "250-sink.test\r\n250-PIPELINING\r\n250 STARTTLS")
+		}
 		return d.say(verb, argument, "250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 SIZE 100000000")
 	case "HELO", "RSET", "NOOP":
 		d.msg = arrival{}
@@ -198,12 +207,26 @@ func (d *sinkDialogue) command() bool {
 			d.msg.rcpts = append(d.msg.rcpts, address(argument))
 		}
 		return d.send(reply)
+	case "STARTTLS":
+		return d.say(verb, argument, "220 2.0.0 go on") && d.secure()
 	case "DATA":
 		return d.data()
 	case "QUIT":
 		return d.say(verb, argument, "221 2.0.0 bye")
 	}
 	return d.say(verb, argument, "500 5.5.1 unknown")
+}
+
+// secure makes the sink's side of a TLS handshake.
+func (d *sinkDialogue) secure() bool {
+	c := tls.Server(d.c, d.sink.tls.Load())
+	if c.Handshake() != nil {
+		return false
+	}
+	d.tls = tls.VersionName(c.ConnectionState().Version)
+	d.r.Reset(c)
+	d.w.Reset(c)
+	return true
 }
 
 // data reads a message to its final dot. What is accepted is taken before the
@@ -232,7 +255,7 @@ func (d *sinkDialogue) data() bool {
 	d.msg = arrival{}
 	reply := d.decide(".", strings.Join(msg.rcpts, " "), "250 2.0.0 taken")
 	if positive(reply) {
-		msg.data, msg.at = data.Bytes(), time.Now()
+		msg.data, msg.at, msg.tls = data.Bytes(), time.Now(), d.tls
 		d.sink.take(msg)
 	}
 	return d.send(reply)
@@ -262,10 +285,10 @@ func (s *sink) count() int {
 	return len(s.got)
 }
 
-// waitFor fails the test unless n messages arrive within the limit.
-func (s *sink) waitFor(n int, limit time.Duration) {
+// waitFor fails the test unless n messages arrive before long.
+func (s *sink) waitFor(n int) {
 	s.t.Helper()
-	err := within(limit, func() error {
+	err := within(func() error {
 		if got := s.count(); got < n {
 			return fmt.Errorf("%d of %d messages arrived", got, n)
 		}

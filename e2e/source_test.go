@@ -30,14 +30,19 @@ type smtpConn struct {
 
 // dial connects to an SMTP server and says EHLO.
 func dial(addr string) (*smtpConn, error) {
-	c, err := net.DialTimeout("tcp", addr, 10*time.Second)
+	c, err := net.DialTimeout("tcp", addr, hangs)
 	if err != nil {
 		return nil, err
 	}
 	k := &smtpConn{c: c, r: bufio.NewReader(c), w: bufio.NewWriterSize(c, 32<<10)}
-	if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(hangs)); err != nil {
 		return nil, err
 	}
+	return k.greeted()
+}
+
+// greeted reads the greeting and says EHLO. If either is refused the connection is closed.
+func (k *smtpConn) greeted() (*smtpConn, error) {
 	greeting, err := k.readReply()
 	if err == nil && !positive(greeting) {
 		err = fmt.Errorf("greeting: %s", greeting)
@@ -46,7 +51,7 @@ func dial(addr string) (*smtpConn, error) {
 		_, err = k.cmd("EHLO client.test")
 	}
 	if err != nil {
-		c.Close()
+		k.close()
 		return nil, err
 	}
 	return k, nil

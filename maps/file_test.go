@@ -2,16 +2,16 @@ package maps
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"pgregory.net/rapid"
 )
@@ -20,9 +20,9 @@ import (
 // make runs it, and skips it elsewhere.
 func peer(t *testing.T, name string) string {
 	t.Helper()
-	cache := os.Getenv("META1_TEST_CACHE")
+	cache := cmp.Or(os.Getenv("META1_TEST_CACHE"), "/var/cache/meta1-test")
 	for _, dir := range []string{"usr/sbin", "usr/bin"} {
-		if p := filepath.Join(cache, "peers", dir, name); cache != "" && exists(p) {
+		if p := filepath.Join(cache, "peers", dir, name); exists(p) {
 			return p
 		}
 	}
@@ -30,7 +30,7 @@ func peer(t *testing.T, name string) string {
 	switch {
 	case err == nil:
 		return p
-	case cache == "":
+	case os.Getenv("META1_TEST_PEERS") == "":
 		t.Skipf("%s is not installed; make test demands it", name)
 	default:
 		t.Fatalf("%s is missing; make needs installs it", name)
@@ -52,9 +52,9 @@ func create(t testing.TB, name, text string, o CreateOptions) string {
 	return path
 }
 
-func open(t testing.TB, path string) fileMap {
+func open(t testing.TB, path string) *CDB {
 	t.Helper()
-	m, err := openCreated(path)
+	m, err := OpenCDB(path, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +69,8 @@ User+Detail	value
 oci:	5
 to:root error:551 5.7.1 No mail to root
 to:abuse: quick:ok
+ehlo: <c@example.org>
+cltaddr:2001:db8:	relay
 `
 
 func TestCreate(t *testing.T) {
@@ -78,7 +80,8 @@ func TestCreate(t *testing.T) {
 			m := open(t, path)
 			for key, want := range map[string]string{
 				"postmaster": "<root@example.org>", "mylist": "<a@example.org> <b@example.org>", "user+detail": "value",
-				"oci:": "5", "to:root": "error:551 5.7.1 No mail to root", "to:abuse": "quick:ok", "postmaster:": "", "nobody": "", "": "",
+				"oci:": "5", "to:root": "error:551 5.7.1 No mail to root", "to:abuse": "quick:ok", "nobody": "", "nobody:": "", "": "",
+				"ehlo": "<c@example.org>", "cltaddr:2001:db8:": "relay", "postmaster::": "",
 			} {
 				v, r := m.Lookup(context.Background(), key)
 				if v != want || (r == OK) != (want != "") {
@@ -89,8 +92,8 @@ func TestCreate(t *testing.T) {
 			if err := Dump(path, &out); err != nil {
 				t.Fatal(err)
 			}
-			want := "postmaster\t<root@example.org>\nmylist\t<a@example.org> <b@example.org>\nuser+detail\tvalue\noci:\t5\n" +
-				"to:root\terror:551 5.7.1 No mail to root\nto:abuse\tquick:ok\n"
+			want := "postmaster\t<root@example.org>\nmylist\t<a@example.org> <b@example.org>\nuser+detail\tvalue\noci\t5\n" +
+				"to:root\terror:551 5.7.1 No mail to root\nto:abuse\tquick:ok\nehlo\t<c@example.org>\ncltaddr:2001:db8\trelay\n"
 			if out.String() != want {
 				t.Errorf("dump:\n%s", out.String())
 			}
@@ -115,8 +118,9 @@ func TestCreateOptions(t *testing.T) {
 			t.Errorf("%s: %v, want %v", key, r, want)
 		}
 	}
-	if _, err := Create(filepath.Join(t.TempDir(), "x"), strings.NewReader(""), CreateOptions{Type: "btree"}); err == nil {
-		t.Error("an unknown type was accepted")
+	wrong := CreateOptions{Check: func(e Entry) error { return fmt.Errorf("%s is wrong", e.Key) }}
+	if _, err := Create(filepath.Join(t.TempDir(), "x"), strings.NewReader("a: b\n"), wrong); err == nil || err.Error() != "input:1: a: is wrong" {
+		t.Errorf("a check: %v", err)
 	}
 }
 
@@ -168,22 +172,18 @@ func TestCreateProperty(t *testing.T) {
 	dir := t.TempDir()
 	rapid.Check(t, func(rt *rapid.T) {
 		entries := rapid.MapOf(rapid.StringMatching(`[!-~]{1,12}`), rapid.StringMatching(`[!-~]([ -~]{0,40}[!-~])?`)).Draw(rt, "entries")
-		name := rapid.SampledFrom([]string{"p.db", "p.cdb"}).Draw(rt, "type")
-		b := newHashBuilder("x", true)
-		c := newCDBBuilder()
+		const name = "p.db"
+		b := newCDBBuilder("x", true)
 		for k, v := range entries {
-			if b.add(Entry{Key: k, Value: v}) != nil || c.add(Entry{Key: k, Value: v}) != nil {
+			if b.add(Entry{Key: k, Value: v}) != nil {
 				rt.Fatal("add")
 			}
 		}
 		data, err := b.finish()
-		if strings.HasSuffix(name, ".cdb") {
-			data, err = c.finish()
-		}
-		if err != nil || writeFile(filepath.Join(dir, name), data) != nil {
+		if err != nil || writeFile(realFolders{}, filepath.Join(dir, name), data) != nil {
 			rt.Fatal(err)
 		}
-		m, err := openCreated(filepath.Join(dir, name))
+		m, err := OpenCDB(filepath.Join(dir, name), true)
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -210,28 +210,55 @@ func TestCreateProperty(t *testing.T) {
 
 func has(m map[string]string, k string) bool { _, ok := m[k]; return ok }
 
-func TestDamagedHash(t *testing.T) {
+// TestDamaged: a map that createmap made and that has changed since is not used.
+func TestDamaged(t *testing.T) {
 	good, err := os.ReadFile(create(t, "x.db", "a b\nc d\n", CreateOptions{}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func([]byte) []byte{
-		"cut":      func(b []byte) []byte { return b[:len(b)-1] },
-		"longer":   func(b []byte) []byte { return append(b, 0) },
-		"empty":    func([]byte) []byte { return nil },
-		"record":   func(b []byte) []byte { b[hashHeaderSize+1] ^= 1; return b },
-		"table":    func(b []byte) []byte { b[len(b)-1] ^= 1; return b },
-		"version":  func(b []byte) []byte { b[8] = 9; return b },
-		"magic":    func(b []byte) []byte { b[0] = 'X'; return b },
-		"slots":    func(b []byte) []byte { b[24] = 3; return b },
-		"berkeley": func(b []byte) []byte { copy(b[12:], "\x61\x15\x06\x00"); return b },
-		"text":     func([]byte) []byte { return []byte(strings.Repeat("key value\n", 20)) },
+		"empty":     func([]byte) []byte { return nil },
+		"half":      func(b []byte) []byte { return b[:len(b)/2] },
+		"record":    func(b []byte) []byte { b[cdbHeaderSize+9] ^= 1; return b },
+		"table":     func(b []byte) []byte { b[len(b)-cdbTrailerSize-1] ^= 1; return b },
+		"header":    func(b []byte) []byte { b[0] ^= 1; return b },
+		"sum":       func(b []byte) []byte { b[len(b)-1] ^= 1; return b },
+		"berkeley":  func(b []byte) []byte { copy(b[12:], "\x61\x15\x06\x00"); return b },
+		"text":      func([]byte) []byte { return []byte(strings.Repeat("key value\n", 20)) },
+		"long text": func([]byte) []byte { return []byte(strings.Repeat("key value\n", 2000)) },
 	} {
-		if m, err := newHash(change(bytes.Clone(good))); err == nil {
-			t.Errorf("%s: accepted, %d entries", name, m.Len())
-		} else if name == "berkeley" && !strings.Contains(err.Error(), "createmap") {
+		if _, err := newCDB(change(bytes.Clone(good)), false); err == nil {
+			t.Errorf("%s: accepted", name)
+		} else if !strings.Contains(err.Error(), "createmap") && !strings.Contains(err.Error(), "damaged") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestColon: both forms of a map read README's files as README has them: aliases whose
+// keys are words of the access map, and tags without an argument.
+func TestColon(t *testing.T) {
+	const text = "to: <a@b>\nfrom: <c@d>\nehlo: user\ncltaddr: quick:relay\ncltaddr:10.\trelay\nplain e\n"
+	made := open(t, create(t, "x.db", text, CreateOptions{}))
+	flat, err := ReadText(strings.NewReader(text), "x", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{
+		"to": "<a@b>", "from": "<c@d>", "EHLO": "user", "cltaddr:": "quick:relay", "cltaddr:10.": "relay", "plain": "e", "cltaddr:1": "", ":": "",
+	} {
+		for name, m := range map[string]Map{"hash": made, "text": flat} {
+			if v, r := m.Lookup(context.Background(), strings.ToLower(key)); v != want || (r == OK) != (want != "") {
+				t.Errorf("%s, %q: %q %v, want %q", name, key, v, r, want)
+			}
+			_, value, _ := Find(context.Background(), m, "", slices.Values([]string{key}))
+			if value != want {
+				t.Errorf("%s, %q by parts: %q, want %q", name, key, value, want)
+			}
+		}
+	}
+	if _, err := ReadText(strings.NewReader("a: b\na c\n"), "x", false); err == nil || err.Error() != `x:2: key "a" is already in line 1` {
+		t.Errorf("with and without colon: %v", err)
 	}
 }
 
@@ -264,7 +291,7 @@ func TestCDBPeers(t *testing.T) {
 	dir := t.TempDir()
 	const text = "alpha one\nbeta+x two words\ngamma three\n"
 	want := map[string]string{"alpha": "one", "beta+x": "two words", "gamma": "three"}
-	run := func(stdin, name string, args ...string) string {
+	run := func(t *testing.T, stdin, name string, args ...string) string {
 		t.Helper()
 		var cmd *exec.Cmd
 		if name == "postmap" {
@@ -298,14 +325,14 @@ func TestCDBPeers(t *testing.T) {
 	}
 	t.Run("cdb", func(t *testing.T) {
 		path := filepath.Join(dir, "tiny.cdb")
-		run(text, "cdb", "-c", "-m", path)
+		run(t, text, "cdb", "-c", "-m", path)
 		verify(t, path)
 	})
 	for _, flag := range []string{"-n", "-N"} {
 		t.Run("postmap"+flag, func(t *testing.T) {
 			path := filepath.Join(dir, "post")
 			os.WriteFile(path, []byte(text), 0o600)
-			run("", "postmap", flag, "cdb:"+path)
+			run(t, "", "postmap", flag, "cdb:"+path)
 			verify(t, path+".cdb")
 		})
 	}
@@ -316,14 +343,14 @@ func TestCDBPeers(t *testing.T) {
 		}
 		verify(t, path)
 		for k, v := range want {
-			if got := run("", "cdb", "-q", path, k); got != v {
+			if got := run(t, "", "cdb", "-q", path, k); got != v {
 				t.Errorf("cdb -q %s: %q", k, got)
 			}
 		}
-		if got := run("", "cdb", "-d", "-m", path); got != text {
+		if got := run(t, "", "cdb", "-d", "-m", path); got != text {
 			t.Errorf("cdb -d:\n%s", got)
 		}
-		if got := run("", "postmap", "-q", "beta+x", "cdb:"+strings.TrimSuffix(path, ".cdb")); got != "two words\n" {
+		if got := run(t, "", "postmap", "-q", "beta+x", "cdb:"+strings.TrimSuffix(path, ".cdb")); got != "two words\n" {
 			t.Errorf("postmap -q: %q", got)
 		}
 	})
@@ -357,34 +384,26 @@ func TestDbDump(t *testing.T) {
 	}
 }
 
-// Issue: 1,000,000 entries are built within 10 s and looked up under 2 µs.
+// TestMillion: a lookup in a large map allocates the value and nothing else.
 func TestMillion(t *testing.T) {
 	if testing.Short() || raceEnabled {
-		t.Skip("slow")
+		t.Skip("it makes a map of a million entries: the run without the race detector has it")
 	}
-	for _, name := range []string{"big.db", "big.cdb"} {
-		path := filepath.Join(t.TempDir(), name)
-		start := time.Now()
-		if _, err := Create(path, millionLines(), CreateOptions{}); err != nil {
-			t.Fatal(err)
+	path := filepath.Join(t.TempDir(), "big.db")
+	if made, err := Create(path, millionLines(), CreateOptions{}); err != nil || made.Entries != 1000000 {
+		t.Fatal(made, err)
+	}
+	m := open(t, path)
+	i := 0
+	allocs := testing.AllocsPerRun(1000, func() {
+		key := [...]string{"user0@example.org", "user999999@example.org", "user500000@example.org", "user1000000@example.org"}[i%4]
+		if v, r := m.Lookup(context.Background(), key); (r == OK) != (i%4 < 3) || (v != "") != (r == OK) {
+			t.Fatalf("%s: %q %v", key, v, r)
 		}
-		built := time.Since(start)
-		m := open(t, path)
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		start = time.Now()
-		const n = 200000
-		for i := range n {
-			if v, r := m.Lookup(context.Background(), fmt.Sprintf("user%d@example.org", i*5)); r != OK || v == "" {
-				t.Fatalf("%d: %q %v", i*5, v, r)
-			}
-		}
-		each := time.Since(start) / n
-		runtime.ReadMemStats(&after)
-		t.Logf("%s: built in %v, lookup %v, %d bytes allocated each", name, built, each, (after.TotalAlloc-before.TotalAlloc)/n)
-		if built > 10*time.Second || each > 20*time.Microsecond {
-			t.Errorf("%s: built in %v, lookup %v", name, built, each)
-		}
+		i++
+	})
+	if allocs > 1 {
+		t.Errorf("%v allocations a lookup", allocs)
 	}
 }
 
@@ -397,7 +416,7 @@ func millionLines() *bytes.Buffer {
 	return &b
 }
 
-func BenchmarkHashLookup(b *testing.B) {
+func BenchmarkLookup(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "big.db")
 	if _, err := Create(path, millionLines(), CreateOptions{}); err != nil {
 		b.Fatal(err)
@@ -415,29 +434,8 @@ func BenchmarkHashLookup(b *testing.B) {
 	}
 }
 
-func FuzzHash(f *testing.F) {
-	for _, text := range []string{"", "a b\n", "a b\nc d\ne f\ng h\n"} {
-		b := newHashBuilder("f", false)
-		ReadSource(strings.NewReader(text), "f", b.add)
-		data, err := b.finish()
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data, "a")
-	}
-	f.Fuzz(func(t *testing.T, data []byte, key string) {
-		h, err := parseHashHeader(data)
-		if err != nil {
-			return
-		}
-		m := &Hash{header: h, data: data, table: data[h.table:]} // as if the checksum were right
-		m.Lookup(context.Background(), key)
-		m.Each(func(k, v []byte) error { return nil })
-	})
-}
-
 func FuzzCDB(f *testing.F) {
-	b := newCDBBuilder()
+	b := newCDBBuilder("f", false)
 	b.add(Entry{Key: "a", Value: "b"})
 	b.add(Entry{Key: "c", Value: "d"})
 	data, err := b.finish()
@@ -445,6 +443,7 @@ func FuzzCDB(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(data, "a")
+	f.Add(data[:len(data)-cdbTrailerSize], "c:")
 	f.Fuzz(func(t *testing.T, data []byte, key string) {
 		m, err := newCDB(data, false)
 		if err != nil {

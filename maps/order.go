@@ -222,8 +222,6 @@ type finder struct {
 
 func (f *finder) lookup(ctx context.Context, p keyParts) (string, Result) {
 	switch m := f.m.(type) {
-	case *Hash:
-		return m.lookupBytes(f.key(p))
 	case *Text:
 		return m.lookupBytes(f.key(p))
 	case *CDB:

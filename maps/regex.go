@@ -116,9 +116,6 @@ func compilePOSIX(text, flags string) (*regexp.Regexp, error) {
 // Blocking implements Map.
 func (m *Regex) Blocking() bool { return false }
 
-// Len is the number of expressions.
-func (m *Regex) Len() int { return len(m.rules) }
-
 // Lookup implements Map.
 func (m *Regex) Lookup(_ context.Context, key string) (string, Result) {
 	if !m.caseSensitive {

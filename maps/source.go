@@ -162,7 +162,8 @@ func SplitEntry(text string) (key, value string, err error) {
 		}
 	}
 	if quoted {
-		return "", "", fmt.Errorf("key %q has a quote without its end", text)
+		begin, _, _ := strings.Cut(text, " ") // what follows may be a secret
+		return "", "", fmt.Errorf("key %q has a quote without its end", begin)
 	}
 	return "", "", fmt.Errorf("key %q has no value", text)
 }

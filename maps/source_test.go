@@ -30,7 +30,7 @@ func TestReadSourceErrors(t *testing.T) {
 		"a b\nkey\n":                `f:2: key "key" has no value`,
 		"  a b\n":                   "f:1: line begins with white space",
 		"a b\nk\x00 v\n":            "f:2: entry \"k\\x00\" contains a NUL byte",
-		"\"a b\n":                   "f:1: key \"\\\"a b\" has a quote without its end",
+		"\"a b\n":                   "f:1: key \"\\\"a\" has a quote without its end",
 		"x y\nx z\n":                `f:2: key "x" is already in line 1`,
 		"X y\nx z\n":                `f:2: key "x" is already in line 1`,
 		strings.Repeat("bad\n", 50): "too many errors",

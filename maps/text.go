@@ -8,7 +8,8 @@ import (
 )
 
 // Text is a map in memory that was read from a flat text file (README 3.9.2, item
-// 9a).
+// 9a). A colon at the end of a key does not count: that of "key: value" in aliases, and
+// that of a tag without more in the access map.
 type Text struct {
 	entries       map[string]textValue
 	file          string
@@ -40,7 +41,7 @@ func ReadText(in io.Reader, file string, caseSensitive bool) (*Text, error) {
 }
 
 func (t *Text) add(e Entry) error {
-	key := t.fold(e.Key)
+	key, _ := withoutColon(t.fold(e.Key))
 	if old, ok := t.entries[key]; ok {
 		return fmt.Errorf("key %q is already in line %d", key, old.line)
 	}
@@ -57,7 +58,8 @@ func (t *Text) fold(key string) string {
 
 // Lookup implements Map.
 func (t *Text) Lookup(_ context.Context, key string) (string, Result) {
-	v, ok := t.entries[t.fold(key)]
+	bare, _ := withoutColon(t.fold(key))
+	v, ok := t.entries[bare]
 	if !ok {
 		return "", NotFound
 	}
@@ -68,7 +70,8 @@ func (t *Text) lookupBytes(key []byte) (string, Result) {
 	if !t.caseSensitive {
 		key = lowerBytes(key)
 	}
-	v, ok := t.entries[string(key)]
+	bare, _ := withoutColon(key)
+	v, ok := t.entries[string(bare)]
 	if !ok {
 		return "", NotFound
 	}
@@ -77,13 +80,3 @@ func (t *Text) lookupBytes(key []byte) (string, Result) {
 
 // Blocking implements Map: everything is in memory.
 func (t *Text) Blocking() bool { return false }
-
-// Len is the number of entries.
-func (t *Text) Len() int { return len(t.entries) }
-
-// All calls f for every entry in no order.
-func (t *Text) All(f func(Entry)) {
-	for k, v := range t.entries {
-		f(Entry{Key: k, Value: v.value, Line: v.line})
-	}
-}

@@ -2,26 +2,32 @@ package mta
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meta1/client"
+	"meta1/mta/account"
 	"meta1/mta/listen"
 	"meta1/mta/logfmt"
 	"meta1/mta/msg"
 	"meta1/mta/service"
 	"meta1/mta/smtp"
+	"meta1/mta/store"
 	"meta1/mta/supervise"
+	"meta1/mta/tlsconf"
 	"meta1/queue"
-	"meta1/queue/store"
 	"meta1/resolver"
 	"meta1/server"
 )
@@ -38,13 +44,26 @@ const (
 // build makes the units of all modules and services, in their start order.
 func (m *mta) build() error {
 	m.ports = msg.NewPorts()
+	m.memory = msg.NewMemory(m.conf.Queue.ContentMemory)
 	m.hub = newHub(m.setup.Version)
-	own := &Common{Section: "mta", LogLevel: m.conf.QueueOf.LogLevel}
+	own := &Common{Section: ownSection, LogLevel: m.conf.QueueOf.LogLevel, Log: m.conf.Log}
 	var err error
 	if m.log, err = m.logs.logger("mta", own); err != nil {
 		return err
 	}
+	m.makeAPI()
 	m.hub.own.MustRegister(m.logs)
+	providers := tlsconf.Collector{}
+	for _, p := range m.tls {
+		providers = append(providers, p)
+	}
+	m.hub.own.MustRegister(providers)
+	if err := m.makeReports(); err != nil {
+		return err
+	}
+	if err := m.makeDMARCReports(); err != nil {
+		return err
+	}
 	units, err := m.units()
 	if err != nil {
 		return err
@@ -68,7 +87,7 @@ func (m *mta) units() ([]supervise.Unit, error) {
 		}
 		units = append(units, u)
 	}
-	m.servers = map[string]*ServerSection{}
+	m.servers, m.running = map[string]*ServerSection{}, map[string]*runningServer{}
 	for _, s := range m.conf.Servers {
 		u, err := m.serverUnit(s)
 		if err != nil {
@@ -166,11 +185,16 @@ func (m *mta) resolverUnit() (supervise.Unit, error) {
 	c := m.conf
 	return m.module(unitResolver, &c.ResolveOf, m.ports.Status[unitResolver], 0, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
+			roots, err := m.stsRoots()
+			if err != nil {
+				return nil, err
+			}
 			r, err := resolver.New(m.resolverConfig(), resolver.Deps{
 				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname,
 				ConfigDir: filepath.Dir(m.result.File), LMTPSocket: below(m.dir, c.Client.LMTPSocket),
 				RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
-				SpoolDir: m.dir, RcptConf: rcptConfSteps(&c.Queue.SMTPC),
+				SpoolDir: m.dir, RcptConf: rcptConfSteps(&c.Queue.SMTPC), Roots: roots,
+				TLSReports: m.tlsCounter(), SRS: m.srs, Forwarding: m.arc != nil,
 			})
 			if err != nil {
 				return nil, err
@@ -184,11 +208,33 @@ func (m *mta) clientUnit() (supervise.Unit, error) {
 	c := m.conf
 	return m.module(unitClient, &c.ClientOf, m.ports.Status[unitClient], c.Client.StopTimeout+5*time.Second, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
+			roots, err := m.stsRoots()
+			if err != nil {
+				return nil, err
+			}
 			return client.New(c.Client, client.Deps{
-				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname,
+				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname, Roots: roots, ReadFile: m.readToken,
+				TLS: m.tls[unitClient], TLSClasses: m.tlsOfClasses(), TLSReports: m.tlsCounter(),
 				ReuseConnections: c.Queue.ReuseConnection, TransactionsPerSession: c.Queue.SMTPC.TransactionsMax,
 			}).Run, nil
 		})
+}
+
+// stsRoots reads the authorities of section mta_sts; nil: those of the system.
+func (m *mta) stsRoots() (*x509.CertPool, error) {
+	path := m.conf.Resolver.MTASTS.CAFile
+	if path == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(below(filepath.Dir(m.result.File), path))
+	if err != nil {
+		return nil, fmt.Errorf("mta_sts.CAcert_file: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("mta_sts.CAcert_file: %s has no certificate in PEM format", path)
+	}
+	return roots, nil
 }
 
 // queueGrace is how long QMGR may take to end deliveries and write its stores.
@@ -199,8 +245,8 @@ func (m *mta) queueUnit() (supervise.Unit, error) {
 	return m.module(unitQueue, &c.QueueOf, m.ports.Status[unitQueue], queueGrace, ExIOErr,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
 			q, err := queue.New(c.Queue, queue.Deps{
-				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname, Dir: m.dir, Fatal: m.fatal,
-				SessionFeatures: c.clientFeatures(),
+				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname, Dir: m.dir, Fatal: m.fatal, Memory: m.memory,
+				SessionFeatures: c.clientFeatures(), Sign: m.signOwn, Rewrite: m.rewriteSender(), Seal: m.seal(),
 			})
 			if err != nil {
 				return nil, explainStore(err)
@@ -230,33 +276,61 @@ func explainStore(err error) error {
 	return fmt.Errorf("%w (%s)", err, advice)
 }
 
+// explainEnd is explainStore for a store that was in use.
+func explainEnd(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w (files or a directory of the queue were removed while meta1 used them: what did that? "+
+			"meta1 fsck tells what is left, see docs/recovery.md)", err)
+	}
+	return explainStore(err)
+}
+
 // serverUnit is the unit of one section smtps. Each instance gets copies of the
 // listeners, which it closes at its end; connections wait meanwhile.
 func (m *mta) serverUnit(s *ServerSection) (supervise.Unit, error) {
 	name := s.Of.Section
 	status := m.ports.Status["smtps"]
 	if s.Name != "" {
-		status = msg.NewPort[msg.StatusQ, msg.StatusA]("status:"+name, 1)
+		status = msg.NewPort[msg.StatusQ, msg.StatusA](1)
 		m.ports.Status[name] = status
 	}
+	m.running[name] = &runningServer{filters: m.filtering(&s.Server)}
 	u, err := m.module(name, &s.Of, status, s.Server.StopTimeout+10*time.Second, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
 			listeners, err := copyListeners(m.sockets.owner[s])
 			if err != nil {
 				return nil, err
 			}
-			srv, err := server.New(s.Server, server.Deps{
-				Ports: m.ports, Content: &m.content, Listeners: listeners, Log: log, Metrics: metrics,
-				Hostname: m.hostname, Version: m.setup.Version, Name: s.Name,
+			cfg := s.Server
+			cfg.Milters, cfg.PolicyServices = nil, nil // see setServer
+			for _, path := range []*string{&cfg.Auth.Dovecot.Path, &cfg.Auth.Saslauthd.Path, &cfg.PolicyMilter.Socket.Path} {
+				if *path != "" {
+					*path = below(m.dir, *path)
+				}
+			}
+			srv, err := server.New(cfg, server.Deps{
+				Ports: m.ports, Content: &m.content, Memory: m.memory, Listeners: listeners, Log: log, Metrics: metrics,
+				Hostname: m.hostname, Version: m.setup.Version, Name: s.Name, TLS: m.tlsOfServer(name), DoubleBounce: m.conf.doubleBounce(),
+				DKIM: m.dkim[name], DMARCReports: m.dmarcReportsOf(s),
 			})
 			if err != nil {
 				listen.Close(listeners)
 				return nil, fmt.Errorf("section %s: %w", name, err)
 			}
+			m.setServer(name, srv)
 			return srv.Run, nil
 		})
 	u.Ready = nil // clients see that it serves; then everything else must know already
 	return u, err
+}
+
+// doubleBounce is double_bounce_address, zero for the default.
+func (c *Config) doubleBounce() smtp.Path {
+	p, err := smtp.ParseMailbox(strings.Trim(c.Queue.DoubleBounce, "<>"), smtp.ASCII)
+	if err != nil {
+		return smtp.Path{} // it is "", or has no domain
+	}
+	return p
 }
 
 // copyListeners makes listeners for the same sockets.
@@ -317,10 +391,11 @@ func (c *contentStore) Create(ta smtp.ID) (msg.ContentWriter, error) {
 
 // programs are the programs of all services. executable is our own binary, a the
 // account that serves, nil for ours.
-func (c *Config) programs(dir, executable string, a *account) ([]service.Program, error) {
+func (c *Config) programs(dir, executable string, a *account.Account) ([]service.Program, error) {
 	var programs []service.Program
 	for _, s := range c.Services {
 		p := s.Of.program(dir, executable)
+		p.Output = c.LogDirectory != ""
 		if err := s.Of.runAs(&p, a); err != nil {
 			return nil, exit(ExConfig, fmt.Errorf("section %s: %w", s.Of.Section, err))
 		}
@@ -335,7 +410,7 @@ func (c *Common) program(dir, executable string) service.Program {
 		Dir: below(dir, c.WorkingDirectory), Max: c.ProcessesMax,
 		Connected: c.StartAction == string(service.Accept),
 	}
-	if c.Path == "meta1" {
+	if c.Path == ownProgram {
 		p.Path = executable
 	}
 	if c.PassFDSocket != "" {
@@ -345,32 +420,60 @@ func (c *Common) program(dir, executable string) service.Program {
 }
 
 // runAs sets the account of a program. Without root there is only our own.
-func (c *Common) runAs(p *service.Program, a *account) error {
+func (c *Common) runAs(p *service.Program, a *account.Account) error {
 	if a == nil && os.Geteuid() != 0 {
 		return nil
 	}
 	if c.User != "" {
-		u, err := lookupAccount(c.User, c.Group)
+		u, err := account.Lookup(c.User, c.Group)
 		if err != nil {
 			return err
 		}
 		a = u
 	}
 	if a != nil {
-		p.UID, p.GID, p.Groups = a.uid, a.gid, a.groups
+		p.UID, p.GID, p.Groups = a.UID, a.GID, a.Groups
 	}
 	return nil
 }
 
 // needMonitor says whether a program runs under an account other than a, so that it
 // takes root to start it.
-func needMonitor(programs []service.Program, a *account) bool {
+func needMonitor(programs []service.Program, a *account.Account) bool {
 	for _, p := range programs {
-		if p.UID != a.uid || p.GID != a.gid {
+		if p.UID != a.UID || p.GID != a.GID {
 			return true
 		}
 	}
 	return false
+}
+
+// written are the directories in which the server makes, changes and removes files. dir is
+// the main queue directory.
+func (c *Config) written(dir string) []string {
+	d := c.Queue.Dirs(dir)
+	all := []string{d.Spool, d.CDB, d.Store} // some may be links to another disk (README 3.8, item 7)
+	if d.StoreLog != "" {
+		all = append(all, d.StoreLog)
+	}
+	add := func(path string) { all = append(all, filepath.Dir(below(dir, path))) }
+	for _, path := range []string{c.LogFile, c.Queue.Control} {
+		if path != "" {
+			add(path)
+		}
+	}
+	if c.LogDirectory != "" {
+		all = append(all, below(dir, c.LogDirectory))
+	}
+	for _, of := range c.commons() {
+		for _, l := range of.Listen {
+			if l.Type == "unix" {
+				add(l.Path)
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // serviceUnits are the units of the service sections.
@@ -387,10 +490,13 @@ func (m *mta) serviceUnits() ([]supervise.Unit, error) {
 		if err != nil {
 			return nil, err
 		}
+		output := func(id int) (*os.File, error) {
+			return logfmt.Append(filepath.Join(below(m.dir, m.conf.LogDirectory), s.Of.outputName(id)))
+		}
 		units, err := service.Units(service.Config{
 			Program: programs[i], Action: service.Action(s.Of.StartAction), Listeners: m.sockets.owner[s],
 			Policy: s.Of.policy(), Processes: s.Of.ProcessesMin,
-		}, service.Deps{Starter: m.starter, Log: log, Metrics: metrics})
+		}, service.Deps{Starter: m.starter, Output: output, Log: log, Metrics: metrics})
 		if err != nil {
 			return nil, exit(ExConfig, err)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/maps"
+	"meta1/mta/account"
 	"meta1/mta/msg"
 	"meta1/mta/verify"
 	"meta1/resolver"
@@ -19,33 +20,61 @@ import (
 // Check is Load with all checks that ask this host, too: that accounts and files
 // exist and may be read, that keys fit certificates, that the spool is safe, that
 // maps name what the configuration has. It changes nothing. The warnings of the
-// result are those of all checks.
-func Check(file string) (*Config, *confparse.Result, error) {
-	c, result, err := Load(file, confparse.LoadOptions{})
+// result are those of all checks. set are options of the command line.
+func Check(file string, set ...confparse.Assignment) (*Config, *confparse.Result, error) {
+	return check(file, true, set...)
+}
+
+// check is Check; a reload leaves out the files of sections tls and DKIM_signing, which it reads anew one by one.
+func check(file string, withTLS bool, set ...confparse.Assignment) (*Config, *confparse.Result, error) {
+	c, result, err := Load(file, confparse.LoadOptions{Set: set})
 	if err != nil {
 		return nil, result, err
 	}
-	if err := c.verify(result); err != nil {
+	if err := c.verify(result, withTLS); err != nil {
 		return nil, result, err
 	}
+	c.shareLog()
 	return c, result, nil
 }
 
-// CheckMaps opens all maps as a start would. What is wrong in them is in the error, a
-// confparse.Errors.
+// shareLog gives the section log of all to those sections that have none.
+func (c *Config) shareLog() {
+	for _, of := range c.commons() {
+		if !of.Log.Present {
+			of.Log = c.Log
+		}
+	}
+}
+
+// CheckMaps opens all maps as a start would, and reads the entries of those that are
+// files. What is wrong in them is in the error, a confparse.Errors. It warns if mail for
+// postmaster or root at our own name has no route.
 func (c *Config) CheckMaps(ctx context.Context, result *confparse.Result) error {
 	name := c.Hostname
 	if name == "" {
 		name = ownHostname(ctx)
 	}
-	_, err := resolver.New(c.Resolver, resolver.Deps{
+	r, err := resolver.New(c.Resolver, resolver.Deps{
 		Ports: msg.NewPorts(), Hostname: name, ConfigDir: filepath.Dir(result.File),
 		LMTPSocket: c.Client.LMTPSocket, RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
 	})
-	if err == nil {
-		return nil
+	errs := c.mapEntries(result)
+	passwords, warnings := c.passwordMaps(result)
+	errs, result.Warnings = append(errs, passwords...), append(result.Warnings, warnings...)
+	server, _ := c.serverAccount(os.Geteuid() == 0) // Check has told what is wrong
+	logins, warnings := c.loginMaps(result, c.filesFor(server, result))
+	errs, result.Warnings = append(errs, logins...), append(result.Warnings, warnings...)
+	if err != nil {
+		return append(errs, inMaps(nil, err)...)
 	}
-	return confparse.Errors(inMaps(nil, err))
+	for _, err := range r.CheckOwn(ctx) {
+		result.Warnings = append(result.Warnings, result.Diagnose(confparse.SeverityWarning, "hostname", "%v", err))
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	return nil
 }
 
 // inMaps makes diagnostics of what is wrong in maps.
@@ -65,19 +94,35 @@ func inMaps(list []confparse.Diagnostic, err error) []confparse.Diagnostic {
 }
 
 // verify makes the checks that ask this host, and adds their warnings to the result.
-func (c *Config) verify(result *confparse.Result) error {
+func (c *Config) verify(result *confparse.Result, withTLS bool) error {
 	dir, err := filepath.Abs(c.WorkingDirectory)
 	if err != nil {
 		return confparse.Errors{result.Diagnose(confparse.SeverityError, "working_directory", "finding the main queue directory: %v", err)}
 	}
-	warnNotYet(result)
-	who, errs := c.verifyAccount(result, os.Geteuid() == 0)
+	root := os.Geteuid() == 0
+	who, errs := c.verifyAccount(result, root)
 	if len(errs) == 0 {
-		found, warnings := verify.Check(result, who, dir)
+		found, warnings := verify.Check(result, who, root && who.UID != 0, dir)
 		errs = append(errs, found...)
 		result.Warnings = append(result.Warnings, warnings...)
+		errs = append(errs, c.verifyContentGroup(result, who)...)
+		if withTLS {
+			files := c.filesFor(who, result)
+			errs = append(errs, c.verifyTLS(result, files)...)
+			errs = append(errs, c.verifyARC(result, files)...)
+			errs = append(errs, c.verifySRS(result, files)...)
+			errs = append(errs, c.verifyDKIM(result, files)...)
+			errs = append(errs, c.verifyControl(result, files)...)
+		}
 	}
 	errs = append(errs, c.verifyUsers(result)...)
+	if c.Landlock {
+		if err := account.LandlockPossible(); err != nil {
+			errs = append(errs, result.Diagnose(confparse.SeverityError, "landlock", "%v", err))
+		}
+	}
+	errs = append(errs, c.verifySockets(result, dir)...)
+	errs = append(errs, c.verifyPrograms(result, root)...)
 	errs = append(errs, c.mapNames(result)...)
 	slices.SortStableFunc(result.Warnings, byPlace)
 	slices.SortStableFunc(errs, byPlace)
@@ -92,19 +137,18 @@ func byPlace(a, b confparse.Diagnostic) int {
 }
 
 // verifyAccount finds the account that will serve if we are started as root or not.
-func (c *Config) verifyAccount(result *confparse.Result, root bool) (verify.Account, confparse.Errors) {
+func (c *Config) verifyAccount(result *confparse.Result, root bool) (*account.Account, confparse.Errors) {
 	a, err := c.serverAccount(root)
-	if errors.Is(err, errRoot) { // the start will refuse; another account may do it
-		result.Warnings = append(result.Warnings, result.Diagnose(confparse.SeverityWarning, "user", "%v", err))
-		return verify.Self(), nil
-	}
 	if err != nil {
-		return verify.Account{}, confparse.Errors{result.Diagnose(confparse.SeverityError, "user", "%v", err)}
+		return nil, confparse.Errors{result.Diagnose(confparse.SeverityError, "user", "%v", err)}
 	}
-	if a == nil {
-		return verify.Self(), nil
+	if a != nil {
+		return a, nil
 	}
-	return verify.Account{Name: a.name, UID: a.uid, Groups: append([]int{a.gid}, a.groups...)}, nil
+	if _, err := account.User(c.User); c.User != "" && !root && err != nil {
+		result.Warnings = append(result.Warnings, result.Diagnose(confparse.SeverityWarning, "user", "%v: started as root, meta1 would refuse", err))
+	}
+	return account.Self(), nil
 }
 
 // verifyUsers looks the accounts of sockets and services up.
@@ -148,12 +192,12 @@ type accountError struct {
 func missingAccounts(s *confparse.Section) []accountError {
 	var list []accountError
 	if name := text(s, "user"); name != "" {
-		if _, err := lookupUser(name); err != nil {
+		if _, err := account.User(name); err != nil {
 			list = append(list, accountError{"user", err})
 		}
 	}
 	if name := text(s, "group"); name != "" {
-		if _, err := lookupGroup(name); err != nil {
+		if _, err := account.Group(name); err != nil {
 			list = append(list, accountError{"group", err})
 		}
 	}

@@ -2,13 +2,16 @@ package mta
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"meta1/confparse"
 	"meta1/maps"
+	"meta1/mta/account"
 )
 
 // TestCrossChecks has configurations whose values do not fit each other.
@@ -50,6 +53,7 @@ func TestCrossChecks(t *testing.T) {
 		"socket map":       {"smar {\nmap h { type = socket; path = p; port = 1; } }", at + "2:1: error: map h of type socket needs either path, or address and port"},
 		"socket map where": {"smar {\nmap h { type = socket; port = 1; } }", at + "2:1: error: map h of type socket needs either path, or address and port"},
 		"listen_socket":    {"smtps { start_action = pass; pass_fd_socket = x; }", at + "1:1: error: section smtps lacks listen_socket"},
+		"wait, nowhere":    {"smtps { start_action = wait; }", at + "1:1: error: section smtps lacks listen_socket"},
 		"allow_by":         {server("\nprotected_recipients { }"), at + "2:1: error: protected_recipients needs allow_by"},
 		"allow_by nobody":  {server("\nprotected_recipients { allow_by = { no_sender }; }"), at + "2:1: error: protected_recipients needs allow_by"},
 		"DKIM":             {server("\nDKIM_signing { }"), at + "2:1: error: DKIM_signing needs at least one section sign"},
@@ -61,7 +65,7 @@ func TestCrossChecks(t *testing.T) {
 			}
 		})
 	}
-	for _, text := range []string{"", server(""), "smtps { start_action = wait; }", server("protected_recipients { allow_by = sender; }")} {
+	for _, text := range []string{"", server(""), "smtps { start_action = wait; " + listen25 + "}", "smtps { start_action = wait; daemon_address = { \":25\" }; }", server("protected_recipients { allow_by = sender; }")} {
 		if _, _, err := loadText(text); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
@@ -86,7 +90,7 @@ func checkIn(t *testing.T, text string, files map[string]string) (*Config, *conf
 	write(t, dir+"/meta1.conf", "allow_root = on; working_directory = \""+dir+"/spool\";\n"+text)
 	c, r, err := Check(dir + "/meta1.conf")
 	if err == nil {
-		err = c.CheckMaps(t.Context(), r)
+		r, err = CheckAll(t.Context(), dir+"/meta1.conf")
 	}
 	if err == nil {
 		return c, r, ""
@@ -108,10 +112,14 @@ func TestIdleEntries(t *testing.T) {
 		"qmgr { conf = c; smtpc { flags = { lookup_rcpt_conf, lookup_session_conf }; } }":             "",
 		"qmgr { conf = c; smtpc { flags = { lookup_rcpt_conf }; } } smtpc { session_features x { } }": "",
 		"qmgr { smtpc { flags = { lookup_rcpt_conf }; } } #":                                          "access:3:1: entries smtpc_session_conf: have no effect in the access map",
+		"qmgr { conf = c; smtpc { flags = { lookup_rcpt_conf, lookup_session_conf }; } } # smtps":     "access:3:1: entries smtps_session_conf: have no effect without flag lookup_session_conf of smtps; access:4:1: entries smtps_se_conf: have no effect without flag lookup_session_conf of smtps; access:5:1: entries smtps_rcpt_conf: have no effect without flag rcpt_conf of smtps",
 	} {
 		files := map[string]string{"access": access, "c": entry}
 		if strings.HasSuffix(text, "#") {
 			files["access"] += entry
+		}
+		if strings.HasSuffix(text, "# smtps") {
+			files["access"] += "smtps_session_conf:10. tls_requirements { flags=verified }\nsmtps_se_conf:a.b. cont\nsmtps_rcpt_conf:a@b.c flags=greylisting\n"
 		}
 		_, r, err := checkIn(t, server+text, files)
 		var got []string
@@ -148,7 +156,7 @@ smar { access_map { file = "access"; } }`
 		},
 		"server's name": {"}" + access, "access", "smtps_se_conf:a.b. session_feature=out;\n", `no section session_features "out" in smtps`},
 		"client":        {"}" + access, "access", "smtpc_session_conf:a.b session_feature=notls;\n", `no section session_features "notls" in smtpc`},
-		"syntax":        {"}" + access, "access", "smtps_session_conf:10. session_feature;\n", `access:1:1: error: "smtps_session_conf:10.": found`},
+		"syntax":        {"}" + access, "access", "smtps_session_conf:10. session_feature;\n", `access:1:1: error: "smtps_session_conf:10.": unexpected`},
 		"in a hash map": {
 			"} smar { access_map { file = \"access.db\"; } }", "access.db", "smtps_session_conf:10. session_feature=x;\n",
 			`meta1.conf:4:`,
@@ -187,7 +195,19 @@ func TestCheckHost(t *testing.T) {
 		"access.db":    {smtps + "smar { access_map { } }", "", "meta1 createmap access.db < access"},
 		"socket user":  {smtps + "x { start_action = accept; path = x; listen_socket { type = unix; path = x; user = \"no-such\"; } }", "", `meta1.conf:3:84: error: listen_socket of section x: there is no user "no-such"`},
 		"socket group": {smtps + "x { start_action = accept; path = x; listen_socket { type = unix; path = x; group = \"no-such\"; } }", "", `meta1.conf:3:85: error: listen_socket of section x: there is no group "no-such"`},
-		"all at once":  {smtps + "smar { access_map { file = no; } mailertable { file = none; } }", "", "2 errors"},
+		"two ports": {
+			smtps + "metrics { address = 192.0.2.1; port = 25; }", "",
+			"meta1.conf:3:39: error: section metrics listens on 192.0.2.1:25, and so does section smtps on :25 (listen_socket at meta1.conf:2:",
+		},
+		"two servers": {smtps + "smtps b { id = 1; listen_socket { type = inet6; port = 25; } daemon_address = { \"0.0.0.0:25\" }; }", "", "section smtps b listens on 0.0.0.0:25, and so does section smtps on :25"},
+		"two sockets": {smtps + "x { start_action = accept; path = \"/bin/true\"; listen_socket { type = unix; path = \"../spool/./control\"; } }", "", "section qmgr listens on spool/control, and so does section x on "},
+		"no program":  {smtps + "x { start_action = wait; path = \"/none/x\"; }", "", "meta1.conf:3:33: error: path of service x: /none/x does not exist"},
+		"a directory": {smtps + "x { start_action = wait; path = \"/bin\"; }", "", "path of service x: /bin is not a program"},
+		"a text":      {smtps + "x { start_action = wait; path = \"/etc/passwd\"; }", "", "path of service x: /etc/passwd is not executable"},
+		"programs":    {smtps + "x { start_action = wait; path = \"/bin/true\"; } y { start_action = wait; path = meta1; }", "", ""},
+		"log":         {smtps + "log_file = \"no/log\";", "", "meta1.conf:3:12: error: log_file: spool/no does not exist"},
+		"log, link":   {smtps + "log_file = \"/dev/stdout\";", "", "log_file: /dev/stdout is a symbolic link"},
+		"all at once": {smtps + "smar { access_map { file = no; } mailertable { file = none; } }", "", "2 errors"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -199,20 +219,20 @@ func TestCheckHost(t *testing.T) {
 	}
 }
 
-// TestCheckUser: an account that does not exist is an error only for root.
+// TestCheckUser: an account that does not exist is an error for root, and a warning for others.
 func TestCheckUser(t *testing.T) {
 	c, r, _ := checkIn(t, "smtps { listen_socket { type = inet; port = 25; } }", nil)
 	c.User = "no-such"
 	if _, errs := c.verifyAccount(r, true); len(errs) != 1 || !strings.Contains(errs[0].Message, `there is no user "no-such"`) {
 		t.Errorf("%v", errs)
 	}
-	if a, errs := c.verifyAccount(r, false); len(errs) != 0 || a.UID != os.Geteuid() {
-		t.Errorf("%v, %v", a, errs)
+	warnings := len(r.Warnings)
+	if a, errs := c.verifyAccount(r, false); len(errs) != 0 || a.UID != os.Geteuid() || len(r.Warnings) != warnings+1 {
+		t.Errorf("%v, %v, %v", a, errs, r.Warnings)
 	}
 	c.User, c.AllowRoot = "", false
-	if _, err := lookupUser(defaultUser); err != nil {
-		warnings := len(r.Warnings)
-		if _, errs := c.verifyAccount(r, true); len(errs) != 0 || len(r.Warnings) != warnings+1 {
+	if _, err := account.User(defaultUser); err != nil {
+		if _, errs := c.verifyAccount(r, true); len(errs) != 1 || !strings.Contains(errs[0].Message, "there is no account meta1") {
 			t.Errorf("%v, %v", errs, r.Warnings)
 		}
 	}
@@ -256,4 +276,74 @@ func TestInMaps(t *testing.T) {
 	if len(got) != 2 || got[0].String() != "f:3:1: error: bad" || got[1].String() != "error: no file" {
 		t.Errorf("%v", got)
 	}
+}
+
+// TestMapEntries: rules that would vanish silently, or fail at the first mail, are told
+// with their lines; those that are right are not.
+func TestMapEntries(t *testing.T) {
+	const head = "smtps { listen_socket { type = inet; port = 25; } flags = { access }; }\n"
+	for name, tt := range map[string]struct {
+		smar  string
+		files map[string]string
+		want  []string
+	}{
+		"access": {
+			`access_map { file = "access"; } dnsbl { domain = a.b; tag = dnsblex; }`,
+			map[string]string{"access": "# rules\nto:bob@a.b REJCT\nfrom:x eror:550 no\n\ncltadr:127. relay\nfrom:a@b error:999 x\nbad: one two\nto:@a.b relay\ndnsblex:127. reject\n"},
+			[]string{
+				`access:2:1: error: "to:bob@a.b": "REJCT" is no right hand side of to:`, `access:3:1: error: "from:x": "eror:550 no" is no right hand side`,
+				`access:5:1: error: "cltadr:127.": it begins with none of the tags of an access map; did you mean cltaddr:?`, `access:6:1: error: "from:a@b": reply code`,
+				`access:7:1: error: "bad:": it begins with none of the tags`,
+			},
+		},
+		"access as a hash map": {
+			`access_map { file = "access.db"; }`,
+			map[string]string{"access.db": "to:bob@a.b REJCT\ncltaddr:127. relay\n"},
+			[]string{`error: map access.db, entry "to:bob@a.b": "REJCT"`},
+		},
+		"in a sequence": {
+			`map s { type = sequence; maps = { one, two }; } map one { type = text; file = "one"; } map two { type = text; file = "two"; } access_map { name = s; }`,
+			map[string]string{"one": "to:a@b ok\n", "two": "to:a@b okay\n"},
+			[]string{`two:1:1: error: "to:a@b": "okay" is no right hand side`},
+		},
+		"aliases": {
+			`aliases { file = "aliases"; }`,
+			map[string]string{"aliases": "to: root\nlist: a b\nx: <a@b> c\nlocal: local:\n"},
+			[]string{`aliases:2:1: error: "list:": "a b" is not one address`, `aliases:3:1: error: "x:": "c" is not an address in angle brackets`},
+		},
+		"mailertable": {
+			`map m { type = hash; file = "mt.db"; } mailertable { name = m; }`,
+			map[string]string{"mt.db": "a.b lmpt:\nc.d esmtp:[127.0.0.1]\n"},
+			[]string{`entry "a.b": host name "lmpt:" has the bad`},
+		},
+		"many": {
+			`access_map { file = "access"; }`,
+			map[string]string{"access": manyWrong(100)},
+			append(slices.Repeat([]string{"is no right hand side of to:"}, maxEntryErrors), "has more wrong entries"),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, text := checkIn(t, head+"smar { "+tt.smar+" }", tt.files)
+			at := 0
+			for _, want := range tt.want {
+				i := strings.Index(text[at:], want)
+				if i < 0 {
+					t.Fatalf("%s\nwant %s", text, want)
+				}
+				at += i + len(want)
+			}
+			if n := strings.Count(text, ": error: "); n != len(tt.want) {
+				t.Errorf("%s\n%d errors, want %d", text, n, len(tt.want))
+			}
+		})
+	}
+}
+
+// manyWrong is n entries that nothing can be done with.
+func manyWrong(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "to:user%d@example.org okay\n", i)
+	}
+	return b.String()
 }

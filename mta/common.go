@@ -1,6 +1,7 @@
 package mta
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -35,6 +36,23 @@ type Common struct {
 	WorkingDirectory    string
 }
 
+// logName is the name of the section's file in log_directory (README 8.2): after its
+// name, or its keyword.
+func (c *Common) logName() string { return c.baseName() + ".log" }
+
+// outputName is where process id of a service prints to in log_directory.
+func (c *Common) outputName(id int) string {
+	if !c.UseID {
+		return c.logName()
+	}
+	return c.baseName() + strconv.Itoa(id) + ".log"
+}
+
+func (c *Common) baseName() string {
+	keyword, name, _ := strings.Cut(c.Section, " ")
+	return cmp.Or(name, keyword)
+}
+
 // LogConfig is the subsection log (README 3.5).
 type LogConfig struct {
 	Present         bool // the subsection stands: log by syslog
@@ -59,24 +77,28 @@ func (c *Common) options(service bool) []confparse.Option {
 	return append(append(c.logOptions(), c.startOptions(service)...), c.processOptions()...)
 }
 
-func (c *Common) logOptions() []confparse.Option {
-	log := &confparse.Table{Options: []confparse.Option{
+// options are those of a section log; readme is where the README has them, or own.
+func (l *LogConfig) options(readme string) *confparse.Table {
+	return &confparse.Table{Options: []confparse.Option{
 		{
-			Name: "facility", Type: confparse.Enum, Words: logfmt.Facilities(), Default: "mail", Readme: "3.5", Into: &c.Log.Facility,
+			Name: "facility", Type: confparse.Enum, Words: logfmt.Facilities(), Default: "mail", Readme: readme, Into: &l.Facility,
 			Doc: "The facility of syslog(3). The default is the one that other mail programs use.",
 		},
 		{
-			Name: "ident", Type: confparse.String, DefaultWords: "module name", Readme: "3.5", Into: &c.Log.Ident,
+			Name: "ident", Type: confparse.String, DefaultWords: "module name", Readme: readme, Into: &l.Ident,
 			Doc: "The tag of the lines in syslog. The default is the name of the section.",
 		},
 		{
-			Name: "options", Type: confparse.List, Words: logfmt.SyslogOptions(), Readme: "3.5", Into: &c.Log.Options,
-			Doc: "Options of openlog(3) without LOG_. pid adds the process id, perror prints to standard error as well; the others are accepted and change nothing.",
+			Name: "options", Type: confparse.List, Words: logfmt.SyslogOptions(), Readme: readme, Into: &l.Options,
+			Doc: "Options of openlog(3) without LOG_. perror prints to standard error as well; the others are accepted and change nothing: each line has the process id.",
 		},
 	}}
+}
+
+func (c *Common) logOptions() []confparse.Option {
 	return []confparse.Option{
 		{
-			Name: "log", Kind: confparse.KindSection, Readme: "3.5", Sub: log, Present: &c.Log.Present,
+			Name: "log", Kind: confparse.KindSection, Readme: "3.5", Sub: c.Log.options("3.5"), Present: &c.Log.Present,
 			Doc: "If this section is there, the module logs by syslog(3) and not to the log file or standard error. Errors at the start are printed to standard error in any case.",
 		},
 		{
@@ -84,7 +106,7 @@ func (c *Common) logOptions() []confparse.Option {
 			Doc: "How much is logged: up to 8 only notices, warnings and errors; from 9 on each message; from 12 on details for debugging.",
 		},
 		{
-			Name: "debug_level", Type: confparse.Int, Default: "0", Min: "0", Max: "99", Readme: "8.3", Into: &c.DebugLevel,
+			Name: "debug_level", Type: confparse.Int, Default: "0", Min: "0", Max: "99", Readme: "8.3", Effect: confparse.None, Into: &c.DebugLevel,
 			Doc: "Accepted for MeTA1's sake; use log_level.",
 		},
 	}
@@ -119,7 +141,7 @@ func (c *Common) startOptions(svc bool) []confparse.Option {
 		},
 		{
 			Name: "path", Type: confparse.Path, Readme: "3.7", Effect: confparse.Host, Required: svc, Into: &c.Path,
-			Doc: "The program to execute. The word meta1 stands for meta1's own binary, wherever it is.",
+			Doc: "The program to execute. The word meta1 stands for meta1's own binary, wherever it is. If meta1 is started as root, the path is absolute, and no folder in it can be written by anybody but root; else a relative one is relative to the main queue directory.",
 		},
 		{
 			Name: "arguments", Type: confparse.String, Readme: "3.7", Effect: confparse.Host, Into: &c.Arguments,
@@ -148,7 +170,7 @@ func (c *Common) processOptions() []confparse.Option {
 		},
 		{
 			Name: "use_id_in_logfile_name", Type: confparse.Bool, Default: "false", Readme: "8.2", Effect: confparse.Host, Into: &c.UseID,
-			Doc: "Accepted for MeTA1's sake: what programs print goes to meta1's standard error.",
+			Doc: "With log_directory what the program of a service prints goes to the log file of its section. This option gives each process a file of its own: NAME0.log, NAME1.log. It needs pass_id. Without log_directory programs print to meta1's standard error.",
 		},
 		{
 			Name: "working_directory", Type: confparse.Dir, Readme: "8.2", Effect: confparse.Host, Into: &c.WorkingDirectory,
@@ -269,6 +291,9 @@ func (c *Common) checkService(r *confparse.Report) {
 	}
 	if id := c.PassID; id != "" && (len(id) != 2 || id[0] != '-') {
 		r.Errorf("pass_id", "pass_id %s is not a hyphen and one character", strconv.Quote(id))
+	}
+	if c.UseID && c.PassID == "" {
+		r.Errorf("use_id_in_logfile_name", "use_id_in_logfile_name needs pass_id")
 	}
 	if c.ProcessesMin > c.ProcessesMax {
 		r.Errorf("processes_min", "processes_min %d is more than processes_max %d", c.ProcessesMin, c.ProcessesMax)

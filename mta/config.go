@@ -2,12 +2,12 @@ package mta
 
 import (
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"meta1/client"
 	"meta1/confparse"
+	"meta1/mta/access"
 	"meta1/mta/smtp"
 	"meta1/queue"
 	"meta1/resolver"
@@ -25,9 +25,13 @@ type Config struct {
 	WorkingDirectory string // the main queue directory, as it is written
 	User, Group      string
 	AllowRoot        bool
+	Landlock         bool
 	LogFormat        string
 	LogFile          string
+	LogDirectory     string
+	Log              LogConfig // of meta1 itself, and of sections without one of their own
 	Metrics          MetricsConfig
+	Control          access.Config
 
 	Queue     queue.Config
 	Resolver  resolver.Config
@@ -121,16 +125,32 @@ func (c *Config) ownOptions() []confparse.Option {
 			Doc: "Serve as root if started as root and user is not set. For tests only.",
 		},
 		{
+			Name: "landlock", Type: confparse.Bool, Default: "false", Readme: "own", Into: &c.Landlock,
+			Doc: "Linux only: the server may execute nothing, and write nothing but the main queue directory, the directories of the databases and of the log file, and those of its Unix sockets, whatever the account may. Programs of services are started by a process of their own, which is not restricted. The start fails if the kernel has no Landlock (5.19 and later).",
+		},
+		{
 			Name: "log_format", Type: confparse.Enum, Words: []string{"text", "json"}, Default: "text", Readme: "own", Into: &c.LogFormat,
-			Doc: "text prints lines as README 10.4 has them, json one JSON object a line with the same names.",
+			Doc: "text prints lines as MeTA1 logs them, json one JSON object a line with the same names.",
+		},
+		{
+			Name: "log_directory", Type: confparse.Dir, Readme: "own", Into: &c.LogDirectory,
+			Doc: "If it is set, each module section and service section without a log section logs to a file of its own in this directory, which must exist: NAME.log after the name of the section, or its keyword if it has none; meta1 itself to mta.log. USR2 opens the files again. It takes precedence over log_file.",
 		},
 		{
 			Name: "log_file", Type: confparse.Path, Readme: "own", Into: &c.LogFile,
-			Doc: "The file to which modules without a log section log, relative to the main queue directory. The default is standard error. The signal USR2 opens it again.",
+			Doc: "The file to which modules without a log section log, relative to the main queue directory. The default is standard error. The signal USR2 opens it again. A symbolic link and a file with a second name (hard link) are refused.",
+		},
+		{
+			Name: "log", Kind: confparse.KindSection, Readme: "own", Sub: c.Log.options("own"), Present: &c.Log.Present,
+			Doc: "If this section is there, meta1 itself and all modules and services without a log section of their own log by syslog(3), and not to a log file or standard error. Errors at the start are printed to standard error in any case.",
 		},
 		{
 			Name: "metrics", Kind: confparse.KindSection, Readme: "own", Sub: c.Metrics.options(), Present: &c.Metrics.Present,
 			Doc: "If this section is there, metrics (/metrics) and health (/healthz, /readyz) are served by HTTP.",
+		},
+		{
+			Name: "control", Kind: confparse.KindSection, Readme: "own", Sub: c.Control.Options(),
+			Doc: "Who may use the control socket, and the same API over TCP. docs/control.md explains it.",
 		},
 	}
 }
@@ -203,11 +223,18 @@ func (c *Config) checkServer(r *confparse.Report, s *ServerSection) {
 		if other.Name == s.Name {
 			r.Errorf("", "section %s stands twice; give each a name of its own", s.Of.Section)
 		}
+		if other.Server.Host.CDBGid != s.Server.Host.CDBGid {
+			r.Errorf("CDB_gid", "CDB_gid differs from that of section %s; all servers write to the same content database", other.Of.Section)
+		}
+		a, b := &other.Server.Authentication.Reports, &s.Server.Authentication.Reports
+		if a.Present && b.Present && *a != *b {
+			r.Errorf("authentication/dmarc_reports", "dmarc_reports differs from that of section %s; there is one report for all servers", other.Of.Section)
+		}
 		if other.Server.ID == s.Server.ID {
 			r.Errorf("id", "section %s and section %s have the same id %d; it tells their transactions apart", other.Of.Section, s.Of.Section, s.Server.ID)
 		}
 	}
-	if len(s.Of.Listen) == 0 && len(s.Server.DaemonAddress) == 0 && s.Of.StartAction != "wait" {
+	if len(s.Of.Listen) == 0 && len(s.Server.DaemonAddress) == 0 { // whatever start_action is: it is for MeTA1's many processes
 		r.Errorf("", "section %s lacks listen_socket", s.Of.Section)
 	}
 	for _, a := range s.Server.DaemonAddress {
@@ -240,8 +267,10 @@ func (c *Config) check(r *confparse.Report) {
 	if len(c.Servers) == 0 {
 		r.Warnf("", "there is no section smtps: nothing takes mail")
 	}
+	c.checkLogNames(r)
 	c.checkSizes(r)
 	c.checkAccess(r)
+	c.checkAuth(r)
 	names := c.sectionNames()
 	for _, of := range c.commons() {
 		if err := of.checkDependencies(names); err != nil {
@@ -250,14 +279,44 @@ func (c *Config) check(r *confparse.Report) {
 	}
 }
 
-// checkAccess warns of servers that ask an access map that is not there.
-func (c *Config) checkAccess(r *confparse.Report) {
-	if c.Resolver.Access.Present || c.Resolver.Access.Name != "" {
+// checkLogNames sees that each section has a log file of its own.
+func (c *Config) checkLogNames(r *confparse.Report) {
+	if c.LogDirectory == "" {
 		return
 	}
+	seen := map[string]string{"mta.log": "meta1 itself"}
+	for _, of := range c.commons() {
+		name := of.logName()
+		switch {
+		case strings.ContainsAny(name, "/\x00") || name[0] == '.':
+			r.Errorf(of.Section, "the name of section %s cannot be that of a log file", of.Section)
+		case seen[name] != "":
+			r.Errorf(of.Section, "section %s and %s would log to the same file %s: give it another name", of.Section, seen[name], name)
+		default:
+			seen[name] = "section " + of.Section
+		}
+	}
+}
+
+// checkAccess warns of servers that ask for an access map or for greylisting that smar
+// does not have.
+func (c *Config) checkAccess(r *confparse.Report) {
+	access := c.Resolver.Access.Present || c.Resolver.Access.Name != ""
 	for _, s := range c.Servers {
-		if s.Server.Flags.Access {
-			r.Warnf(s.Of.Section+"/access", "the flag access of section %s has no effect without a section access_map in smar", s.Of.Section)
+		f := s.Server.Flags
+		for _, flag := range []struct {
+			name  string
+			idle  bool
+			lacks string
+		}{
+			{"access", f.Access && !access, "access_map"},
+			{"greylisting", f.Greylisting && !c.Resolver.Greylist.Present, "greylisting"},
+			{"fullgreylisting", f.FullGreylisting && !c.Resolver.Greylist.Present, "greylisting"},
+			{"rcpt_conf", f.RcptConf && access && !c.Resolver.Greylist.Present, "greylisting"},
+		} {
+			if flag.idle {
+				r.Warnf(s.Of.Section+"/"+flag.name, "the flag %s of section %s has no effect without a section %s in smar", flag.name, s.Of.Section, flag.lacks)
+			}
 		}
 	}
 }
@@ -317,17 +376,4 @@ func Load(file string, o confparse.LoadOptions) (*Config, *confparse.Result, err
 	}
 	c.Queue.CDBBase = c.CDBBase
 	return c, result, nil
-}
-
-// ControlPath is the path of the control socket that a configuration names.
-func ControlPath(file string) (string, error) {
-	c, _, err := Load(file, confparse.LoadOptions{})
-	if err != nil {
-		return "", exit(ExConfig, err)
-	}
-	dir, err := filepath.Abs(c.WorkingDirectory)
-	if err != nil {
-		return "", exit(ExOSErr, err)
-	}
-	return c.controlPath(dir), nil
 }

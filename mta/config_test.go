@@ -54,12 +54,32 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
+// TestLogNames: each section has a log file of its own, or the configuration is wrong.
+func TestLogNames(t *testing.T) {
+	for text, want := range map[string]string{
+		"smtps { " + listen25 + "}": "",
+		"smtps a { " + listen25 + "} lda a { start_action = wait; path = x; }":                  "section lda a and section smtps a would log to the same file a.log",
+		"mta { start_action = wait; path = x; }":                                                "section mta and meta1 itself",
+		`smtps "../a" { ` + listen25 + "}":                                                      "cannot be that of a log file",
+		"lda { start_action = wait; path = x; use_id_in_logfile_name = on; }":                   "use_id_in_logfile_name needs pass_id",
+		"lda { start_action = wait; path = x; use_id_in_logfile_name = on; pass_id = \"-i\"; }": "",
+	} {
+		_, _, err := loadText("log_directory = /var/log; " + text)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
 func TestLoadWarns(t *testing.T) {
 	tests := map[string]struct{ text, want string }{
 		"no server":   {"", "nothing takes mail"},
 		"user":        {"smtps { user = smtps; " + listen25 + "}", "user has no effect in a module section"},
 		"socket":      {"qmgr { " + listen25 + "} smtps { " + listen25 + "}", "listen_socket has no effect in section qmgr"},
 		"no access":   {"smtps { flags = { access }; " + listen25 + "}", "the flag access of section smtps has no effect without a section access_map"},
+		"greylisting": {"smtps { flags = { greylisting }; " + listen25 + "}", "the flag greylisting of section smtps has no effect without a section greylisting in smar"},
+		"rcpt_conf":   {"smtps { flags = { rcpt_conf }; " + listen25 + "}", "rcpt_conf has no effect without the flag access"},
+		"rcpt_conf 2": {"smar { access_map { } } smtps { flags = { access, rcpt_conf }; " + listen25 + "}", "rcpt_conf of section smtps has no effect without a section greylisting"},
 		"dnsbl":       {"smar { dnsbl { domain = a.b; tag = t; } } smtps { " + listen25 + "}", "dnsbl has no effect without an access_map"},
 		"host option": {"smtps { path = x; " + listen25 + "}", "path has no effect in one process"},
 	}
@@ -119,6 +139,21 @@ func TestLoad(t *testing.T) {
 	}
 	if lda, cron := c.Services[0].Of.policy(), c.Services[1].Of.policy(); lda.Hard.Max != 0 || cron.Hard.Max != 0 || c.QueueOf.policy().Hard.Max == 0 {
 		t.Error("restart limits are not those of failure_max")
+	}
+}
+
+// TestStartAction: one process has no use for start_action, so a server listens whatever it
+// says.
+func TestStartAction(t *testing.T) {
+	for _, action := range []string{"nostartaccept", "accept", "pass", "wait"} {
+		c, _, err := loadText("smtps { start_action = " + action + "; " + listen25 + " daemon_address = { \"127.0.0.1:587\" }; }")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tcp, _, err := c.wantedSockets("/spool", nil)
+		if err != nil || len(tcp) != 2 || tcp[0].Address() != ":25" || tcp[1].Address() != "127.0.0.1:587" {
+			t.Errorf("%s: %v, %v", action, tcp, err)
+		}
 	}
 }
 

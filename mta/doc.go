@@ -8,10 +8,14 @@
 //	read and check the configuration      nothing is touched before it is right
 //	bind the sockets of TCP               all of them or none
 //	make the main queue directory         only if it is missing; taken back after an error
-//	bind the sockets of Unix, lock        all of them or none
-//	start the monitor                     only as root and with a service section
+//	lock it, open the log file            with the rights of the account that serves
+//	bind the sockets of Unix              so, too; root those in folders of its own
+//	start the monitor                     only as root and with services of other accounts
 //	drop the privileges                   for all threads, and for good
 //	start services, smar, smtpc, qmgr, smtps, each when those before it serve
+//
+// As root nothing is opened below a folder that the account may write: a link there could
+// lead anywhere.
 //
 // The stop goes the other way round: listeners, sessions, deliveries, journal.
 //

@@ -76,11 +76,32 @@ func (m *mta) allUp() bool {
 	return true
 }
 
+// warn logs what is wrong in the configuration or in its maps and does not keep meta1
+// from running.
+func (m *mta) warn(list []confparse.Diagnostic) {
+	for _, w := range list {
+		m.log.LogAttrs(context.Background(), slog.LevelWarn, "configuration", slog.String("where", w.Pos.String()), slog.String("warning", w.Message))
+	}
+}
+
+// warnPasswords logs what is wrong in the maps with passwords.
+func (m *mta) warnPasswords(c *Config, result *confparse.Result) {
+	errs, warnings := c.passwordMaps(result)
+	m.warn(errs)
+	m.warn(warnings)
+	errs, warnings = c.loginMaps(result, m.tlsFiles)
+	m.warn(errs)
+	m.warn(warnings)
+}
+
 // announceStart logs the start, and the warnings of the configuration.
 func (m *mta) announceStart() {
 	ctx := context.Background()
-	for _, w := range m.result.Warnings {
-		m.log.LogAttrs(ctx, slog.LevelWarn, "configuration", slog.String("where", w.Pos.String()), slog.String("warning", w.Message))
+	m.warn(m.result.Warnings)
+	m.warn(m.conf.mapEntries(m.result))
+	m.warnPasswords(m.conf, m.result)
+	for _, l := range m.limits {
+		m.log.LogAttrs(ctx, slog.LevelWarn, "an option is lower than configured", slog.String("limit", l))
 	}
 	for _, s := range m.conf.Services {
 		if s.Of.User != "" && m.account == nil && os.Geteuid() != 0 {
@@ -174,26 +195,32 @@ func (m *mta) logStatus(ctx context.Context) {
 	for _, module := range m.Status(ctx).Modules {
 		attrs := []slog.Attr{slog.String("unit", module.Name), slog.String("status", module.State), slog.Int("restarts", module.Restarts)}
 		for _, v := range module.Values {
-			attrs = append(attrs, slog.String(v.Name, v.Value))
+			value := slog.Int64(v.Name, v.Number)
+			if v.Text != "" {
+				value = slog.String(v.Name, v.Text)
+			}
+			attrs = append(attrs, value)
 		}
 		m.log.LogAttrs(ctx, levelNotice, "statistics", attrs...)
 	}
 }
 
 // Reload reads the configuration and the maps anew. What the option tables mark as
-// changed by a reload takes effect: log levels, and everything about maps; other options
+// changed by a reload takes effect: log levels, maps, certificates, keys and filters; other options
 // that have changed are named, because they need a restart. A wrong configuration
 // changes nothing. A map that cannot be read stays as it is.
 func (m *mta) Reload(ctx context.Context) control.ReloadReport {
 	m.reload.Lock()
 	defer m.reload.Unlock()
 	var report control.ReloadReport
-	c, result, err := Check(m.setup.File)
+	c, result, err := check(m.setup.File, false, m.setup.Set...)
 	if err != nil {
 		report.Errors = append(report.Errors, strings.Split(err.Error(), "\n")...)
 		m.logReload(ctx, control.ReloadReport{Errors: brief(err)})
 		return report
 	}
+	m.warn(c.mapEntries(result))
+	m.warnPasswords(c, result)
 	m.logs.setLevels(c)
 	report.Reloaded = append(report.Reloaded, "log levels")
 	report.NeedRestart = changed(m.result, result)
@@ -215,6 +242,12 @@ func (m *mta) Reload(ctx context.Context) control.ReloadReport {
 		}
 		report.Reloaded = append(report.Reloaded, unit)
 	}
+	m.reloadTLS(c, result, &report)
+	m.reloadARC(c, result, &report)
+	m.reloadSRS(c, result, &report)
+	m.reloadDKIM(c, result, &report)
+	m.reloadFilters(c, &report)
+	m.reloadControl(c, result, &report)
 	m.logReload(ctx, report)
 	return report
 }

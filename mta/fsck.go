@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"meta1/confparse"
+	"meta1/mta/store"
+	"meta1/mta/vfs"
 	"meta1/queue/fsck"
-	"meta1/queue/store"
-	"meta1/queue/vfs"
 )
 
 // FsckSetup says what Fsck is to do.
@@ -23,6 +23,7 @@ type FsckSetup struct {
 	// Repair, Rebuild and Content are those of fsck.Options.
 	Repair, Rebuild, Content bool
 	Logs                     []string // names of log files
+	From                     string   // a damaged store that was kept, "" for none
 	// Report is called for each finding.
 	Report func(fsck.Finding)
 	// Exit ends the process at once, when a store can no longer be written.
@@ -57,7 +58,7 @@ func Fsck(ctx context.Context, s FsckSetup) (sum fsck.Summary, err error) {
 	defer release()
 	o := fsck.Options{
 		FS: vfs.Real(), Dirs: c.Queue.Dirs(dir), UID: os.Getuid(), Now: time.Now(),
-		Repair: s.Repair, Rebuild: s.Rebuild, Content: s.Content, Report: s.Report,
+		Repair: s.Repair, Rebuild: s.Rebuild, Content: s.Content, Report: s.Report, From: s.From,
 		Log: slog.New(slog.DiscardHandler),
 		Fatal: func(err error) {
 			fmt.Fprintf(s.Stderr, "meta1: a store cannot be written, nothing more is done: %v\n", err)
@@ -71,7 +72,7 @@ func Fsck(ctx context.Context, s FsckSetup) (sum fsck.Summary, err error) {
 	return sum, explainFsck(err)
 }
 
-// takeSpool locks the spool as serve does, and becomes the account that serves.
+// takeSpool becomes the account that serves, and locks the spool as serve does.
 func (c *Config) takeSpool(dir string) (release func(), err error) {
 	a, err := c.serverAccount(os.Geteuid() == 0)
 	if err != nil {
@@ -80,15 +81,14 @@ func (c *Config) takeSpool(dir string) (release func(), err error) {
 	if err := writable(dir, a); err != nil {
 		return nil, err
 	}
-	s := &spool{dir: dir}
-	if err := s.take(a); err != nil {
-		return nil, err
-	}
 	if a != nil {
-		if err := dropPrivileges(a); err != nil {
-			s.release()
+		if err := a.Become(); err != nil {
 			return nil, exit(ExOSErr, err)
 		}
+	}
+	s := &spool{dir: dir}
+	if err := s.take(); err != nil {
+		return nil, err
 	}
 	return s.release, nil
 }

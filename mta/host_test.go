@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"meta1/mta/account"
 )
 
 func TestQualify(t *testing.T) {
@@ -55,21 +57,21 @@ func TestSpool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.take(nil); err != nil {
+	if err := s.take(); err != nil {
 		t.Fatal(err)
 	}
 	other, err := openSpool(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := other.take(nil); ExitStatus(err) != ExUnavailable || !strings.Contains(err.Error(), dir+" is in use") {
+	if err := other.take(); ExitStatus(err) != ExUnavailable || !strings.Contains(err.Error(), dir+" is in use") {
 		t.Errorf("a second lock: %v", err)
 	}
-	other.undo()
+	other.undo(nil)
 	if _, err := os.Stat(filepath.Join(dir, "lock")); err != nil {
 		t.Errorf("the lock of the first is gone: %v", err)
 	}
-	s.undo()
+	s.undo(nil)
 	if _, err := os.Stat(filepath.Join(base, "a")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("undo left the directory behind: %v", err)
 	}
@@ -89,23 +91,9 @@ func TestSpoolRefused(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(base, "spool"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	stranger := &account{name: "stranger", uid: 4711, gid: 4711, groups: []int{4711}}
+	stranger := &account.Account{Name: "stranger", UID: 4711, GID: 4711, Groups: []int{4711}}
 	if _, err := openSpool(filepath.Join(base, "spool"), stranger); ExitStatus(err) != ExNoPerm || !strings.Contains(err.Error(), "cannot be written by user stranger: permission denied") {
 		t.Errorf("error %v", err)
-	}
-}
-
-func TestPermitted(t *testing.T) {
-	a := &account{uid: 10, gid: 20, groups: []int{20, 30}}
-	tests := []struct {
-		uid, gid int
-		mode     fs.FileMode
-		want     bool
-	}{{10, 1, 0o700, true}, {10, 20, 0o077, false}, {1, 30, 0o070, true}, {1, 40, 0o770, false}, {1, 1, 0o007, true}}
-	for _, tt := range tests {
-		if got := a.permitted(tt.uid, tt.gid, tt.mode, 7); got != tt.want {
-			t.Errorf("%+v: %v", tt, got)
-		}
 	}
 }
 
@@ -133,7 +121,7 @@ func TestServerAccount(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || (a == nil) != (tt.uid < 0) || a != nil && a.uid != tt.uid {
+			if err != nil || (a == nil) != (tt.uid < 0) || a != nil && a.UID != tt.uid {
 				t.Errorf("account %+v, %v", a, err)
 			}
 		})
@@ -150,7 +138,7 @@ func TestNotifySystemd(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", path)
 	notifySystemd("READY=1")
 	b := make([]byte, 100)
-	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(5 * time.Minute))
 	n, err := c.Read(b)
 	if err != nil || string(b[:n]) != "READY=1" {
 		t.Errorf("%q, %v", b[:n], err)

@@ -13,6 +13,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/queue/conf"
 	"meta1/resolver"
+	"meta1/resolver/access"
 )
 
 // maxNamesFile bounds the map files in which names are checked, in bytes: larger ones
@@ -31,9 +32,16 @@ type nameTag struct {
 // accessTags are those of the access map.
 func (c *Config) accessTags() []nameTag {
 	var names []string
+	noSessionConf, noServerRcptConf := "without flag lookup_session_conf of smtps", "without flag rcpt_conf of smtps"
 	for _, s := range c.Servers {
 		for _, f := range s.Server.SessionFeatures {
 			names = append(names, f.Name)
+		}
+		if s.Server.Flags.LookupSessionConf {
+			noSessionConf = ""
+		}
+		if s.Server.Flags.RcptConf {
+			noServerRcptConf = ""
 		}
 	}
 	noRcptConf := ""
@@ -43,8 +51,9 @@ func (c *Config) accessTags() []nameTag {
 	return []nameTag{
 		{"smtpc_session_conf:", "smtpc", c.clientFeatures(), "in the access map: QMGR looks them up in its own (option conf of qmgr)"},
 		{"smtpc_rcpt_conf:", "smtpc", c.clientFeatures(), noRcptConf},
-		{"smtps_session_conf:", "smtps", names, ""},
-		{"smtps_se_conf:", "smtps", names, ""},
+		{"smtps_session_conf:", "smtps", names, noSessionConf},
+		{"smtps_se_conf:", "smtps", names, noSessionConf},
+		{"smtps_rcpt_conf:", "smtps", names, noServerRcptConf},
 	}
 }
 
@@ -78,19 +87,13 @@ func (c *Config) mapNames(result *confparse.Result) confparse.Errors {
 // confMap reads QMGR's configuration map as QMGR will. That it is missing is not its
 // concern.
 func (c *Config) confMap(result *confparse.Result) confparse.Errors {
-	names := conf.Names{Features: c.clientFeatures()}
-	for _, l := range c.Queue.SMTPC.ConnectionLimits {
-		names.Limits = append(names.Limits, l.Name)
-	}
-	for _, s := range c.Queue.SMTPC.Sources {
-		names.Sources = append(names.Sources, s.Name)
-	}
+	names := c.Queue.Names(c.clientFeatures())
 	if _, err := os.Stat(c.Queue.Conf); c.Queue.Conf == "" || err != nil {
 		return nil
 	}
 	table, err := conf.Open(c.Queue.Conf, names)
 	if err == nil {
-		if table.Sessions() > 0 && !c.Queue.SMTPC.LookupSessionConf && len(names.Features) == 0 {
+		if table.Sessions() > 0 && !c.Queue.LooksSessionsUp(names.Features) {
 			result.Warnings = append(result.Warnings, result.Diagnose(confparse.SeverityWarning, "qmgr/conf",
 				"configuration map %s: entries smtpc_session_conf: have no effect without flag lookup_session_conf of qmgr.smtpc", c.Queue.Conf))
 		}
@@ -119,7 +122,14 @@ func namesIn(errs confparse.Errors, result *confparse.Result, option string, m r
 	if info, err := os.Stat(m.File); err != nil || info.Size() > maxNamesFile {
 		return errs
 	}
-	_ = eachEntry(m, func(key, value string, line int) {
+	if m.Type == "" {
+		m.Type = maps.TypeOf(m.File)
+	}
+	if !slices.Contains([]string{"hash", "cdb", "text"}, m.Type) {
+		return errs
+	}
+	_ = maps.EachEntry(m.File, m.Type, func(e maps.Entry) error {
+		key, value, line := e.Key, e.Value, e.Line
 		for i := range tags {
 			t := &tags[i]
 			if !hasTag(key, t.tag) {
@@ -135,6 +145,7 @@ func namesIn(errs confparse.Errors, result *confparse.Result, option string, m r
 				errs = append(errs, inMap(result, option, m.File, line, fmt.Sprintf("%s: %v", strconv.Quote(key), err)))
 			}
 		}
+		return nil
 	})
 	return errs
 }
@@ -143,8 +154,11 @@ func hasTag(key, tag string) bool {
 	return len(key) >= len(tag) && strings.EqualFold(key[:len(tag)], tag) || strings.EqualFold(key+":", tag)
 }
 
-// check checks a right hand side.
+// check checks a right hand side, if it is a structured one.
 func (t *nameTag) check(value string) error {
+	if other, err := access.Parse(value); err == nil && other.Word != access.Other {
+		return nil
+	}
 	rhs, err := msg.ParseConf(value)
 	if err != nil {
 		return err
@@ -162,32 +176,4 @@ func inMap(result *confparse.Result, option, file string, line int, message stri
 		return confparse.Diagnostic{Pos: confparse.Pos{File: file, Line: line, Col: 1}, Severity: confparse.SeverityError, Message: message}
 	}
 	return result.Diagnose(confparse.SeverityError, option, "map %s, entry %s", file, message)
-}
-
-// eachEntry calls f for the entries of a map from a file. line is 0 if the file has
-// none.
-func eachEntry(m resolver.MapConfig, f func(key, value string, line int)) error {
-	each := func(key, value []byte) error { f(string(key), string(value), 0); return nil }
-	switch {
-	case m.Type == "hash" || m.Type == "" && strings.HasSuffix(m.File, ".db"):
-		h, err := maps.OpenHash(m.File)
-		if err != nil {
-			return err
-		}
-		return h.Each(each)
-	case m.Type == "cdb" || m.Type == "" && strings.HasSuffix(m.File, ".cdb"):
-		db, err := maps.OpenCDB(m.File, m.CaseSensitive)
-		if err != nil {
-			return err
-		}
-		return db.Each(each)
-	case m.Type == "text" || m.Type == "":
-		text, err := os.Open(m.File)
-		if err != nil {
-			return err
-		}
-		defer text.Close()
-		return maps.ReadSource(text, m.File, func(e maps.Entry) error { f(e.Key, e.Value, e.Line); return nil })
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -96,12 +97,31 @@ const (
 	mutexProfileFraction = 50
 )
 
+// answerTime bounds how long metrics are collected, and how long their reader and that of
+// health may take.
+const answerTime = 10 * time.Second
+
+// soon bounds the time for an answer; only profiles may take longer.
+func soon(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2 * answerTime)) // fails for a test's recorder
+		h.ServeHTTP(w, r)
+	})
+}
+
 // httpHandler serves metrics and health, and profiles if they are wanted.
 func (m *mta) httpHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.hub, promhttp.HandlerOpts{MaxRequestsInFlight: 8, Registry: m.hub.own}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { writeHealth(w, m.Health(r.Context())) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, m.readiness()) })
+	// An answer is made as a whole before it is sent, so that who reads it slowly occupies
+	// nothing but a connection.
+	metrics := http.TimeoutHandler(promhttp.HandlerFor(m.hub, promhttp.HandlerOpts{MaxRequestsInFlight: 8, Registry: m.hub.own}), answerTime, "")
+	mux.Handle("GET /metrics", soon(metrics))
+	mux.Handle("GET /healthz", soon(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		writeHealth(w, m.working(r.Context()), m.givenUp())
+	})))
+	mux.Handle("GET /readyz", soon(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		writeHealth(w, m.Health(r.Context()), nil)
+	})))
 	if m.conf.Metrics.Pprof {
 		// The runtime records neither blocking nor contention unless it is told to.
 		runtime.SetBlockProfileRate(blockProfileRate)
@@ -116,7 +136,7 @@ func (m *mta) httpHandler() http.Handler {
 }
 
 // writeHealth answers a question for health in words, one reason a line.
-func writeHealth(w http.ResponseWriter, h control.Health) {
+func writeHealth(w http.ResponseWriter, h control.Health, warnings []string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	text := "ok\n"
 	if !h.OK {
@@ -126,7 +146,7 @@ func writeHealth(w http.ResponseWriter, h control.Health) {
 			text += r + "\n"
 		}
 	}
-	for _, r := range h.Warnings {
+	for _, r := range warnings {
 		text += "warning: " + r + "\n"
 	}
 	_, _ = w.Write([]byte(text)) // the client has gone otherwise

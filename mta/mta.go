@@ -8,21 +8,35 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"meta1/client/tlsrpt"
 	"meta1/confparse"
+	"meta1/mta/access"
+	"meta1/mta/account"
+	"meta1/mta/api"
 	"meta1/mta/control"
+	"meta1/mta/listen"
 	"meta1/mta/msg"
 	"meta1/mta/service"
 	"meta1/mta/supervise"
+	"meta1/mta/tlsconf"
+	"meta1/resolver/srs"
+	"meta1/server/authn/arc"
+	"meta1/server/authn/dmarcrpt"
+	"meta1/server/dkim"
 )
 
 // Setup is what Run needs of the process that it is in.
 type Setup struct {
 	File    string // the configuration file
 	Version string
+	// Set are options of the command line; they hold for reloads, too.
+	Set []confparse.Assignment
 	// Executable is the path of our own binary, for services and the monitor;
 	// MonitorArgs are the arguments with which it calls service.Monitor.
 	Executable  string
@@ -33,6 +47,8 @@ type Setup struct {
 	// Exit ends the process at once, with that status. It is called when a store can no
 	// longer write, and at the second INT, and does not return.
 	Exit func(status int)
+	// Inherited are the sockets that systemd has passed; nil for none. Run takes them.
+	Inherited *listen.Inherited
 	// Ready is called once, when everything is up. It must not block. May be nil.
 	Ready func(control.Status, *Config)
 }
@@ -44,8 +60,9 @@ type mta struct {
 	result   *confparse.Result
 	dir      string // the main queue directory, absolute
 	hostname string
+	limits   []string // options that are lower than configured, for want of descriptors or memory
 	started  time.Time
-	account  *account // to change to; nil to stay as we are
+	account  *account.Account // to change to; nil to stay as we are
 
 	spool   *spool
 	sockets sockets
@@ -56,20 +73,33 @@ type mta struct {
 		Close()
 	}
 
-	ports    *msg.Ports
-	hub      *hub
-	tree     *supervise.Tree
-	servers  map[string]*ServerSection // by unit
-	services map[string]*ServiceSection
-	content  contentStore
+	tls      map[string]*tlsconf.Provider // by tlsSection.name
+	tlsFiles *tlsFiles
+	dkim     map[string]*dkim.Signer // by section smtps
+	srs      *srs.Rewriter           // nil: no section srs
+	arc      *arc.Sealer             // nil: no section ARC_sealing
+
+	ports        *msg.Ports
+	hub          *hub
+	tree         *supervise.Tree
+	servers      map[string]*ServerSection // by unit
+	services     map[string]*ServiceSection
+	content      contentStore
+	reports      *tlsrpt.Reports   // about TLS; nil: none
+	dmarcReports *dmarcrpt.Reports // about DMARC; nil: none
+	network      access.Network    // who may use the API over TCP
+	*api.API
+	memory   *msg.Memory // for content, until its first delivery attempt has ended
 	ready    atomic.Bool
 	stopping atomic.Bool
-	endUnits func()     // begins the end of all units
-	reload   sync.Mutex // held during a reload; guards result
+	endUnits func()                           // begins the end of all units
+	reload   sync.Mutex                       // held during a reload; guards result
+	latest   atomic.Pointer[confparse.Result] // of the last reload; nil: there was none
 	required map[string]bool
 
-	mu        sync.Mutex // guards reloaders and conf.Resolver
+	mu        sync.Mutex // guards reloaders, running and conf.Resolver
 	reloaders map[string]reloader
+	running   map[string]*runningServer // by section smtps
 }
 
 // reloader is a module that can read its maps anew.
@@ -81,7 +111,7 @@ type reloader interface {
 // has an exit status, see ExitStatus. If it fails before it serves, it leaves nothing
 // behind.
 func Run(ctx context.Context, s Setup) error {
-	m := &mta{setup: s, started: time.Now(), reloaders: map[string]reloader{}, required: map[string]bool{}}
+	m := &mta{setup: s, started: time.Now(), reloaders: map[string]reloader{}, required: map[string]bool{}, sockets: sockets{inherited: s.Inherited}}
 	if err := m.load(); err != nil {
 		return err
 	}
@@ -89,6 +119,7 @@ func Run(ctx context.Context, s Setup) error {
 		m.undo()
 		return err
 	}
+	defer runtime.KeepAlive(headroom(debug.SetMemoryLimit(-1)))
 	err := m.build()
 	if err == nil {
 		err = m.serve(ctx)
@@ -102,7 +133,7 @@ func Run(ctx context.Context, s Setup) error {
 
 // load reads the configuration and what it says of this host.
 func (m *mta) load() (err error) {
-	m.conf, m.result, err = Check(m.setup.File)
+	m.conf, m.result, err = Check(m.setup.File, m.setup.Set...)
 	if err != nil {
 		return exit(ExConfig, err)
 	}
@@ -116,8 +147,13 @@ func (m *mta) load() (err error) {
 }
 
 // prepare takes everything that only root may take, or that only one process may
-// have, and drops the privileges.
-func (m *mta) prepare(ctx context.Context) error {
+// have, and drops the privileges. As root it opens the main queue directory and nothing
+// below it, since what is there the account may have put there.
+func (m *mta) prepare(ctx context.Context) (err error) {
+	if m.limits, err = m.conf.fitOpenFiles(raiseOpenFiles); err != nil {
+		return exit(ExOSErr, err)
+	}
+	m.limits = append(m.limits, m.conf.fitMemory(limitMemory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))...)
 	tcp, unix, err := m.conf.wantedSockets(m.dir, m.account)
 	if err != nil {
 		return err
@@ -126,23 +162,46 @@ func (m *mta) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := m.sockets.bind(tcp); err != nil {
+	if err := m.sockets.bind(tcp, nil); err != nil {
 		return err
 	}
 	if m.spool, err = openSpool(m.dir, m.account); err != nil {
 		return err
 	}
-	if err := m.sockets.bind(unix); err != nil {
-		return err
-	}
-	if err := m.spool.take(m.account); err != nil {
+	if err := m.account.Do(m.spool.take); err != nil {
 		return err
 	}
 	if m.logs, err = openLogs(m.conf, m.dir, m.setup.Stderr, m.account); err != nil {
 		return err
 	}
+	if err := m.sockets.bindUnix(unix, m.account); err != nil {
+		return err
+	}
+	if err := m.sockets.inherited.Unused(); err != nil {
+		return exit(ExConfig, err)
+	}
+	if err := m.loadTLS(); err != nil {
+		return err
+	}
+	if err := m.loadARC(); err != nil {
+		return err
+	}
+	if err := m.loadSRS(); err != nil {
+		return err
+	}
+	if err := m.loadDKIM(); err != nil {
+		return err
+	}
+	if err := m.loadControl(); err != nil {
+		return err
+	}
 	if err := m.becomeServer(programs); err != nil {
 		return err
+	}
+	if gid := m.conf.contentGroup(); gid != 0 {
+		if err := giveContentTo(gid, m.conf.Queue.Dirs(m.dir).CDB); err != nil {
+			return exit(ExCantCreate, err)
+		}
 	}
 	m.hostname = m.conf.Hostname
 	if m.hostname == "" {
@@ -151,21 +210,34 @@ func (m *mta) prepare(ctx context.Context) error {
 	return nil
 }
 
-// becomeServer starts the monitor if one is needed, and drops root's privileges.
+// becomeServer starts the monitor if one is needed, for programs of other accounts or for
+// keys that only root may read, drops root's privileges, and
+// restricts the process as far as that is wanted.
 func (m *mta) becomeServer(programs []service.Program) error {
-	if m.account == nil || !needMonitor(programs, m.account) {
-		m.starter = service.NewLocal(programs)
-	} else {
-		r, err := service.StartMonitor(m.setup.Executable, m.setup.MonitorArgs, programs)
+	m.tlsFiles.asRoot = nil
+	monitor := m.account != nil && needMonitor(programs, m.account) || m.conf.Landlock && len(programs) > 0 || m.tlsFiles.needed.Load()
+	if monitor {
+		r, err := service.StartMonitor(m.setup.Executable, m.setup.MonitorArgs, programs, m.result.File)
 		if err != nil {
 			return exit(ExOSErr, err)
 		}
 		m.starter = r
+		m.tlsFiles.asRoot = readBy(r)
+	} else {
+		for i := range programs {
+			programs[i].UID = -1 // that of the server by then, which may not set even its own groups
+		}
+		m.starter = service.NewLocal(programs)
 	}
-	if m.account == nil {
+	if m.account != nil {
+		if err := m.account.Become(); err != nil {
+			return exit(ExOSErr, err)
+		}
+	}
+	if !m.conf.Landlock {
 		return nil
 	}
-	return exit(ExOSErr, dropPrivileges(m.account))
+	return exit(ExOSErr, account.LandlockTo(m.conf.written(m.dir)))
 }
 
 // serve runs everything until ctx ends, a signal says so, or a module is given up.
@@ -176,6 +248,11 @@ func (m *mta) serve(ctx context.Context) error {
 	m.endUnits = main.Stop
 	side.Go(func(life context.Context) error { return m.signals(life, ctx.Done()) })
 	m.serveHTTP(side)
+	m.watchdog(side)
+	m.watchTLS(side)
+	m.serveReports(side)
+	m.watchDKIM(side)
+	m.watchARC(side)
 	m.announceStart()
 	main.Go(m.tree.Run)
 	err := main.Wait()
@@ -199,8 +276,12 @@ func (m *mta) serveHTTP(side *supervise.Group) {
 		})
 	}
 	for _, l := range m.sockets.owner[forControl] {
-		serve(l, "control socket", func(ctx context.Context) error { return control.Serve(ctx, l, control.Handler(m)) })
+		serve(l, "control socket", func(ctx context.Context) error { return control.Serve(ctx, l, control.Handler(m, m.localDoor, m.log)) })
 	}
+	for _, l := range m.sockets.owner[forHTTP] {
+		serve(l, "control http", func(ctx context.Context) error { return control.Serve(ctx, m.secured(l), m.controlHandler()) })
+	}
+	side.Go(m.API.Run)
 	for _, l := range m.sockets.owner[forMetrics] {
 		serve(l, "metrics", func(ctx context.Context) error { return control.Serve(ctx, l, m.httpHandler()) })
 	}
@@ -225,14 +306,33 @@ func (m *mta) release() {
 func (m *mta) undo() {
 	m.release()
 	if m.spool != nil {
-		m.spool.undo()
+		m.spool.undo(m.account)
 	}
 }
 
+// lastWordsTime is how long the end of the process waits for its log.
+const lastWordsTime = time.Second
+
 // fatal ends the process: a store cannot go on, and whoever waits for an answer must
-// not get one. Nothing is lost that was answered for.
+// not get one. Nothing is lost that was answered for. Why it ends is told in the log, and
+// on standard error wherever the log goes; if nobody takes it there, it ends all the same.
 func (m *mta) fatal(err error) {
-	m.log.LogAttrs(context.Background(), levelFatal, "a store cannot go on, the process ends", slog.Any("error", explainStore(err)))
-	m.logs.flush()
+	words := supervise.NewGroup(context.Background())
+	said := make(chan struct{}, 2)
+	for _, log := range []*slog.Logger{m.log, m.logs.onStderr("mta")} {
+		words.Go(func(ctx context.Context) error {
+			log.LogAttrs(ctx, levelFatal, "a store cannot go on: the process ends", slog.Any("error", explainEnd(err)))
+			said <- struct{}{}
+			return nil
+		})
+	}
+	late, cancel := context.WithTimeout(context.Background(), lastWordsTime)
+	defer cancel()
+	for range cap(said) {
+		select {
+		case <-said:
+		case <-late.Done():
+		}
+	}
 	m.setup.Exit(ExIOErr)
 }

@@ -4,12 +4,12 @@ import (
 	"slices"
 
 	"meta1/maps"
-	"meta1/queue"
+	"meta1/queue/conf"
 )
 
 // rcptConfSteps are the lookups that qmgr's lookup_rcpt_conf and
 // rcpt_conf_lookup_flags ask of the resolver (README 3.8, item 16g and h); 0 for none.
-func rcptConfSteps(c *queue.SMTPCConfig) maps.Steps {
+func rcptConfSteps(c *conf.SMTPCConfig) maps.Steps {
 	if !c.LookupRcptConf {
 		return 0
 	}

@@ -4,17 +4,17 @@ import (
 	"testing"
 
 	"meta1/maps"
-	"meta1/queue"
+	"meta1/queue/conf"
 )
 
 func TestRcptConfSteps(t *testing.T) {
 	for _, c := range []struct {
-		conf queue.SMTPCConfig
+		conf conf.SMTPCConfig
 		want maps.Steps
 	}{
-		{queue.SMTPCConfig{RcptConfFlags: []string{"domain"}}, 0},
-		{queue.SMTPCConfig{LookupRcptConf: true, RcptConfFlags: []string{"domain", "dot"}}, maps.Domain | maps.Dot},
-		{queue.SMTPCConfig{LookupRcptConf: true, RcptConfFlags: []string{"full_address", "no_star"}}, maps.FullAddress},
+		{conf.SMTPCConfig{RcptConfFlags: []string{"domain"}}, 0},
+		{conf.SMTPCConfig{LookupRcptConf: true, RcptConfFlags: []string{"domain", "dot"}}, maps.Domain | maps.Dot},
+		{conf.SMTPCConfig{LookupRcptConf: true, RcptConfFlags: []string{"full_address", "no_star"}}, maps.FullAddress},
 	} {
 		if got := rcptConfSteps(&c.conf); got != c.want {
 			t.Errorf("%+v: steps %b, want %b", c.conf, got, c.want)

@@ -38,23 +38,20 @@ func breakable(u supervise.Unit, broken <-chan struct{}) supervise.Unit {
 	return u
 }
 
-// TestModulesRestart ends each module in turn. A new instance must take its place, and mail
-// must go on.
-func TestModulesRestart(t *testing.T) {
-	dir := shortDir(t)
-	write(t, dir+"/meta1.conf", config(dir, ""))
-	write(t, dir+"/mt", ". 1^esmtp:[127.0.0.1]\n")
-	write(t, dir+"/access", "cltaddr:127. quick:relay\n")
-	var log logBuffer
+// startBreakable starts the MTA of a directory, each module of which ends with an error when
+// something is sent to its channel, and is started again as often as it ends.
+func startBreakable(t *testing.T, dir string) (*mta, map[string]chan struct{}, *logBuffer, control.Status) {
+	t.Helper()
+	log := new(logBuffer)
 	ready := make(chan control.Status, 1)
 	m := &mta{
-		setup:   Setup{File: dir + "/meta1.conf", Version: "1", Executable: os.Args[0], Stderr: &log, Ready: func(s control.Status, _ *Config) { ready <- s }},
+		setup:   Setup{File: dir + "/meta1.conf", Version: "1", Executable: os.Args[0], Stderr: log, Ready: func(s control.Status, _ *Config) { ready <- s }},
 		started: time.Now(), reloaders: map[string]reloader{}, required: map[string]bool{},
 	}
 	if err := errors.Join(m.load(), m.prepare(t.Context()), m.build()); err != nil {
 		t.Fatal(err)
 	}
-	defer m.release()
+	t.Cleanup(m.release)
 	m.hub = newHub("1") // build has made units of its own
 	broken := map[string]chan struct{}{}
 	units, err := m.units()
@@ -63,7 +60,7 @@ func TestModulesRestart(t *testing.T) {
 	}
 	for i, u := range units {
 		broken[u.Name] = make(chan struct{})
-		u.Policy.Pause = 10 * time.Millisecond
+		u.Policy = supervise.Policy{Pause: 10 * time.Millisecond, PauseMax: 10 * time.Millisecond}
 		units[i] = breakable(u, broken[u.Name])
 	}
 	if m.tree, err = supervise.NewTree(units, m.notice); err != nil {
@@ -71,13 +68,23 @@ func TestModulesRestart(t *testing.T) {
 	}
 	g := supervise.NewGroup(context.Background())
 	g.Go(m.serve)
-	defer func() {
+	t.Cleanup(func() {
 		g.Stop()
 		if err := g.Wait(); err != nil {
-			t.Errorf("%v\n%s", err, &log)
+			t.Errorf("%v\n%s", err, log)
 		}
-	}()
-	s := <-ready
+	})
+	return m, broken, log, <-ready
+}
+
+// TestModulesRestart ends each module in turn. A new instance must take its place, and mail
+// must go on.
+func TestModulesRestart(t *testing.T) {
+	dir := shortDir(t)
+	write(t, dir+"/meta1.conf", config(dir, ""))
+	write(t, dir+"/mt", ". 1^esmtp:[127.0.0.1]\n")
+	write(t, dir+"/access", "cltaddr:127. quick:relay\n")
+	m, broken, log, s := startBreakable(t, dir)
 	at := slices.IndexFunc(s.Listen, func(l control.Socket) bool { return l.Section == "smtps" })
 	sent := 0
 	send := func() {
@@ -85,7 +92,7 @@ func TestModulesRestart(t *testing.T) {
 		sent++
 		rcpt := fmt.Sprintf("r%d@b.test", sent)
 		if err := smtp.SendMail(s.Listen[at].Address, nil, "s@a.test", []string{rcpt}, []byte("Subject: x\r\n\r\n")); err != nil {
-			t.Fatalf("message %d: %v\n%s", sent, err, &log)
+			t.Fatalf("message %d: %v\n%s", sent, err, log)
 		}
 	}
 	send()
@@ -100,7 +107,7 @@ func TestModulesRestart(t *testing.T) {
 		return err == nil && len(p.Entries) == sent && !slices.ContainsFunc(p.Entries, func(e control.Entry) bool { return !strings.Contains(e.Reason, "refused") })
 	})
 	if n := strings.Count(log.String(), "error=broken by the test"); n != 5 {
-		t.Errorf("%d ends in the log\n%s", n, &log)
+		t.Errorf("%d ends in the log\n%s", n, log)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,15 +23,17 @@ import (
 	"meta1/mta/control"
 	"meta1/mta/lda"
 	"meta1/mta/logfmt"
+	"meta1/mta/msg"
 	"meta1/mta/service"
+	"meta1/mta/store"
 	"meta1/mta/supervise"
-	"meta1/queue/store"
+	"meta1/queue/fsck"
 )
 
 // TestMain also is the monitor, and the process that drops its privileges.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "MONITOR" {
-		if err := service.Monitor(); err != nil {
+		if err := service.Monitor(ReadForServer); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -38,6 +41,18 @@ func TestMain(m *testing.M) {
 	}
 	if len(os.Args) == 3 && os.Args[1] == "SERVE" {
 		os.Exit(serveProcess(os.Args[2]))
+	}
+	if len(os.Args) == 3 && os.Args[1] == "LDA" {
+		os.Exit(ldaProcess(os.Args[2]))
+	}
+	if len(os.Args) == 3 && os.Args[1] == "FSCK" {
+		_, err := Fsck(context.Background(), FsckSetup{
+			File: os.Args[2], Repair: true, Rebuild: true, Report: func(fsck.Finding) {}, Exit: os.Exit, Stderr: os.Stderr,
+		})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(ExitStatus(err))
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -147,6 +162,40 @@ func TestQueueListing(t *testing.T) {
 	if e := all[1]; e.Sender != "s@a.test" || e.Rcpt != "c@d.test" || !strings.HasSuffix(e.RcptID, "-000001") || !strings.HasPrefix(e.RcptID, e.TA) {
 		t.Errorf("entry %+v", e)
 	}
+	// An operation takes the identifiers that the listing gives.
+	for _, c := range []struct {
+		o    control.Operation
+		done int
+	}{
+		{control.Operation{Op: msg.OpHold, RcptID: all[1].RcptID}, 1},
+		{control.Operation{Op: msg.OpHold, RcptID: all[1].TA + "-000002"}, 0},
+		{control.Operation{Op: msg.OpRelease, TA: all[0].TA, RcptID: all[1].RcptID}, 1},
+	} {
+		if done, err := r.control.Operate(t.Context(), c.o); err != nil || done.Done != c.done {
+			t.Errorf("%+v: %+v, %v", c.o, done, err)
+		}
+	}
+	eventually(t, "both are held", func() bool { // what was released may be tried just now
+		if _, err := r.control.Operate(t.Context(), control.Operation{Op: msg.OpHold, TA: all[0].TA}); err != nil {
+			t.Fatal(err)
+		}
+		held := 0
+		if err := r.control.Queue(t.Context(), func(e control.Entry) error {
+			if e.State == msg.StateHeld {
+				held++
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return held == 2
+	})
+	other := control.Operation{Op: msg.OpHold, TA: "S00000000000FFFFF00", RcptID: all[1].RcptID}
+	for _, o := range []control.Operation{{Op: msg.OpHold, RcptID: "nonsense"}, {Op: msg.OpHold, RcptID: all[0].TA}, other} {
+		if done, err := r.control.Operate(t.Context(), o); err == nil {
+			t.Errorf("%+v: %+v", o, done)
+		}
+	}
 }
 
 func TestReload(t *testing.T) {
@@ -203,7 +252,7 @@ func TestService(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(5 * time.Minute))
 	b := make([]byte, 5)
 	if _, err := c.Write([]byte("hello")); err != nil {
 		t.Fatal(err)
@@ -211,10 +260,20 @@ func TestService(t *testing.T) {
 	if _, err := io.ReadFull(c, b); err != nil || string(b) != "hello" {
 		t.Errorf("got %q, %v", b, err)
 	}
+	const reason = "service broken was given up: /bin/false ended with exit status 1"
 	eventually(t, "the broken service is given up", func() bool {
 		h, err := r.control.Health(t.Context())
-		return err == nil && h.OK && len(h.Warnings) == 1 && strings.Contains(h.Warnings[0], "broken")
+		return err == nil && !h.OK && slices.Equal(h.Reasons, []string{reason})
 	})
+	if s, err := r.control.Status(t.Context()); err != nil || s.Health.OK || !slices.Equal(s.Health.Reasons, []string{reason}) {
+		t.Errorf("status says %+v (%v)", s.Health, err)
+	}
+	if status, body := r.get("/readyz"); status != 503 || body != reason+"\n" {
+		t.Errorf("/readyz: %d %s", status, body)
+	}
+	if status, body := r.get("/healthz"); status != 200 || body != "ok\nwarning: "+reason+"\n" { // a restart would not help
+		t.Errorf("/healthz: %d %s", status, body)
+	}
 }
 
 // TestFails checks that a start that fails says why and leaves nothing behind.
@@ -334,8 +393,19 @@ func TestPrivileges(t *testing.T) {
 		t.Fatal(err)
 	}
 	conf := strings.Replace(config(dir, `who {
-		start_action = accept; user = daemon; path = "/usr/bin/id"; listen_socket { type = unix; path = sock; umask = 0; } }`),
+		start_action = accept; user = daemon; path = "/usr/bin/id"; listen_socket { type = unix; path = sock; umask = 0; } }
+		server { start_action = accept; path = "/usr/bin/id"; listen_socket { type = unix; path = sock2; umask = 0; } }`),
 		"allow_root = true;", "user = nobody;", 1)
+	t.Run("monitor", func(t *testing.T) {
+		testPrivileges(t, dir, conf, map[string]string{"sock": "uid=1(daemon) gid=1(daemon) groups=1(daemon)", "sock2": "uid=65534(nobody)"})
+	})
+	t.Run("no monitor", func(t *testing.T) { // a service under the account of the server needs none
+		testPrivileges(t, dir, strings.Replace(conf, "user = daemon;", "", 1), map[string]string{"sock": "uid=65534(nobody)", "sock2": "uid=65534(nobody)"})
+	})
+}
+
+// testPrivileges serves in a process of its own; services are what id says on their sockets.
+func testPrivileges(t *testing.T, dir, conf string, services map[string]string) {
 	write(t, dir+"/meta1.conf", conf)
 	write(t, dir+"/mt", "")
 	write(t, dir+"/access", "")
@@ -359,21 +429,23 @@ func TestPrivileges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Uid:\t65534\t65534\t65534\t65534\n", "Gid:\t65534\t65534\t65534\t65534\n", "Groups:\t65534 \n", "CapEff:\t0000000000000000\n", "CapPrm:\t0000000000000000\n"} {
+	for _, want := range []string{"Uid:\t65534\t65534\t65534\t65534\n", "Gid:\t65534\t65534\t65534\t65534\n", "Groups:\t65534 \n", "CapEff:\t0000000000000000\n", "CapPrm:\t0000000000000000\n", "CapBnd:\t0000000000000000\n", "NoNewPrivs:\t1\n"} {
 		if threads := strings.Count(string(who), "Name:"); threads < 2 || strings.Count(string(who), want) != threads {
 			t.Errorf("not all of %d threads have %q:\n%s\n%s", threads, want, who, &log)
 		}
 	}
-	c, err := net.Dial("unix", dir+"/spool/sock")
-	if err != nil {
-		t.Fatal(err)
+	for socket, want := range services {
+		c, err := net.Dial("unix", dir+"/spool/"+socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(5 * time.Minute))
+		if b, err := io.ReadAll(c); err != nil || !strings.Contains(string(b), want) {
+			t.Errorf("the service at %s runs as %s (%v), want %s\n%s", socket, b, err, want, &log)
+		}
+		_ = c.Close()
 	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	if b, err := io.ReadAll(c); err != nil || !strings.Contains(string(b), "uid=1(daemon) gid=1(daemon) groups=1(daemon)") {
-		t.Errorf("the service runs as %s (%v)\n%s", b, err, &log)
-	}
-	for _, name := range []string{"", "/lock", "/control", "/ibdb"} {
+	for _, name := range []string{"", "/lock", "/control", "/defedb"} {
 		info, err := os.Stat(dir + "/spool" + name)
 		if err != nil || info.Sys().(*syscall.Stat_t).Uid != 65534 {
 			t.Errorf("%s does not belong to nobody: %v", name, err)
@@ -388,11 +460,17 @@ func serveProcess(file string) int {
 	err := Run(context.Background(), Setup{
 		File: file, Version: "1", Executable: os.Args[0], MonitorArgs: []string{"MONITOR"}, Stderr: os.Stderr, Signals: signals,
 		Exit: os.Exit,
-		Ready: func(control.Status, *Config) {
+		Ready: func(s control.Status, _ *Config) {
+			for _, l := range s.Listen {
+				fmt.Printf("listen %s %s\n", l.Section, l.Address)
+			}
 			threads, _ := filepath.Glob("/proc/self/task/*/status")
 			for _, name := range threads {
 				who, _ := os.ReadFile(name)
 				fmt.Printf("%s", who)
+			}
+			if dir := os.Getenv("PROBE"); dir != "" {
+				probe(dir)
 			}
 			_ = os.Stdout.Close()
 		},
@@ -401,4 +479,64 @@ func serveProcess(file string) int {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	return ExitStatus(err)
+}
+
+// TestLogDirectory: with log_directory each section has a log file of its own, also what
+// a service's program prints, and USR2 opens all of them again.
+func TestLogDirectory(t *testing.T) {
+	logs := shortDir(t)
+	r := start(t, "", `log_directory = "`+logs+`";
+		cry { start_action = wait; path = "/bin/sh"; arguments = "sh -c echo\\ hello"; pass_id = "-i"; use_id_in_logfile_name = on; failure_max = 1; }`)
+	has := func(name, what string) {
+		t.Helper()
+		eventually(t, what+" in "+name, func() bool {
+			text, _ := os.ReadFile(logs + "/" + name)
+			return strings.Contains(string(text), what)
+		})
+	}
+	has("mta.log", "event=ready")
+	has("qmgr.log", "event=queue is open")
+	if conn, err := net.Dial("tcp", r.address("smtps")); err != nil {
+		t.Error(err)
+	} else {
+		_ = conn.Close()
+		has("smtps.log", "client_ip=127.0.0.1")
+	}
+	for _, name := range []string{"mta.log", "qmgr.log", "smar.log", "smtpc.log", "smtps.log", "cry.log", "cry0.log"} {
+		if err := os.Rename(logs+"/"+name, logs+"/"+name+".0"); err != nil {
+			t.Error(err)
+		}
+	}
+	r.signals <- syscall.SIGUSR2
+	eventually(t, "the files are opened again", func() bool {
+		for _, name := range []string{"mta.log", "qmgr.log", "smar.log", "smtpc.log", "smtps.log", "cry.log"} {
+			if _, err := os.Stat(logs + "/" + name); err != nil {
+				return false
+			}
+		}
+		return true
+	})
+	if text := r.log.String(); strings.Contains(text, "module=qmgr") {
+		t.Errorf("qmgr logs to standard error, too:\n%s", text)
+	}
+}
+
+// TestMistypedRules: rules that can have no effect keep nobody from running, and the log
+// names them at the start and at each reload.
+func TestMistypedRules(t *testing.T) {
+	dir := shortDir(t)
+	write(t, dir+"/meta1.conf", config(dir, ""))
+	write(t, dir+"/mt", "")
+	write(t, dir+"/access", "cltaddr:127. relay\nto:bob@example.org REJCT\n")
+	r := startIn(t, dir)
+	has := func(line string, n int) {
+		t.Helper()
+		eventually(t, line, func() bool { return strings.Count(r.log.String(), line) == n })
+	}
+	has("access:2:1", 1)
+	write(t, dir+"/access", "cltaddr:127. relay\nto:bob@example.org reject\ncltadr:10. relay\n")
+	r.signals <- syscall.SIGHUP
+	has("access:3:1", 1)
+	has("did you mean cltaddr:?", 1)
+	has("access:2:1", 1)
 }

@@ -6,49 +6,101 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strconv"
 
+	"meta1/mta/account"
 	"meta1/mta/listen"
+	"meta1/mta/verify"
 )
 
 // What a socket is for, besides those of sections.
 const (
 	forMetrics = "metrics"
 	forControl = "control"
+	forHTTP    = "control/http"
 )
 
 // wanted is a socket that is to be bound.
 type wanted struct {
 	listen.Socket
-	owner any // *ServerSection, *ServiceSection, forMetrics, forControl
+	owner  any    // *ServerSection, *ServiceSection, forMetrics, forControl, forHTTP
+	option string // what asks for it, for confparse.Result.Diagnose
 }
 
 // sockets are bound listeners by what they are for.
 type sockets struct {
-	all   []net.Listener
-	owner map[any][]net.Listener
+	all       []bound
+	owner     map[any][]net.Listener
+	inherited *listen.Inherited // what systemd has passed and nobody has taken yet
 }
 
-// bind binds sockets; after an error, all that were bound are closed.
-func (s *sockets) bind(want []wanted) error {
+// bound is a listener, and the account that has bound it; nil for ours.
+type bound struct {
+	net.Listener
+	by *account.Account
+}
+
+// bind binds sockets with the rights of an account; nil for ours. As root, it then gives
+// those to their owners that have another one. After an error, all that were bound are closed.
+func (s *sockets) bind(want []wanted, by *account.Account) error {
 	if s.owner == nil {
 		s.owner = map[any][]net.Listener{}
 	}
 	sockets := make([]listen.Socket, 0, len(want))
-	for _, w := range want {
-		sockets = append(sockets, w.Socket)
+	passed := want
+	want = nil
+	for _, w := range passed {
+		if l := s.inherited.Take(w.Socket); l != nil { // its owner and mode are systemd's business
+			s.all = append(s.all, bound{l, nil})
+			s.owner[w.owner] = append(s.owner[w.owner], l)
+			continue
+		}
+		want, sockets = append(want, w), append(sockets, w.Socket)
 	}
-	bound, err := listen.All(sockets)
+	var listeners []net.Listener
+	err := by.Do(func() (err error) {
+		listeners, err = listen.All(sockets)
+		return err
+	})
+	for i, l := range listeners {
+		s.all = append(s.all, bound{l, by})
+		s.owner[want[i].owner] = append(s.owner[want[i].owner], l)
+	}
+	from := os.Geteuid()
+	if by != nil {
+		from = by.UID
+	}
+	for i := 0; i < len(listeners) && err == nil; i++ {
+		err = listen.Give(sockets[i], from)
+	}
 	if err != nil {
 		s.close()
+		if by != nil && errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w (others than root may write its folder, so user %s binds it)", err, by.Name)
+		}
 		return exit(bindStatus(err), err)
 	}
-	s.all = append(s.all, bound...)
-	for i, w := range want {
-		s.owner[w.owner] = append(s.owner[w.owner], bound[i])
-	}
 	return nil
+}
+
+// bindUnix binds sockets of Unix: root those in folders that nobody else may write, and the
+// account that serves (nil: we) the others, since whoever may write there could put a link
+// in the place of a folder or of the socket.
+func (s *sockets) bindUnix(want []wanted, a *account.Account) error {
+	var byRoot, byAccount []wanted
+	for _, w := range want {
+		if a != nil && verify.OnlyRoot(filepath.Dir(w.Path)) == nil {
+			byRoot = append(byRoot, w)
+		} else {
+			byAccount = append(byAccount, w)
+		}
+	}
+	if err := s.bind(byRoot, nil); err != nil {
+		return err
+	}
+	return s.bind(byAccount, a)
 }
 
 // bindStatus is the exit status for a socket that cannot be bound.
@@ -59,31 +111,31 @@ func bindStatus(err error) int {
 	return ExUnavailable
 }
 
-// close closes all; a second call does nothing.
+// close closes all, each with the rights of who has bound it, since the path of a Unix
+// socket is removed. A second call does nothing.
 func (s *sockets) close() {
-	listen.Close(s.all)
+	for _, l := range s.all {
+		_ = l.by.Do(l.Close)
+	}
 	s.all = nil
 }
 
 // wantedSockets are all sockets of the configuration, those of TCP first: they can
 // be bound before the main queue directory is made. dir is that directory, a the
 // account that serves, nil for ours.
-func (c *Config) wantedSockets(dir string, a *account) (tcp, unix []wanted, err error) {
+func (c *Config) wantedSockets(dir string, a *account.Account) (tcp, unix []wanted, err error) {
 	var all []wanted
 	add := func(owner any, of *Common) error {
-		for _, l := range of.Listen {
+		for i, l := range of.Listen {
 			s, err := l.socket(of.Section, dir, a)
 			if err != nil {
 				return err
 			}
-			all = append(all, wanted{s, owner})
+			all = append(all, wanted{s, owner, fmt.Sprintf("%s/listen_socket#%d", of.Section, i+1)})
 		}
 		return nil
 	}
 	for _, s := range c.Servers {
-		if s.Of.StartAction == "wait" {
-			continue
-		}
 		if err := add(s, &s.Of); err != nil {
 			return nil, nil, err
 		}
@@ -93,7 +145,7 @@ func (c *Config) wantedSockets(dir string, a *account) (tcp, unix []wanted, err 
 				return nil, nil, err
 			}
 			d.Section, d.Where = s.Of.Section, "daemon_address"
-			all = append(all, wanted{d, s})
+			all = append(all, wanted{d, s, s.Of.Section + "/daemon_address"})
 		}
 	}
 	for _, s := range c.Services {
@@ -102,10 +154,14 @@ func (c *Config) wantedSockets(dir string, a *account) (tcp, unix []wanted, err 
 		}
 	}
 	if c.Metrics.Present {
-		all = append(all, wanted{c.Metrics.socket(), forMetrics})
+		all = append(all, wanted{c.Metrics.socket(), forMetrics, "metrics/port"})
+	}
+	if h := &c.Control.HTTP; h.Present {
+		s := listen.Socket{Network: network(h.Address), Host: h.Address.String(), Port: uint16(h.Port), Section: forHTTP, Where: h.Where}
+		all = append(all, wanted{s, forHTTP, "control/http/port"})
 	}
 	if c.Queue.Control != "" {
-		all = append(all, wanted{c.controlSocket(dir, a), forControl})
+		all = append(all, wanted{c.controlSocket(dir, a), forControl, "qmgr/control_socket"})
 	}
 	for _, w := range all {
 		if w.Network == "unix" {
@@ -128,11 +184,15 @@ func network(a netip.Addr) string {
 	return "tcp6"
 }
 
-// controlSocket is open to the account that serves and to its group.
-func (c *Config) controlSocket(dir string, a *account) listen.Socket {
+// controlSocket is open to the account that serves and to its group, or to all if package access
+// lets in whom the configuration names.
+func (c *Config) controlSocket(dir string, a *account.Account) listen.Socket {
 	s := listen.Socket{Network: "unix", Path: c.controlPath(dir), Mode: 0o660, UID: -1, GID: -1, Section: "qmgr", Where: "option control_socket"}
 	if a != nil {
-		s.UID, s.GID = a.uid, a.gid
+		s.UID, s.GID = a.UID, a.GID
+	}
+	if c.Control.Shared() {
+		s.Mode = 0o666
 	}
 	return s
 }
@@ -149,7 +209,7 @@ func below(dir, path string) string {
 }
 
 // socket is a listen_socket to bind.
-func (l *ListenSocket) socket(section, dir string, a *account) (listen.Socket, error) {
+func (l *ListenSocket) socket(section, dir string, a *account.Account) (listen.Socket, error) {
 	s := listen.Socket{Section: section, Where: "listen_socket at " + l.Where, UID: -1, GID: -1}
 	switch {
 	case l.Type == "unix":
@@ -168,19 +228,19 @@ func (l *ListenSocket) socket(section, dir string, a *account) (listen.Socket, e
 }
 
 // own sets the owner of a Unix socket.
-func (l *ListenSocket) own(s *listen.Socket, a *account) error {
+func (l *ListenSocket) own(s *listen.Socket, a *account.Account) error {
 	if a != nil {
-		s.UID, s.GID = a.uid, a.gid
+		s.UID, s.GID = a.UID, a.GID
 	}
 	if l.User != "" {
-		u, err := lookupAccount(l.User, "")
+		u, err := account.Lookup(l.User, "")
 		if err != nil {
 			return exit(ExConfig, fmt.Errorf("%s: listen_socket of section %s: %w", l.Where, s.Section, err))
 		}
-		s.UID, s.GID = u.uid, u.gid
+		s.UID, s.GID = u.UID, u.GID
 	}
 	if l.Group != "" {
-		g, err := lookupGroup(l.Group)
+		g, err := account.Group(l.Group)
 		if err != nil {
 			return exit(ExConfig, fmt.Errorf("%s: listen_socket of section %s: %w", l.Where, s.Section, err))
 		}

@@ -6,12 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"meta1/mta/account"
 )
 
 // spool is the main queue directory while it is being taken.
@@ -24,21 +25,21 @@ type spool struct {
 
 // openSpool makes the directory if it is missing, and sees that the account (nil:
 // we) may write it. After an error nothing is left behind.
-func openSpool(dir string, a *account) (*spool, error) {
+func openSpool(dir string, a *account.Account) (*spool, error) {
 	s := &spool{dir: dir}
 	if err := s.make(dir, a); err != nil {
-		s.undo()
+		s.undo(a)
 		return nil, exit(ExCantCreate, fmt.Errorf("making the main queue directory %s: %w", dir, cause(err)))
 	}
 	if err := writable(dir, a); err != nil {
-		s.undo()
+		s.undo(a)
 		return nil, err
 	}
 	return s, nil
 }
 
 // writable says why the account (nil: we) may not write a directory.
-func writable(dir string, a *account) error {
+func writable(dir string, a *account.Account) error {
 	denied := func(who string, err error) error {
 		return exit(ExNoPerm, fmt.Errorf("the main queue directory %s cannot be written by user %s: %w (option working_directory)", dir, who, err))
 	}
@@ -51,26 +52,12 @@ func writable(dir string, a *account) error {
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
-		return denied(a.name, cause(err))
+		return denied(a.Name, cause(err))
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if ok && !a.permitted(int(st.Uid), int(st.Gid), info.Mode(), bits) {
-		return denied(a.name, fs.ErrPermission)
+	if !a.May(info, bits) {
+		return denied(a.Name, fs.ErrPermission)
 	}
 	return nil
-}
-
-// permitted says whether an account has all the permission bits on a file.
-func (a *account) permitted(uid, gid int, mode fs.FileMode, bits fs.FileMode) bool {
-	switch {
-	case a.uid == 0:
-		return true
-	case a.uid == uid:
-		mode >>= 6
-	case slices.Contains(a.groups, gid):
-		mode >>= 3
-	}
-	return mode&bits == bits
 }
 
 // cause is a file system error without its path, which the message names.
@@ -83,7 +70,7 @@ func cause(err error) error {
 }
 
 // make makes the directory and those above it.
-func (s *spool) make(dir string, a *account) error {
+func (s *spool) make(dir string, a *account.Account) error {
 	info, err := os.Stat(dir)
 	switch {
 	case err == nil && info.IsDir():
@@ -106,24 +93,49 @@ func (s *spool) make(dir string, a *account) error {
 		return err
 	}
 	s.made = append(s.made, dir)
-	if err := os.Chmod(dir, mode); err != nil { // whatever the umask is
-		return err
-	}
-	if a != nil {
-		return os.Chown(dir, a.uid, a.gid)
-	}
-	return nil
+	return setUp(dir, mode, a)
 }
 
-// take locks the spool, so that no two meta1 work in it. The lock file belongs to
-// the account (nil: to us).
-func (s *spool) take(a *account) error {
-	path := filepath.Join(s.dir, "lock")
-	_, err := os.Lstat(path)
-	s.new = errors.Is(err, fs.ErrNotExist)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+// setUp gives a directory that was just made its mode, whatever the umask is, and its
+// owner. Should somebody have put something else in its place, that stays as it is.
+func setUp(dir string, mode fs.FileMode, a *account.Account) error {
+	f, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int64(st.Uid) != int64(os.Geteuid()) {
+		return fmt.Errorf("it belongs to user %d right after it was made", st.Uid)
+	}
+	if err := f.Chmod(mode); err != nil || a == nil {
+		return err
+	}
+	return f.Chown(a.UID, a.GID)
+}
+
+// take locks the spool, so that no two meta1 work in it. It is called with the rights of
+// the account that serves.
+func (s *spool) take() error {
+	path := filepath.Join(s.dir, "lock")
+	failed := func(err error) error {
 		return exit(ExNoPerm, fmt.Errorf("opening the lock of the main queue directory: %w", err))
+	}
+	before, err := os.Lstat(path)
+	if err == nil && !before.Mode().IsRegular() {
+		return failed(fmt.Errorf("%s is not a file", path))
+	}
+	s.new = errors.Is(err, fs.ErrNotExist)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
+	if err != nil {
+		return failed(err)
+	}
+	if err := onlyName(f); err != nil {
+		_ = f.Close()
+		return failed(err)
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -135,24 +147,32 @@ func (s *spool) take(a *account) error {
 	}
 	// Where the file system has no locks, Pebble's own will have to do.
 	s.lock = f
-	if a != nil {
-		if err := f.Chown(a.uid, a.gid); err != nil {
-			return exit(ExNoPerm, fmt.Errorf("changing the owner of %s: %w", path, cause(err)))
-		}
-	}
 	_ = f.Truncate(0)
 	_, _ = fmt.Fprintf(f, "%d\n", os.Getpid()) // a full disk does not matter
 	return nil
 }
 
-// undo takes back what was made, if it is still empty.
-func (s *spool) undo() {
+// onlyName says why an open file is not the one that its name alone stands for: one with
+// a second name is somebody's file that we must not write.
+func onlyName(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !info.Mode().IsRegular() || ok && st.Nlink != 1 {
+		return fmt.Errorf("%s is not a file with one name", f.Name())
+	}
+	return nil
+}
+
+// undo takes back what was made, if it is still empty. a is the account that serves.
+func (s *spool) undo(a *account.Account) {
 	s.release()
 	if s.new {
-		_ = os.Remove(filepath.Join(s.dir, "lock"))
+		_ = a.Do(func() error { return os.Remove(filepath.Join(s.dir, "lock")) })
 	}
 	for i := len(s.made) - 1; i >= 0; i-- {
-		_ = os.Remove(s.made[i])
+		_ = syscall.Rmdir(s.made[i])
 	}
 }
 

@@ -23,7 +23,8 @@ const statusTime = 2 * time.Second
 func (m *mta) Status(ctx context.Context) control.Status {
 	s := control.Status{
 		Version: m.setup.Version, Hostname: m.hostname, PID: os.Getpid(), Started: m.started,
-		Spool: m.dir, Config: m.result.File, Listen: m.listening(),
+		Spool: m.dir, Config: m.result.File, Listen: m.listening(), Health: m.Health(ctx),
+		Limits: m.limits,
 	}
 	for _, u := range m.tree.Status() {
 		module := control.Module{Name: u.Name, State: string(u.State), Since: u.Since, Restarts: u.Restarts}
@@ -42,13 +43,17 @@ func (m *mta) Status(ctx context.Context) control.Status {
 
 // ask asks a module for its snapshot.
 func (m *mta) ask(ctx context.Context, unit string) (msg.StatusA, error) {
+	return m.askFor(ctx, unit, msg.StatusQ{})
+}
+
+func (m *mta) askFor(ctx context.Context, unit string, q msg.StatusQ) (msg.StatusA, error) {
 	port := m.ports.Status[unit]
 	if port == nil {
 		return msg.StatusA{}, errors.New("no such module")
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTime)
 	defer cancel()
-	return port.Ask(ctx, msg.StatusQ{})
+	return port.Ask(ctx, q)
 }
 
 // listening are all sockets that are bound.
@@ -67,6 +72,7 @@ func (m *mta) listening() []control.Socket {
 	}
 	add(forMetrics, m.sockets.owner[forMetrics])
 	add(forControl, m.sockets.owner[forControl])
+	add(forHTTP, m.sockets.owner[forHTTP])
 	return all
 }
 
@@ -96,7 +102,7 @@ func entry(e *msg.ListEntry) control.Entry {
 // Operate does something to recipients in the queue.
 func (m *mta) Operate(ctx context.Context, o control.Operation) (control.Operated, error) {
 	q := msg.OperateQ{Op: o.Op, Select: msg.Selection{
-		Sender: o.Sender, Rcpt: o.Rcpt, Domain: o.Domain, Hop: o.Hop, MinAge: o.MinAge, Held: o.Held, Unheld: o.Unheld,
+		Sender: o.Sender, Rcpt: o.Rcpt, Domain: o.Domain, Hop: o.Hop, MinAge: o.MinAge, MaxAge: o.MaxAge, Reason: o.Reason, Held: o.Held, Unheld: o.Unheld,
 	}}
 	switch o.Op {
 	case msg.OpHold, msg.OpRelease, msg.OpFlush, msg.OpRequeue, msg.OpRemove, msg.OpExpire:
@@ -109,12 +115,22 @@ func (m *mta) Operate(ctx context.Context, o control.Operation) (control.Operate
 			return control.Operated{}, err
 		}
 	}
+	if o.RcptID != "" {
+		ta, _, err := smtp.ParseRcptID(o.RcptID)
+		if err != nil {
+			return control.Operated{}, err
+		}
+		if o.TA != "" && ta != q.Select.TA {
+			return control.Operated{}, fmt.Errorf("recipient %s is not one of transaction %s", o.RcptID, o.TA)
+		}
+		q.Select.TA, q.Select.RcptID = ta, o.RcptID
+	}
 	a, err := m.ports.Operate.Ask(ctx, q)
 	if err != nil {
 		return control.Operated{}, fmt.Errorf("the queue manager does not answer: %w", err)
 	}
 	m.log.LogAttrs(ctx, levelNotice, "queue operation", slog.String("op", string(o.Op)), slog.Int("done", a.Done), slog.Int("busy", a.Busy),
-		slog.String("ss_ta", o.TA), slog.String("mail", o.Sender), slog.String("rcpt", o.Rcpt), slog.String("domain", o.Domain), slog.String("hop", o.Hop))
+		slog.String("ss_ta", o.TA), slog.String("rcpt_id", o.RcptID), slog.String("mail", o.Sender), slog.String("rcpt", o.Rcpt), slog.String("domain", o.Domain), slog.String("hop", o.Hop), slog.String("reason", o.Reason))
 	return control.Operated(a), nil
 }
 
@@ -126,7 +142,21 @@ func (m *mta) Hosts(ctx context.Context, closed bool) (control.Hosts, error) {
 	}
 	all := control.Hosts{More: a.More, Hosts: make([]control.Host, len(a.Hosts))}
 	for i := range a.Hosts {
-		all.Hosts[i] = control.Host(a.Hosts[i])
+		h := &a.Hosts[i]
+		all.Hosts[i] = control.Host{
+			Host: h.Host, State: h.State, InUse: h.InUse, Window: h.Window, Max: h.Max, Waiting: h.Waiting, LastUse: h.LastUse,
+			Until: h.Until, Reason: h.Reason, Provider: h.Provider, TLS: h.TLS.Version, Verify: h.TLS.Verify,
+		}
+	}
+	for _, f := range a.TriedLast {
+		all.TriedLast = append(all.TriedLast, control.Family(f))
+	}
+	for i := range a.Providers {
+		p := &a.Providers[i]
+		all.Providers = append(all.Providers, control.Provider{
+			Provider: p.Provider, InUse: p.InUse, Max: p.Max, Waiting: p.Waiting, Rate: p.Rate, RateMax: p.RateMax,
+			Interval: p.Per.String(), SlowDowns: p.SlowDowns, Until: p.Until, Reason: p.Reason,
+		})
 	}
 	return all, nil
 }
@@ -144,16 +174,31 @@ func (m *mta) Fsck(ctx context.Context, q control.FsckQuestion) (control.FsckAns
 	return control.FsckAnswer{Findings: findings, Cursor: a.Cursor, Examined: a.Examined, Err: a.Err}, nil
 }
 
-// Health says whether all modules are up and the queue takes mail.
+// Health says whether everything that is configured works: the modules are up, the queue
+// takes mail, and no service was given up.
 func (m *mta) Health(ctx context.Context) control.Health {
+	h := m.working(ctx)
+	h.Reasons = append(h.Reasons, m.givenUp()...)
+	if d := m.Draining(); d.Phase != control.NotDraining {
+		h.Reasons = append(h.Reasons, fmt.Sprintf("%s: new mail is refused since %s: %s", d.Phase, d.Since.Format(time.RFC3339), d.Reason))
+	}
+	h.OK = len(h.Reasons) == 0
+	return h
+}
+
+// Stop begins the end, because the control socket was asked for it.
+func (m *mta) Stop(ctx context.Context) {
+	m.log.LogAttrs(ctx, levelNotice, "stop was asked for at the control socket")
+	m.beginStop()
+}
+
+// working says whether the modules are up and the queue takes mail. A service that was
+// given up is not asked for: to start meta1 again would not mend it.
+func (m *mta) working(ctx context.Context) control.Health {
 	h := m.readiness()
 	for _, u := range m.tree.Status() {
-		switch {
-		case u.State == supervise.Up:
-		case m.required[u.Name]:
+		if m.required[u.Name] && u.State != supervise.Up {
 			h.Reasons = append(h.Reasons, u.Name+" is "+string(u.State))
-		case u.State == supervise.Failed:
-			h.Warnings = append(h.Warnings, "service "+u.Name+" was given up")
 		}
 	}
 	if reason := m.refuses(ctx); reason != "" {
@@ -161,6 +206,21 @@ func (m *mta) Health(ctx context.Context) control.Health {
 	}
 	h.OK = len(h.Reasons) == 0
 	return h
+}
+
+// givenUp names the services that are not started again, and why.
+func (m *mta) givenUp() (reasons []string) {
+	for _, u := range m.tree.Status() {
+		if m.required[u.Name] || u.State != supervise.Failed {
+			continue
+		}
+		reason := "service " + u.Name + " was given up"
+		if u.LastErr != nil {
+			reason += ": " + u.LastErr.Error()
+		}
+		reasons = append(reasons, reason)
+	}
+	return reasons
 }
 
 // readiness says whether everything was started, and the end has not begun.
@@ -182,8 +242,8 @@ func (m *mta) refuses(ctx context.Context) string {
 		return "qmgr does not answer: " + err.Error()
 	}
 	for _, v := range a.Values {
-		if v.Name == "accepting" && v.Value != "yes" {
-			return "the queue takes no mail: " + strings.TrimPrefix(v.Value, "no: ")
+		if v.Name == "accepting" && v.Text != "yes" {
+			return "the queue takes no mail: " + strings.TrimPrefix(v.Text, "no: ")
 		}
 	}
 	return ""

@@ -2,36 +2,31 @@ package queue
 
 import (
 	"context"
-	"net/netip"
+	"sync"
 	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/queue/admit"
 )
 
 const (
-	// throttleAt and resumeAt are parts of AQ_entries_max in percent: new
-	// transactions wait from the one until the active queue is below the other.
-	throttleAt = 90
-	resumeAt   = 80
 	// throttleMax is how long a transaction waits before it is refused. It is far
 	// below the five minutes that a client gives us (RFC 5321 section 4.5.3.2.2).
 	throttleMax  = 20 * time.Second
 	throttleTick = 20 * time.Millisecond
-
-	rateWindow = time.Minute
 )
 
 type admitRequest = msg.Request[msg.AdmitQ, msg.AdmitA]
 
-// admission answers the Admit port: it hands out ids, counts connections, and
-// throttles the servers while the active queue or the disk is full (README 9.1).
+// admission answers the Admit port: it hands out ids, and throttles the servers while the
+// active queue or the disk is full (README 9.1).
 type admission struct {
-	q       *Queue
-	clients map[netip.Addr]*clientCount
-	unnamed map[smtp.ID]*unnamedSession
+	q *Queue
+
+	mu      sync.Mutex // guards all below; held for no longer than a decision takes
+	clients *admit.Clients
 	waiting []waitingAdmit // in order of arrival
-	swept   time.Time      // when clients was last searched for what can go
 }
 
 type waitingAdmit struct {
@@ -39,17 +34,8 @@ type waitingAdmit struct {
 	until time.Time
 }
 
-// clientCount is what is known of one client address.
-type clientCount struct {
-	open    int
-	unnamed int       // sessions of which the name is not known yet, beside those
-	since   time.Time // beginning of the window
-	count   int       // connections in it
-	last    int       // connections in the window before
-}
-
 func newAdmission(q *Queue) *admission {
-	return &admission{q: q, clients: map[netip.Addr]*clientCount{}, unnamed: map[smtp.ID]*unnamedSession{}}
+	return &admission{q: q, clients: admit.New(&q.cfg.SMTPS, q.conf.Load, q.budget, &q.ports.Throttles)}
 }
 
 func (a *admission) run(ctx context.Context, requests <-chan *admitRequest) error {
@@ -64,52 +50,96 @@ func (a *admission) run(ctx context.Context, requests <-chan *admitRequest) erro
 		case <-ticks:
 			a.retry(a.q.clock.now())
 		}
-		switch {
-		case len(a.waiting) > 0 && tick == nil:
+		switch n := len(a.waiting); { // no other goroutine changes it
+		case n > 0 && tick == nil:
 			tick = time.NewTicker(throttleTick)
 			ticks = tick.C
-		case len(a.waiting) == 0 && tick != nil:
+		case n == 0 && tick != nil:
 			tick.Stop()
 			tick, ticks = nil, nil
 		}
 	}
 }
 
+// admit answers what decide could not answer to the asker itself, or has it wait.
 func (a *admission) admit(r *admitRequest) {
-	switch r.Q.Kind {
-	case msg.NewSession:
-		r.Answer(a.session(&r.Q, a.q.clock.now()))
-	case msg.NameSession:
-		r.Answer(a.named(&r.Q))
-	case msg.EndSession:
-		a.end(&r.Q)
-		r.Answer(msg.AdmitA{})
-	default:
-		if a.q.space.refuses(r.Q.Size) {
-			r.Answer(msg.AdmitA{Reply: a.q.space.refusal()})
-			return
-		}
-		if len(a.waiting) > 0 || a.q.fill() >= throttleAt {
-			a.q.metrics.throttled.Inc()
-			a.waiting = append(a.waiting, waitingAdmit{r: r, until: a.q.clock.now().Add(throttleMax)})
-			return
-		}
-		r.Answer(a.transaction(&r.Q))
+	if ans, ok := a.decide(&r.Q); ok {
+		r.Answer(ans)
+		return
 	}
+	a.q.metrics.throttled.Inc()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.waiting = append(a.waiting, waitingAdmit{r: r, until: a.q.clock.now().Add(throttleMax)})
 }
 
-// retry lets waiting transactions in, or refuses them when their time is over.
+// decide answers a question unless it has to wait: for room in the active queue, or behind
+// others that do. Sessions call it in their own goroutines.
+func (a *admission) decide(q *msg.AdmitQ) (ans msg.AdmitA, ok bool) {
+	if q.Kind == msg.NewTransaction && a.q.space.Refuses(q.Size) {
+		return msg.AdmitA{Reply: a.q.space.Refusal()}, true
+	}
+	if reason, closed := a.q.ports.Gate.Closed(); closed && q.Kind != msg.EndSession && q.Kind != msg.NameSession {
+		return msg.AdmitA{Reply: smtp.NewReply(421, "4.3.2", "no mail is taken now: "+reason)}, true
+	}
+	now := a.q.clock.now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch q.Kind {
+	case msg.NewSession:
+		return a.session(q, now), true
+	case msg.NameSession:
+		return msg.AdmitA{Reply: a.clients.Named(q.Session, q.Client, q.Name, now)}, true
+	case msg.TrySession:
+		return msg.AdmitA{Reply: a.clients.Would(q.Client, q.Name, now)}, true
+	case msg.TryTransaction:
+		return a.wouldTakeLocked(q), true
+	case msg.EndSession:
+		a.clients.End(q.Session)
+		return msg.AdmitA{}, true
+	}
+	if q.Relay {
+		a.clients.Relays(q.Session, now)
+	}
+	if len(a.waiting) > 0 {
+		return msg.AdmitA{}, false
+	}
+	return a.transaction(q, now)
+}
+
+// wouldTakeLocked says whether a transaction would be admitted, or would have to wait. Nothing is
+// granted.
+func (a *admission) wouldTakeLocked(q *msg.AdmitQ) (ans msg.AdmitA) {
+	switch {
+	case a.q.space.Refuses(q.Size):
+		ans.Reply = a.q.space.Refusal()
+	case len(a.waiting) > 0:
+		ans.Reply = smtp.NewReply(452, "4.3.2", "too much mail in the queue, try again later")
+	}
+	return ans
+}
+
+// retry lets waiting transactions in, in their order, or refuses them when their time is
+// over.
 func (a *admission) retry(now time.Time) {
-	open := a.q.fill() < resumeAt
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	full := false
 	kept := a.waiting[:0]
 	for _, w := range a.waiting {
-		switch {
-		case w.r.Ctx.Err() != nil: // its session is over
-		case open:
-			w.r.Answer(a.transaction(&w.r.Q))
-		case now.After(w.until):
+		if w.r.Ctx.Err() != nil { // its session is over
+			continue
+		}
+		if !full {
+			ans, ok := a.transaction(&w.r.Q, now)
+			if full = !ok; ok {
+				w.r.Answer(ans)
+				continue
+			}
+		}
+		if now.After(w.until) {
 			w.r.Answer(msg.AdmitA{Reply: smtp.NewReply(452, "4.3.2", "too much mail in the queue, try again later")})
-		default:
+		} else {
 			kept = append(kept, w)
 		}
 	}
@@ -117,95 +147,28 @@ func (a *admission) retry(now time.Time) {
 	a.waiting = kept
 }
 
-func (a *admission) transaction(q *msg.AdmitQ) msg.AdmitA {
-	id, err := a.q.ids.take(q.Server)
-	if err != nil {
-		return msg.AdmitA{Reply: smtp.NewReply(451, "4.3.0", "no transaction id left")}
-	}
-	ans := msg.AdmitA{ID: id}
-	if a.q.memory.Load() < a.q.cfg.ContentMemory {
-		ans.InlineMax = a.q.cfg.IBDB.ContentMax
-	}
-	return ans
-}
-
+// session admits a session.
 func (a *admission) session(q *msg.AdmitQ, now time.Time) msg.AdmitA {
 	id, err := a.q.ids.take(q.Server)
 	if err != nil {
 		return msg.AdmitA{Reply: smtp.NewReply(421, "4.3.0", "no session id left")}
 	}
-	rate, open, ask := a.limits(q.Client)
-	if rate == unlimited && open == unlimited && !ask {
-		return msg.AdmitA{ID: id}
+	ask, refusal := a.clients.Connect(id, q.Client, now)
+	if !refusal.IsZero() {
+		return msg.AdmitA{Reply: refusal}
 	}
-	c := a.count(q.Client, now)
-	if c == nil {
-		return msg.AdmitA{ID: id} // the table is full of open clients
-	}
-	c.count++ // a refused one counts too
-	n := c.rate(now)
-	if r := exceeded(n, rate, c.open+c.unnamed, open); !r.IsZero() {
-		return msg.AdmitA{Reply: r}
-	}
-	if ask {
-		c.unnamed++
-		a.unnamed[id] = &unnamedSession{c: c, rate: n}
-		return msg.AdmitA{ID: id, AskName: true}
-	}
-	c.open++
-	return msg.AdmitA{ID: id}
+	return msg.AdmitA{ID: id, AskName: ask}
 }
 
-// exceeded is the refusal of a session that is the n-th within a minute and finds
-// open others, or zero.
-func exceeded(n, rateMax, open, openMax int) smtp.Reply {
-	switch {
-	case n > rateMax:
-		return smtp.NewReply(421, "4.7.0", "too many connections within a minute from your address")
-	case open >= openMax:
-		return smtp.NewReply(421, "4.7.0", "too many open connections from your address")
+// transaction grants a transaction. ok is false if there is no room for it in the active
+// queue now.
+func (a *admission) transaction(q *msg.AdmitQ, now time.Time) (ans msg.AdmitA, ok bool) {
+	id, err := a.q.ids.take(q.Server)
+	if err != nil {
+		return msg.AdmitA{Reply: smtp.NewReply(451, "4.3.0", "no transaction id left")}, true
 	}
-	return smtp.Reply{}
-}
-
-// count finds the counters of an address, or nil if there is no room for more.
-func (a *admission) count(client netip.Addr, now time.Time) *clientCount {
-	c := a.clients[client]
-	if c == nil {
-		if len(a.clients) >= a.q.cfg.SMTPS.CacheSize {
-			a.forget(now)
-		}
-		if len(a.clients) >= a.q.cfg.SMTPS.CacheSize {
-			return nil
-		}
-		c = &clientCount{since: now}
-		a.clients[client] = c
+	if !a.clients.Grant(q.Session, id, now) {
+		return msg.AdmitA{}, false
 	}
-	switch age := now.Sub(c.since); {
-	case age >= 2*rateWindow:
-		c.since, c.count, c.last = now, 0, 0
-	case age >= rateWindow:
-		c.since, c.count, c.last = c.since.Add(rateWindow), 0, c.count
-	}
-	return c
-}
-
-// rate is the number of connections within the last minute: those of the present
-// window and the part of the last one that still counts.
-func (c *clientCount) rate(now time.Time) int {
-	part := float64(rateWindow-now.Sub(c.since)) / float64(rateWindow)
-	return c.count + int(float64(c.last)*max(part, 0))
-}
-
-// forget drops the counters of clients that are gone. It looks at most once a second, so that a full table does not cost a search for each connection.
-func (a *admission) forget(now time.Time) {
-	if now.Sub(a.swept) < time.Second {
-		return
-	}
-	a.swept = now
-	for ip, c := range a.clients {
-		if c.open == 0 && c.unnamed == 0 && now.Sub(c.since) >= rateWindow {
-			delete(a.clients, ip)
-		}
-	}
+	return msg.AdmitA{ID: id, InlineMax: a.q.cfg.IBDB.ContentMax}, true
 }

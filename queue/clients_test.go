@@ -187,3 +187,46 @@ func TestNamesAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestRelayHostsHaveNoRate: an address that may relay has no limit on new connections for
+// an hour from its last transaction on, but for an entry that is for it; on open ones it has.
+func TestRelayHostsHaveNoRate(t *testing.T) {
+	for _, c := range []struct {
+		name, conf string
+		relay      bool
+		after      time.Duration // from the transaction on
+		rate, open int           // of 20
+	}{
+		{"stranger", "icr: 7\nicm: 15\n", false, 3 * time.Minute, 7, 15},
+		{"relay", "icr: 7\nicm: 15\n", true, 3 * time.Minute, 20, 15},
+		{"relay with an entry", "icr:192.0.2.1 9\nicm: 15\n", true, 3 * time.Minute, 9, 15},
+		{"relay long ago", "icr: 7\nicm: 15\n", true, 2 * time.Hour, 7, 15},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				w.setConf(c.conf)
+				w.start()
+				v := &visitor{w: w, ip: netip.MustParseAddr("192.0.2.1")}
+				id, _, ok := v.connect()
+				if !ok {
+					t.Fatal("the first session is refused")
+				}
+				if a := v.ask(msg.AdmitQ{Kind: msg.NewTransaction, Session: id, Relay: c.relay}); !a.Reply.IsZero() {
+					t.Fatal(a.Reply)
+				}
+				v.end(id)
+				pause(c.after)
+				if n := v.try(20, false); n != c.rate {
+					t.Errorf("%d sessions in a minute, want %d", n, c.rate)
+				}
+				pause(3 * time.Minute)
+				if n := v.try(20, true); n != min(c.open, c.rate) {
+					t.Errorf("%d open sessions, want %d", n, min(c.open, c.rate))
+				}
+				if err := w.stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}

@@ -126,23 +126,24 @@ func TestAgeWhenTheClockIsSet(t *testing.T) {
 	})
 }
 
-// TestChance: what the queue leaves to chance can be repeated, and is spread.
-func TestChance(t *testing.T) {
-	const n = 10_000
-	var tenths [10]int
-	for i := range uint64(n) {
-		f := chance("host", i/100, i%100)
-		if f < 0 || f >= 1 || f != chance("host", i/100, i%100) {
-			t.Fatalf("%d: %v", i, f)
+// TestClockBefore1970: a machine whose clock stands before 1970 at the start, as one without a
+// battery may, holds no mail back.
+func TestClockBefore1970(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.now = func() time.Time { return time.Now().AddDate(-60, 0, 0) }
+		var tries atomic.Int64
+		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
+			if tries.Add(1) == 1 {
+				return w.take(q, smtp.NewReply(451, "4.7.1", "later"))
+			}
+			return w.take(q, smtp.NewReply(250, "", "ok"))
 		}
-		tenths[int(f*10)]++
-	}
-	for i, k := range tenths {
-		if k < n/10*9/10 || k > n/10*11/10 {
-			t.Errorf("%d of %d are in tenth %d", k, n, i)
+		q := w.start()
+		w.mustSend(q, "s@here.test", "m", "r@d.test")
+		time.Sleep(2 * time.Minute)
+		if w.got("r@d.test", "m") != 1 {
+			t.Error("deferred mail was not tried again")
 		}
-	}
-	if chance("a", 1, 2) == chance("b", 1, 2) || chance("a", 1, 2) == chance("a", 2, 1) {
-		t.Error("different arguments give the same number")
-	}
+		w.checkEmpty()
+	})
 }

@@ -2,7 +2,10 @@ package queue
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"strconv"
 	"sync"
@@ -12,7 +15,9 @@ import (
 
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 
-	"meta1/queue/vfs"
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/mta/vfs"
 )
 
 // syncingFS counts the syncs of all files and directories, and makes each take longer.
@@ -131,7 +136,7 @@ func TestSyncsAreShared(t *testing.T) {
 			before := disk.syncs.Load()
 			const n = 500
 			sendAll(t, 50, n, size, func(rcpt string, content []byte) error { return l.accept(content, to(rcpt, "")) })
-			for end := time.Now().Add(20 * time.Second); l.status("delivered") != strconv.Itoa(n+1); time.Sleep(time.Millisecond) {
+			for end := time.Now().Add(2 * time.Minute); l.status("delivered") != strconv.Itoa(n+1); time.Sleep(time.Millisecond) {
 				if time.Now().After(end) {
 					t.Fatalf("%s of %d messages were delivered", l.status("delivered"), n+1)
 				}
@@ -142,6 +147,33 @@ func TestSyncsAreShared(t *testing.T) {
 				t.Errorf("%.3f syncs for each message, want at most 0.2", each)
 			}
 		})
+	}
+}
+
+// TestAllocations: a message costs the queue no more allocations, from the commit until it is
+// delivered and forgotten, than it did when this was written: 87, with those of the modules that
+// stand in for the others, of the store on a disk in memory, and some for what the runtime does meanwhile.
+func TestAllocations(t *testing.T) {
+	l := newLive(t)
+	stop := l.start()
+	defer stop()
+	content, rcpts := []byte("x"), to("a@d.test", "")
+	sent := int64(0)
+	message := func() {
+		if err := l.accept(content, rcpts); err != nil {
+			t.Fatal(err)
+		}
+		sent++
+		for end := time.Now().Add(2 * time.Minute); l.q.gauges.delivered.Load() < sent; runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatal("a message is not delivered")
+			}
+		}
+	}
+	n := testing.AllocsPerRun(100, message)
+	t.Logf("%.0f allocations", n)
+	if most := 100.0; n > most && !raceDetector {
+		t.Errorf("a message costs %.0f allocations, want at most %.0f", n, most)
 	}
 }
 
@@ -193,7 +225,7 @@ func BenchmarkDeferred(b *testing.B) {
 		took := time.Since(began)
 		runtime.ReadMemStats(&m)
 		b.ReportMetric(grown/float64(messages*rcpts), "heap-B/rcpt")
-		b.ReportMetric(float64(l.q.defedb.Metrics().DiskSpaceUsage())/float64(messages*rcpts), "disk-B/rcpt")
+		b.ReportMetric(float64(l.q.db.Store().Metrics().DiskSpaceUsage())/float64(messages*rcpts), "disk-B/rcpt")
 		b.ReportMetric(took.Seconds(), "s/list")
 		b.ReportMetric(float64(took.Nanoseconds())/float64(n), "list-ns/rcpt")
 		b.ReportMetric(float64(m.TotalAlloc-allocated)/float64(n), "list-B/rcpt")
@@ -207,4 +239,41 @@ func (l *live) heap() float64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return float64(m.HeapAlloc)
+}
+
+// BenchmarkFlush: 10,000 deferred messages that an operator flushes are delivered.
+func BenchmarkFlush(b *testing.B) {
+	const messages = 10_000
+	for b.Loop() {
+		b.StopTimer()
+		l := newLive(b)
+		l.fillDeferred(messages, 1, time.Now().Add(30*time.Minute), time.Millisecond)
+		var delivered atomic.Int64
+		done := make(chan struct{})
+		l.deliver = func(q msg.DeliverQ) msg.DeliverA {
+			if r, err := q.Body.Open(); err == nil {
+				_, _ = io.Copy(io.Discard, r)
+				r.Close()
+			}
+			if delivered.Add(1) == messages {
+				close(done)
+			}
+			return msg.DeliverA{Stage: msg.DeliverDone, Rcpts: []smtp.Reply{smtp.NewReply(250, "", "ok")}}
+		}
+		stop := l.start()
+		b.StartTimer()
+		began := time.Now()
+		a, err := l.ports.Operate.Ask(context.Background(), msg.OperateQ{Op: msg.OpFlush})
+		for ; errors.Is(err, msg.ErrDown); a, err = l.ports.Operate.Ask(context.Background(), msg.OperateQ{Op: msg.OpFlush}) {
+			time.Sleep(time.Millisecond)
+		}
+		if err != nil || a.Done != messages {
+			b.Errorf("%+v, %v", a, err)
+		}
+		b.ReportMetric(time.Since(began).Seconds(), "s/command")
+		<-done
+		b.StopTimer()
+		stop()
+		b.StartTimer()
+	}
 }

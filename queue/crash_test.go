@@ -8,19 +8,18 @@ import (
 	"testing/synctest"
 	"time"
 
-	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/vfs"
+	"meta1/mta/vfs/crashfs"
 )
 
 // snapshot is the disk as a crash before one operation would have left it, and what
 // had been promised until then.
 type snapshot struct {
 	op    string
-	disk  *pvfs.MemFS
+	disk  *crashfs.Disk
 	acked map[string]string // content by recipient
 	done  map[string]bool   // recipients that had been delivered or bounced
 	over  error             // why the process had ended
@@ -49,7 +48,7 @@ func (c *recorder) MaybeError(op errorfs.Op) error {
 	}
 	s := c.snapshotLocked(fmt.Sprintf("operation %d kind %d on %s", c.n, op.Kind, op.Path))
 	// Some of what was not synced may have reached the disk all the same.
-	s.disk = c.w.disk.CrashClone(pvfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: c.rnd})
+	s.disk = c.w.disk.Crash(crashfs.Random(c.rnd, 50))
 	c.all = append(c.all, s)
 	return nil
 }
@@ -80,7 +79,7 @@ func TestCrashAtAnyWrite(t *testing.T) {
 func record(t *testing.T, stride int) []snapshot {
 	w := newWorld(t)
 	rec := &recorder{story: newStory(w), stride: stride, rnd: rand.New(rand.NewPCG(1, 2))}
-	w.fs = vfs.FromPebble(errorfs.Wrap(w.disk, rec), w.space)
+	w.fs = crashfs.FS(errorfs.Wrap(w.disk, rec), w.space)
 	q := w.start()
 	rec.mu.Lock()
 	rec.on = true
@@ -106,7 +105,7 @@ func record(t *testing.T, stride int) []snapshot {
 // replay starts a queue on the disk of a crash and checks the promises.
 func replay(t *testing.T, s snapshot) {
 	w := newWorld(t)
-	mustBeSound(t, w, s.disk.CrashClone(pvfs.CrashCloneCfg{}))
+	mustBeSound(t, w, s.disk.Crash(crashfs.Nothing))
 	configureStory(w)
 	w.disk = s.disk
 	w.deliver = func(q msg.DeliverQ) msg.DeliverA {

@@ -1,67 +1,64 @@
 // Package queue is QMGR: it owns every envelope and decides what is sent when.
 //
+// The decisions are in package aq, the active queue, which is pure; its comment has the
+// glossary, and says how full the active queue may be and in which order mail goes. When
+// deliveries start is decided in package sched, which deferred mail is loaded in intake, and
+// whose routes are looked up in lookup. What is written is in package records, what is configured
+// in conf, and package content has the content of messages, and watches the disks. Here is what
+// joins them:
+//
+//	loop       hands events to the core, and has done what comes out
+//	journal    the only writer of the store: group commit
+//	admission  answers the servers: ids, back-pressure; package admit has the limits of clients
+//	make       builds the messages of the queue's own: notices, expansions
+//	scan       reads deferred mail for the core
+//	spill      moves content from the store to files
+//	recover    what a start finds; orphaned content files
+//
 // # States
 //
-// A message that was acknowledged is always in exactly one of these states. What
-// is listed was synced before the state was entered, so a crash at any moment
-// leaves one of them, and a start goes on from there.
+// A message that was acknowledged exists as long as its envelope is in the store. Each of
+// its recipients is in exactly one of these states; package records has the keys.
 //
-//	accepted   IBDB e TA; content in IBDB c TA, or as a durable CDB file
-//	           guarantee: each recipient without IBDB d TA INDEX, and without a
-//	           record in the DEFEDB, is delivered, bounced or deferred
-//	spilled    accepted, and the content is a durable CDB file; c TA goes after
-//	           that. Both present: c TA counts, the file is a rest
-//	deferred   DEFEDB t TA, r TA INDEX, n TIME TA INDEX; content is a durable CDB
-//	           file. The recipient's record in the IBDB ends after that. Both
-//	           present: the DEFEDB counts
-//	replaced   a bounce, or all that an expansion makes (one transaction for each
-//	           list with an owner of its own), is accepted in one commit; the
-//	           recipient that it replaces ends after that
-//	ended      d TA INDEX, or no record at all; a crash before this is durable
-//	           makes another attempt: delivery is at least once
-//	forgotten  no record of TA. The content file goes after that. A file that no
-//	           record names was never acknowledged, or is such a rest: litter
+//	fresh      accepted, and neither deferred nor ended. All of them are in the active queue;
+//	           a start takes them in again and tries them
+//	deferred   its record says when it is due, or for what it is parked, or that it is held
+//	set aside  its record cannot be decoded: it is kept and listed, and everything else goes on
+//	ended      delivered, or replaced by a notice or an expansion, or removed by an operator
 //
-// Each content file also holds its envelope (package cdb), which is read only when a
-// database was lost: a start on databases that do not belong together (join) refuses
-// to take mail for litter, and meta1 fsck makes the envelopes anew.
+// A move of a recipient from one state to another is one batch of the store, which is
+// written whole or not at all: together with the message that replaces it, if there is
+// one, and with the end of its message if it was the last. So a crash leaves each recipient
+// in one state, and a start goes on from there. Before the end of a delivery is durable a
+// crash makes another attempt: delivery is at least once.
 //
-// # Who does what
+// Content of up to IBDB.content_max is in the store from the acceptance of its message to
+// its end; but when a message is deferred, content of more than 4 KB is spilled: it becomes a
+// file in the background, and leaves the store when that is durable. Larger content is a file
+// from the start, synced before the message is accepted. A file is unlinked after the end of its
+// message is durable. One of which the store knows no message was never acknowledged, or its
+// unlinking was interrupted: it is an orphan, and removed after a grace time. Behind the
+// content in a file stands the envelope (package cdb), so that it can be sent if the store
+// is lost; a new store beside such files refuses to start.
 //
-// One goroutine, the loop, owns the active queue and all decisions; it never waits
-// for a disk or for another module. The journal is the only writer of the IBDB and
-// the deferrer the only one of the DEFEDB and of files that outlive an attempt;
-// each gathers what is asked for while it syncs. Goroutines of the Run's group ask
-// the resolver and the client and bring the answers back as events.
+// # Restarts inside the process
+//
+// The queue is crash-only: to restart it, mta makes a new one on the same directory, while
+// sessions and deliveries of the other modules live on. What the former instance has granted
+// ends with it. Ids ascend over restarts, so an id tells who has granted it: a transaction, a
+// session or a content file of a former instance is refused with 451, or not counted. While
+// SMAR or SMTPC is down, work for it pauses; that is no failed attempt.
 //
 // # Which host is tried
 //
-// The first of the route that is not closed; if its window is full or its rate is used
-// up, it is waited for. A host that fails as a whole closes after some failures, and
-// the mail goes to the next one at once, up to hosts_per_attempt_max: no connection, a
-// greeting or a reply to EHLO that is not 2xx, a 421, a connection that is lost or
-// times out. After any other 4xx before the content one more host is tried. A 4xx to
-// the final dot and every 5xx hold for all hosts. After an attempt the recipient waits
-// in the DEFEDB, and begins with the first host again (RFC 5321 section 5.1). Mail that
-// waits for a host stays with it, even if one before it in the route opens again.
-//
-// # In which order
-//
-// Places for deliveries go round: senders, then the destinations of a sender, then his
-// messages there, oldest first; fresh mail has three of four turns where deferred mail
-// waits, too. flow.go gives the rules and their bounds, sched.Share says how much of
-// deliveries_max anyone may take. Mail that needs a route is asked about in turns of
-// the senders, too (route.go).
-//
-// # What waits as a whole
-//
-// Mail for a destination all of whose hosts are closed, for a domain whose route fails,
-// and beyond a destination's share of the active queue waits in the DEFEDB in an index
-// by destination, without attempts of its own: one recipient probes, and if that is
-// served, the others follow in batches (waits.go). What a host or a name server said of
-// one message or recipient alone defers that one only. A route is used again until it
-// expires; it is asked for anew after a reload or a start, and when all of its hosts
-// have failed.
+// The first of the route that is not closed; if its window is full or its rate is used up,
+// mail waits for it. A host that fails as a whole closes after some failures, and the mail
+// goes to the next one at once, up to hosts_per_attempt_max: no connection, a greeting or a
+// reply to EHLO that is not 2xx, a 421, a connection that is lost or times out. After any
+// other 4xx before the content one more host is tried. A 4xx to the final dot and every 5xx
+// hold for all hosts. After an attempt the recipient is deferred, and begins with the first
+// host again (RFC 5321 section 5.1). A host that refuses one connection too many while others
+// to it work has not failed, and it was no attempt: its window goes down to what works.
 //
 // # When the clock is set
 //

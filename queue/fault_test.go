@@ -11,10 +11,9 @@ import (
 	"testing"
 	"testing/synctest"
 
-	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
-	"meta1/queue/vfs"
+	"meta1/mta/vfs/crashfs"
 )
 
 // faultyDisk makes one call to the disk fail, or that and all later ones.
@@ -167,7 +166,7 @@ func runFaulty(t *testing.T, f *faultyDisk, check func(f *faultyDisk, end, cut s
 // forget gives the memory of a scenario back.
 func (s *story) forget() {
 	_ = s.w.disk.RemoveAll("spool")
-	_ = vfs.FromPebble(s.w.disk, nil).SyncDir(".")
+	_ = crashfs.FS(s.w.disk, nil).SyncDir(".")
 	s.disk, s.acked, s.done, s.w.delivered, s.cut = nil, nil, nil, nil, snapshot{}
 }
 
@@ -175,7 +174,7 @@ func (s *story) forget() {
 // what is on the disk at that moment.
 func (s *story) faulty(f *faultyDisk) snapshot {
 	w := s.w
-	w.fs = vfs.FromPebble(errorfs.Wrap(w.disk, f), w.space)
+	w.fs = crashfs.FS(errorfs.Wrap(w.disk, f), w.space)
 	never := make(chan struct{})
 	w.fatal = func(err error) {
 		s.die(err)
@@ -206,7 +205,7 @@ func (s *story) faulty(f *faultyDisk) snapshot {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		end := s.snapshotLocked(f.what)
-		end.disk, end.over = w.disk.CrashClone(pvfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(5, 6))}), s.over
+		end.disk, end.over = w.disk.Kill(), s.over
 		return end
 	}
 	end := s.snapshotLocked(f.what)
@@ -221,7 +220,7 @@ func (s *story) crashAfter(f *faultyDisk) {
 		return
 	}
 	s.cut = s.snapshotLocked("cut after " + f.hit())
-	s.cut.disk = s.w.disk.CrashClone(pvfs.CrashCloneCfg{})
+	s.cut.disk = s.w.disk.Crash(crashfs.Nothing)
 }
 
 // die ends the process: nothing that happens from now on counts.
@@ -232,6 +231,6 @@ func (s *story) die(err error) {
 		return
 	}
 	s.over = err
-	s.disk = s.w.disk.CrashClone(pvfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rand.New(rand.NewPCG(3, 4))})
+	s.disk = s.w.disk.Crash(crashfs.Random(rand.New(rand.NewPCG(3, 4)), 50))
 	s.cancel()
 }

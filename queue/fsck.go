@@ -29,7 +29,7 @@ func fsckLimits() fsck.Limits {
 	return fsck.Limits{Records: 5000, Findings: 5000, Time: fsckPage}
 }
 
-// fsck answers questions for a check of the databases, beside all other work: it reads,
+// fsck answers questions for a check of the store, beside all other work: it reads,
 // a page at a time, and rests as long as it has worked.
 func (q *Queue) fsck(ctx context.Context, requests <-chan *fsckRequest) error {
 	for {
@@ -56,7 +56,7 @@ func (q *Queue) fsckPage(ctx context.Context, r *fsckRequest) msg.FsckA {
 	defer stop()
 	c := fsck.NewCheck(fsck.View{
 		FS: q.deps.FS, Dirs: q.cfg.Dirs(q.deps.Dir), UID: os.Getuid(),
-		IBDB: q.ibdb.Store().Reader(), DEFEDB: q.defedb.Store().Reader(),
+		Store: q.db.Store().Reader(),
 	}, from, r.Q.Content)
 	list, more, worked, err := c.PageTwice(ctx, fsckLimits(), fsckPause)
 	a := msg.FsckA{Findings: make([]msg.Finding, 0, len(list)), Examined: c.Cursor().Examined}

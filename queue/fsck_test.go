@@ -2,18 +2,17 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
 	"time"
 
-	pvfs "github.com/cockroachdb/pebble/v2/vfs"
-
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/defedb"
+	"meta1/mta/vfs/crashfs"
 	"meta1/queue/fsck"
-	"meta1/queue/vfs"
+	"meta1/queue/records"
 )
 
 // fsckAll checks a queue at work and returns what was found.
@@ -33,12 +32,12 @@ func (w *world) fsckAll(content bool) (all []msg.Finding, examined uint64) {
 	}
 }
 
-// mustBeSound checks a spool that no queue uses: rests of a crash are fine, damage is
+// mustBeSound checks a spool that no queue uses: leftovers of a crash are fine, damage is
 // not.
-func mustBeSound(t *testing.T, w *world, disk *pvfs.MemFS) {
+func mustBeSound(t *testing.T, w *world, disk *crashfs.Disk) {
 	t.Helper()
 	sum, err := fsck.Run(context.Background(), fsck.Options{
-		FS: vfs.FromPebble(disk, w.space), Dirs: w.cfg.Dirs("spool"), UID: -1, Now: time.Now(), Content: true,
+		FS: crashfs.FS(disk, w.space), Dirs: w.cfg.Dirs("spool"), UID: -1, Now: time.Now(), Content: true,
 		Log: slog.New(slog.DiscardHandler),
 		Report: func(f fsck.Finding) {
 			if f.Severity != fsck.Note {
@@ -90,7 +89,7 @@ func TestCheckOfAQueueAtWork(t *testing.T) {
 	})
 }
 
-// TestCheckFindsWhatStays: what is wrong is found, and what was only under way is not.
+// TestCheckFindsWhatStays: what is wrong is found, and what was only in progress is not.
 func TestCheckFindsWhatStays(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		var up bool
@@ -100,15 +99,15 @@ func TestCheckFindsWhatStays(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		raw := q.defedb.Store()
-		var list []defedb.State
-		if err := q.defedb.All(smtp.ID{}, 0, func(st defedb.State) bool { list = append(list, st); return true }); err != nil || len(list) < 2 {
+		raw := q.db.Store()
+		var list []records.State
+		v := q.db.View()
+		err := v.Entries(records.Ref{}, func(e *records.Entry) bool { list = append(list, e.State); return true })
+		if err := errors.Join(err, v.Close()); err != nil || len(list) < 2 {
 			t.Error(err, list)
 			return
 		}
-		due := func(st defedb.State) []byte {
-			return defedb.Key{Kind: defedb.KindDue, TA: st.TA, Index: st.Index, Time: st.NextTry}.Bytes()
-		}
+		due := func(st records.State) []byte { return records.Indexes(&st)[0] }
 		stays, goes := due(list[0]), due(list[len(list)-1])
 		for _, k := range [][]byte{stays, goes} {
 			if err := raw.Delete(k, nil); err != nil {

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 
 	"meta1/mta/smtp"
-	"meta1/queue/ibdb"
+	"meta1/queue/records"
 )
 
 const (
@@ -17,19 +17,21 @@ const (
 
 var errNoIDs = errors.New("no ids are reserved")
 
-// ids hands out ids that never repeat in one spool.
+// ids hands out ids that never repeat in one spool. They ascend over restarts, so an id tells
+// whether this instance of QMGR has granted it.
 type ids struct {
-	db    *ibdb.DB
+	db    *records.DB
+	first uint64
 	next  atomic.Uint64
 	bound atomic.Uint64
 }
 
-func newIDs(db *ibdb.DB) (*ids, error) {
+func newIDs(db *records.DB) (*ids, error) {
 	first, err := db.ReserveIDs(idBlock)
 	if err != nil {
 		return nil, err
 	}
-	g := &ids{db: db}
+	g := &ids{db: db, first: first}
 	g.next.Store(first)
 	g.bound.Store(first + idBlock)
 	return g, nil
@@ -44,8 +46,10 @@ func (g *ids) take(process uint8) (smtp.ID, error) {
 	return smtp.ID{Counter: n, Process: process}, nil
 }
 
-// extend reserves the next block when the present one runs out. Only the journal
-// calls it.
+// granted reports whether this instance has handed out an id.
+func (g *ids) granted(id smtp.ID) bool { return id.Counter >= g.first && id.Counter < g.next.Load() }
+
+// extend reserves the next block when the present one runs out. Only the journal calls it.
 func (g *ids) extend() error {
 	if g.next.Load()+idReserve < g.bound.Load() {
 		return nil

@@ -2,82 +2,69 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/ibdb"
+	"meta1/queue/aq"
+	"meta1/queue/records"
 )
 
-// journal is the one writer of the IBDB. It gathers what all sessions and the loop
-// want written and makes it durable by one sync: group commit. While a sync runs,
-// the next batch gathers, so the syncs per message fall as the load rises.
+// journal is the one writer of the store. It gathers what all sessions and the core want
+// written and makes it durable by one sync: group commit. While a sync runs, the next batch
+// gathers, so the syncs per message fall as the load rises.
 type journal struct {
-	q   *Queue
-	ops *mailbox[journalOp]
+	q     *Queue
+	saves *mailbox[*aq.Save]
+	// spilled are messages whose content has become a file, durably.
+	spilled *mailbox[smtp.ID]
 
-	lastSync  time.Duration // how long the last commit with messages took
-	lastBatch int           // and how many messages it had
-}
-
-type opKind uint8
-
-const (
-	opAccept  opKind = iota // t is new, made by the queue itself
-	opEnd                   // recipient index has ended here
-	opForget                // all recipients have ended here
-	opSpilled               // the content has become a file
-)
-
-// journalOp is a change of the IBDB. Ops that are put together are committed
-// together.
-type journalOp struct {
-	kind   opKind
-	ta     smtp.ID
-	t      *transaction // opAccept
-	inline []byte       // opAccept: content, or nil if it is a file
-	index  int          // opEnd
-	hadIt  bool         // opForget: the content is in the IBDB
-	ended  []int        // opForget
-	unlink bool         // then remove the content file
-	done   event        // then tell the loop; nil for nothing
+	lastSync  time.Duration // how long the last commit took
+	lastBatch int           // messages in the last commit that had any
 }
 
 type commitRequest = msg.Request[msg.CommitQ, msg.CommitA]
 
 // run commits until ctx ends, and then once more what is left.
 func (j *journal) run(ctx context.Context, commits <-chan *commitRequest) error {
-	var spare []journalOp
+	var spare []*aq.Save
 	for {
 		reqs, ok := j.gather(ctx, commits)
-		ops := j.ops.take(spare)
-		if err := j.commit(reqs, ops); err != nil {
+		saves := j.saves.take(spare)
+		if err := j.commit(reqs, saves, j.spilled.take(nil)); err != nil {
 			return err
 		}
-		spare = ops
+		spare = saves
 		if !ok {
 			return nil
 		}
 	}
 }
 
-// gather waits for work. Requests are committed at once; ops alone wait for a
-// while, because nobody waits for them. ok is false when ctx has ended.
+// opsDelay is how long saves wait, at least, for new mail to share a sync with. It bounds what
+// is delivered twice after a kill; a slow disk waits for a few of its syncs' time, and none
+// longer than commit_delay_max.
+const opsDelay = 2 * time.Millisecond
+
+// gather waits for work. Requests are committed at once; saves alone wait for a moment,
+// because nobody waits for them. ok is false when ctx has ended.
 func (j *journal) gather(ctx context.Context, commits <-chan *commitRequest) (reqs []*commitRequest, ok bool) {
 	select {
 	case r := <-commits:
-		return j.company(ctx, append(reqs, r), commits), true
+		return j.awaitMore(ctx, append(reqs, r), commits), true
 	case <-ctx.Done():
 		return j.drain(nil, commits), false
-	case <-j.ops.ready:
+	case <-j.saves.ready:
+	case <-j.spilled.ready:
 	}
-	timer := time.NewTimer(j.q.cfg.IBDB.CommitDelay)
+	timer := time.NewTimer(min(max(opsDelay, 4*j.lastSync), j.q.cfg.IBDB.CommitDelay))
 	defer timer.Stop()
 	select {
 	case r := <-commits:
-		return j.company(ctx, append(reqs, r), commits), true
+		return j.awaitMore(ctx, append(reqs, r), commits), true
 	case <-ctx.Done():
 		return j.drain(nil, commits), false
 	case <-timer.C:
@@ -85,13 +72,17 @@ func (j *journal) gather(ctx context.Context, commits <-chan *commitRequest) (re
 	}
 }
 
-// slowSync is the time of a sync from which on it pays to wait for company.
+// commitMax is how much content a commit has, in bytes, before it takes no more: the store has
+// it in memory several times.
+const commitMax = 4 << 20
+
+// slowSync is the time of a sync from which on it pays to wait for more.
 const slowSync = time.Millisecond
 
-// company gathers what has come, and on a slow disk waits a part of a sync's time
-// for those sessions that were answered by the last commit and are about to come
-// again: else one message would make all others wait for a sync of its own.
-func (j *journal) company(ctx context.Context, reqs []*commitRequest, commits <-chan *commitRequest) []*commitRequest {
+// awaitMore gathers what has come, and on a slow disk waits a part of a sync's time for those
+// sessions that were answered by the last commit and are about to come again: else one
+// message would make all others wait for a sync of its own.
+func (j *journal) awaitMore(ctx context.Context, reqs []*commitRequest, commits <-chan *commitRequest) []*commitRequest {
 	reqs = j.drain(reqs, commits)
 	enough := min(j.lastBatch*3/4, j.q.cfg.IBDB.OpenTAs)
 	if j.lastSync < slowSync || len(reqs) >= enough {
@@ -99,7 +90,7 @@ func (j *journal) company(ctx context.Context, reqs []*commitRequest, commits <-
 	}
 	timer := time.NewTimer(min(j.lastSync/4, j.q.cfg.IBDB.CommitDelay))
 	defer timer.Stop()
-	for len(reqs) < enough {
+	for len(reqs) < enough && inlineOf(reqs) < commitMax {
 		select {
 		case r := <-commits:
 			reqs = j.drain(append(reqs, r), commits)
@@ -113,10 +104,11 @@ func (j *journal) company(ctx context.Context, reqs []*commitRequest, commits <-
 }
 
 func (j *journal) drain(reqs []*commitRequest, commits <-chan *commitRequest) []*commitRequest {
-	for len(reqs) < j.q.cfg.IBDB.OpenTAs {
+	for size := inlineOf(reqs); len(reqs) < j.q.cfg.IBDB.OpenTAs && size < commitMax; {
 		select {
 		case r := <-commits:
 			reqs = append(reqs, r)
+			size += len(r.Q.Inline)
 		default:
 			return reqs
 		}
@@ -124,142 +116,170 @@ func (j *journal) drain(reqs []*commitRequest, commits <-chan *commitRequest) []
 	return reqs
 }
 
-// commit writes one batch, answers the requests and tells the loop.
-func (j *journal) commit(reqs []*commitRequest, ops []journalOp) error {
-	if len(reqs)+len(ops) == 0 {
+// inlineOf is how much content the requests bring into their commit, in bytes.
+func inlineOf(reqs []*commitRequest) (n int) {
+	for _, r := range reqs {
+		n += len(r.Q.Inline)
+	}
+	return n
+}
+
+// commit writes one batch, tells the core and answers the requests, in this order: a listing
+// after the 250 shows the message.
+func (j *journal) commit(reqs []*commitRequest, saves []*aq.Save, spilled []smtp.ID) error {
+	if len(reqs)+len(saves)+len(spilled) == 0 {
 		return nil
 	}
 	if err := j.q.ids.extend(); err != nil {
 		return err
 	}
-	b := j.q.ibdb.NewBatch()
-	taken, accepted, err := j.fill(b, reqs, ops)
-	if err != nil {
+	b := j.q.db.NewBatch()
+	taken, err := j.fill(b, reqs, saves)
+	gone, err2 := j.fillSpilled(b, spilled)
+	if err = errors.Join(err, err2); err != nil {
 		b.Discard()
-		return fmt.Errorf("filling a batch for the IBDB: %w", err)
+		return fmt.Errorf("filling a batch for the store: %w", err)
 	}
 	size := int64(b.Len())
 	start := time.Now()
-	if err := j.q.ibdb.Commit(b); err != nil {
-		failAll(taken, smtp.NewReply(451, "4.3.0", "cannot store the message"))
+	err = j.q.db.Commit(b)
+	if err == nil {
+		err = j.q.cdb.Err() // a disk that could not write content may have lost more of it
+	}
+	if err != nil {
+		for _, r := range taken {
+			r.Answer(msg.CommitA{Reply: smtp.NewReply(451, "4.3.0", "cannot store the message")})
+		}
 		return err
 	}
-	took := time.Since(start)
-	if len(accepted) > 0 {
-		j.lastSync, j.lastBatch = took, len(accepted)
+	j.lastSync = time.Since(start)
+	if len(taken) > 0 {
+		j.lastBatch = len(taken)
 	}
-	j.q.metrics.commit(len(accepted), took)
-	j.q.space.used(size)
-	// The loop hears of a message before the client does, so that a listing after
-	// the 250 shows it.
-	j.publish(accepted, ops)
+	j.q.metrics.commit(len(taken), j.lastSync)
+	j.q.space.Used(size)
+	events := make([]event, 0, len(taken)+1)
+	for _, r := range taken {
+		if r.Q.Hold != "" {
+			j.q.held(&r.Q)
+			continue
+		}
+		events = append(events, event{ev: j.q.accepted(&r.Q)})
+	}
+	if n := len(saves); n > 0 {
+		events = append(events, event{saved: saves[n-1].ID})
+	}
+	j.q.events.put(events...)
+	j.q.remover.put(gone...)
+	j.q.contents.EndSpills(spilled...)
 	for _, r := range taken {
 		r.Answer(msg.CommitA{})
 	}
 	return nil
 }
 
-// fill puts everything into the batch. Requests for which there is no room are
-// answered at once.
-func (j *journal) fill(b *ibdb.Batch, reqs []*commitRequest, ops []journalOp) (taken []*commitRequest, accepted []*transaction, err error) {
-	now := j.q.clock.now()
+// accepted is the event of a transaction that has become durable.
+func (q *Queue) accepted(c *msg.CommitQ) *aq.Accepted {
+	e := c.Envelope
+	q.budget.Accept(e.TA, len(e.Rcpts))
+	if ctx := context.Background(); q.log.Enabled(ctx, slog.LevelDebug) {
+		q.log.LogAttrs(ctx, slog.LevelDebug, "accepted", slog.Any("ss_ta", e.TA), slog.Any("mail", e.Mail.From), slog.Int("rcpts", len(e.Rcpts)), slog.Int64("size", c.Size))
+	}
+	return &aq.Accepted{Message: aq.Message{Envelope: e, Size: c.Size, Body: q.contents.Hold(e.TA, c.Size, c.Inline, c.Memory), Inline: c.Inline != nil}}
+}
+
+// held notes a transaction that has become durable and whose recipients are all held. The core
+// knows nothing of it until an operator releases it, as if it had been there at the start.
+func (q *Queue) held(c *msg.CommitQ) {
+	q.budget.Revoke(c.Envelope.TA)
+	q.gauges.before.Add(int64(len(c.Envelope.Rcpts)))
+	q.log.LogAttrs(context.Background(), slog.LevelInfo, "held", slog.Any("ss_ta", c.Envelope.TA), slog.Any("mail", c.Envelope.Mail.From),
+		slog.Int("rcpts", len(c.Envelope.Rcpts)), slog.String("reason", c.Hold))
+}
+
+// fill puts everything into the batch. Requests that are refused are answered at once.
+func (j *journal) fill(b *records.Batch, reqs []*commitRequest, saves []*aq.Save) (taken []*commitRequest, err error) {
 	for _, r := range reqs {
-		if j.q.space.refuses(int64(len(r.Q.Inline))) {
-			j.refuse(r)
+		if reply := j.q.refuses(&r.Q); !reply.IsZero() {
+			r.Answer(msg.CommitA{Reply: reply})
 			continue
 		}
-		if err := b.Accept(r.Q.Envelope, r.Q.Inline); err != nil {
-			return nil, nil, err
+		var err error
+		if r.Q.Hold != "" {
+			err = b.AcceptHeld(r.Q.Envelope, r.Q.Size, r.Q.Inline, j.q.clock.now(), r.Q.Hold)
+		} else {
+			err = b.Accept(r.Q.Envelope, r.Q.Size, r.Q.Inline)
+		}
+		if err != nil {
+			return nil, err
 		}
 		taken = append(taken, r)
-		accepted = append(accepted, j.q.accept(r.Q.Envelope, r.Q.Inline, r.Q.Size, now, 0))
 	}
-	for i := range ops {
-		if err := ops[i].fill(b); err != nil {
-			return nil, nil, err
+	for _, s := range saves {
+		for i := range s.Changes {
+			if err := write(b, &s.Changes[i]); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return taken, accepted, nil
+	return taken, nil
 }
 
-func (op *journalOp) fill(b *ibdb.Batch) error {
-	switch op.kind {
-	case opAccept:
-		return b.Accept(op.t.env, op.inline)
-	case opEnd:
-		return b.End(op.ta, op.index)
-	case opForget:
-		return b.Forget(op.ta, op.hadIt, op.ended)
-	default:
-		return b.Spilled(op.ta)
-	}
-}
-
-// publish tells the loop what has become durable.
-func (j *journal) publish(accepted []*transaction, ops []journalOp) {
-	var unlink []deferOp
-	for i := range ops {
-		op := &ops[i]
-		if op.kind == opAccept {
-			accepted = append(accepted, op.t)
+// fillSpilled gives up the store's copy of content that has become a file. Messages that were
+// forgotten meanwhile are returned: nobody needs their files. A message that is forgotten in
+// this batch, or later, has its file unlinked by the core.
+func (j *journal) fillSpilled(b *records.Batch, spilled []smtp.ID) (gone []smtp.ID, err error) {
+	for _, ta := range spilled {
+		known, err := j.q.knows(ta)
+		if err != nil {
+			return nil, err
 		}
-		if op.done != nil {
-			defer j.q.events.put(op.done) // after the acceptance of what it made
-		}
-		if op.unlink {
-			unlink = append(unlink, deferOp{kind: deferUnlink, ta: op.ta})
+		if !known {
+			gone = append(gone, ta)
+		} else if err := b.Spilled(ta); err != nil {
+			return nil, err
 		}
 	}
-	j.q.deferrer.ops.put(unlink...)
-	if len(accepted) > 0 {
-		j.q.events.put(&acceptedEvent{ts: accepted})
-	}
+	return gone, nil
 }
 
-// refuse turns a transaction away for which there is no room. Its content file, if
-// it has one, is nobody's.
-func (j *journal) refuse(r *commitRequest) {
-	if r.Q.Inline == nil {
-		j.q.deferrer.ops.put(deferOp{kind: deferUnlink, ta: r.Q.Envelope.TA})
+// refuses is the reply to a transaction that is not accepted, or zero. Its content file, if
+// it has one, is nobody's then.
+func (q *Queue) refuses(c *msg.CommitQ) smtp.Reply {
+	switch ta := c.Envelope.TA; {
+	case !q.ids.granted(ta):
+		// A former QMGR of this process gave the id. What it knew of the transaction is gone; the
+		// search for orphaned content removes its file, if it has one.
+		return smtp.NewReply(451, "4.3.0", "the queue was restarted, please try again")
+	case q.space.Refuses(int64(len(c.Inline))):
+		q.budget.Revoke(ta)
+		if c.Inline == nil {
+			q.remover.put(ta)
+		}
+		return q.space.Refusal()
 	}
-	r.Answer(msg.CommitA{Reply: j.q.space.refusal()})
+	return smtp.Reply{}
 }
 
-// failAll answers requests that could not be committed.
-func failAll(reqs []*commitRequest, reply smtp.Reply) {
-	for _, r := range reqs {
-		r.Answer(msg.CommitA{Reply: reply})
+// write puts one change of the core into a batch.
+func write(b *records.Batch, ch *aq.Change) error {
+	switch ch.Kind {
+	case aq.Accept:
+		return b.Accept(ch.New.Envelope, ch.New.Size, ch.New.Content)
+	case aq.EndFresh:
+		return b.EndFresh(ch.Ref)
+	case aq.EndDeferred:
+		return b.EndDeferred(ch.Old, ch.Fresh)
+	case aq.Put:
+		return b.Put(ch.State, ch.Old)
+	case aq.DropAccepted:
+		return b.DropAccepted(ch.Ref.TA, ch.Ended)
+	case aq.Forget:
+		return b.Forget(ch.Ref.TA, records.Message{Inline: ch.Inline, Fresh: ch.Fresh, Ended: ch.Ended})
+	case aq.SetAside:
+		return b.SetAside(*ch.Broken)
+	case aq.DropAside:
+		return b.DropAside(ch.Broken.Key)
 	}
-}
-
-// accept makes the transaction of an envelope that is being committed. Small
-// content stays in memory for the first delivery.
-func (q *Queue) accept(e *msg.Envelope, inline []byte, size int64, now time.Time, waited time.Duration) *transaction {
-	var body msg.Body
-	if inline != nil {
-		body = memBody(inline)
-		q.memory.Add(int64(len(inline)))
-	} else {
-		body = q.stored(e.TA, size)
-	}
-	t := newTransaction(e, size, body, nil, now, waited)
-	if inline != nil {
-		t.inline, t.memory = true, int64(len(inline))
-	} else {
-		t.hasFile, t.spill.file = true, true
-	}
-	return t
-}
-
-// stored is content on disk.
-func (q *Queue) stored(ta smtp.ID, size int64) msg.Body {
-	return &storedBody{ta: ta, size: size, cdb: q.cdb, ibdb: q.ibdb}
-}
-
-// logAccepted is one line for each message that the queue took over.
-func (q *Queue) logAccepted(ctx context.Context, t *transaction) {
-	if q.log.Enabled(ctx, slog.LevelDebug) {
-		q.log.LogAttrs(ctx, slog.LevelDebug, "accepted", slog.Any("ss_ta", t.env.TA),
-			slog.Any("mail", t.env.Mail.From), slog.Int("rcpts", len(t.env.Rcpts)), slog.Int64("size", t.size))
-	}
+	return fmt.Errorf("unknown change %d", ch.Kind)
 }

@@ -9,6 +9,7 @@ import (
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/queue/entry"
 )
 
 // list asks for the whole listing in pages of a size.
@@ -86,6 +87,6 @@ func compareListed(t *testing.T) func(a, b string) int {
 	return func(a, b string) int {
 		ta, i := id(a)
 		tb, j := id(b)
-		return compareRcpt(ta, i, tb, j)
+		return entry.Ref{TA: ta, Index: i}.Compare(entry.Ref{TA: tb, Index: j})
 	}
 }

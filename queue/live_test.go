@@ -1,24 +1,23 @@
 package queue
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/mta/store"
 	"meta1/mta/supervise"
-	"meta1/queue/cdb"
-	"meta1/queue/defedb"
-	"meta1/queue/ibdb"
-	"meta1/queue/store"
-	"meta1/queue/vfs"
+	"meta1/mta/vfs"
+	"meta1/queue/records"
 )
 
 // live is a queue on a real disk and in real time, for what depends on them. The
@@ -143,7 +142,7 @@ func statusOf(tb testing.TB, ports *msg.Ports, name string) string {
 	}
 	for _, v := range a.Values {
 		if v.Name == name {
-			return v.Value
+			return cmp.Or(v.Text, strconv.FormatInt(v.Number, 10))
 		}
 	}
 	tb.Fatalf("status has no %s", name)
@@ -168,21 +167,7 @@ func (l *live) listAll() (rcpts int) {
 	}
 }
 
-// unsynced is the real file system without its syncs, to make a large spool fast.
-type unsynced struct{ vfs.FS }
-
-type unsyncedFile struct{ vfs.File }
-
-func (unsyncedFile) Sync() error { return nil }
-
-func (u unsynced) Create(name string) (vfs.File, error) {
-	f, err := u.FS.Create(name)
-	return unsyncedFile{f}, err
-}
-
-func (unsynced) SyncDir(string) error { return nil }
-
-// fillDeferred puts messages into the DEFEDB and the CDB, each with some recipients
+// fillDeferred puts messages into the store, each with some recipients
 // that are due one after another from first on, step apart.
 func (l *live) fillDeferred(messages, rcpts int, first time.Time, step time.Duration) {
 	l.tb.Helper()
@@ -193,34 +178,22 @@ func (l *live) fillDeferred(messages, rcpts int, first time.Time, step time.Dura
 		}
 	}
 	opts := store.Options{Log: slog.New(slog.DiscardHandler), Fatal: func(err error) { l.tb.Error(err) }}
-	in, err := ibdb.Open(vfs.Real(), filepath.Join(l.dir, "ibdb"), opts)
+	db, err := records.Open(vfs.Real(), filepath.Join(l.dir, "defedb"), opts)
 	fatal(err)
-	id, err := in.ReserveIDs(uint64(messages))
+	id, err := db.ReserveIDs(uint64(messages))
 	fatal(err)
-	name := bytes.Repeat([]byte{1}, spoolNameLen)
-	fatal(in.SetSpool(name))
-	fatal(in.Close())
-	content, err := cdb.Open(unsynced{vfs.Real()}, l.dir)
-	fatal(err)
-	db, err := defedb.Open(vfs.Real(), filepath.Join(l.dir, "defedb"), opts)
-	fatal(err)
-	fatal(db.SetSpool(name))
 	b := db.NewBatch()
 	for i := range messages {
 		e := deferredEnvelope(smtp.ID{Counter: id + uint64(i)}, i, rcpts)
 		text := fmt.Sprintf("Subject: number %d\r\n\r\ntext\r\n", i)
-		w, err := content.Create(e.TA)
-		fatal(err)
-		_, err = w.Write([]byte(text))
-		fatal(err)
-		fatal(w.Commit(e))
-		fatal(b.PutTA(e, int64(len(text))))
+		fatal(b.Accept(e, int64(len(text)), []byte(text)))
+		fatal(b.DropAccepted(e.TA, nil))
 		for r := range e.Rcpts {
 			due := first.Add(time.Duration(i*rcpts+r) * step)
-			fatal(b.Put(&defedb.State{
-				TA: e.TA, Index: r, NextTry: due, Stored: due.Add(-time.Hour), Waited: time.Hour, Attempts: 3, Dest: "mx:" + e.Rcpts[r].To.Domain,
+			fatal(b.Put(&records.State{
+				Ref: records.Ref{TA: e.TA, Index: r}, NextTry: due, Stored: due.Add(-time.Hour), Waited: time.Hour, Attempts: 3, Dest: "mx:" + e.Rcpts[r].To.Domain,
 				Reason: "451 4.7.1 <" + e.Rcpts[r].To.Addr() + ">: Recipient address rejected: greylisted, please try again later",
-			}, time.Time{}))
+			}, nil))
 		}
 		if (i+1)%2000 == 0 || i == messages-1 {
 			fatal(db.Commit(b))
@@ -231,11 +204,13 @@ func (l *live) fillDeferred(messages, rcpts int, first time.Time, step time.Dura
 	fatal(db.Close())
 	// Another start flushes what is in the log, and so that a later one finds it at
 	// rest, it waits for what follows.
-	db, err = defedb.Open(vfs.Real(), filepath.Join(l.dir, "defedb"), opts)
+	db, err = records.Open(vfs.Real(), filepath.Join(l.dir, "defedb"), opts)
 	fatal(err)
 	for idle := 0; idle < 10; time.Sleep(10 * time.Millisecond) {
-		if idle++; db.Metrics().Compact.NumInProgress > 0 || db.Metrics().Flush.NumInProgress > 0 {
+		if m := db.Store().Metrics(); m.Compact.NumInProgress > 0 || m.Flush.NumInProgress > 0 {
 			idle = 0
+		} else {
+			idle++
 		}
 	}
 	fatal(db.Close())

@@ -2,93 +2,71 @@ package queue
 
 import (
 	"context"
-	"log/slog"
+	"errors"
+	"net/netip"
 	"time"
 
+	"meta1/mta/logline"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/defedb"
+	"meta1/queue/aq"
 	"meta1/queue/sched"
 )
 
 const (
-	// tickInterval is how often the loop looks for due recipients and old ones.
+	// tickInterval is the time between two ticks, at least: what becomes due meanwhile is
+	// done together.
 	tickInterval = 250 * time.Millisecond
-	// loadMax bounds the recipients that one load brings from the DEFEDB.
-	loadMax = 2000
-	// loadBelow: recipients are loaded while the active queue is less full, in percent.
-	loadBelow = 75
-	// sweepInterval is how often the loop looks for recipients that wait too long.
-	sweepInterval = 10 * time.Second
+	// idleInterval is the time between two ticks, at most: the clocks are compared.
+	idleInterval = time.Minute
 )
 
-// event is something that happened outside the loop. apply changes the loop's
-// state and must not block.
-type event interface{ apply(l *loop) }
+// event is something for the loop: an event of the core, or that all saves up to an id are
+// durable.
+type event struct {
+	ev    aq.Event
+	saved uint64
+}
 
-// loop is QMGR's heart: it owns the active queue and decides what is sent when. It
-// never waits for anything but events.
+// loop drives the core: it is the only goroutine that touches it. It hands events in and has
+// done what comes out (act), and never waits for a disk or for another module.
 type loop struct {
-	q   *Queue
-	now time.Time // of the event that is applied, by the queue's clock
+	q       *Queue
+	core    *aq.Core
+	now     time.Time
+	ahead   time.Duration
+	running map[*aq.Delivery]*attempt
 
-	tas     map[smtp.ID]*transaction
-	entries int // recipients in the active queue
-	dests   map[destKey]*dest
-	hosts   map[hostKey]*host
-
-	senders map[senderKey]*sender
-	flows   map[flowKey]*flow
-	waits   map[string]*wait     // by destination
-	wanted  list[*wait]          // those of which something is to be brought
-	ring    [2]list[*sender]     // senders with an open flow: of fresh mail, of deferred mail
-	turns   sched.Turns          // between the two
-	share   sched.Share          // of the places for deliveries
-	blocked [2]sched.Heap[*host] // those that share keeps from using their windows: that serve, that are new
-	held    sched.Heap[*sender]  // those that share keeps from new hosts
-	asks    asks
-	// routesFrom is when the maps were read last: older routes may not be used.
-	routesFrom time.Time
-	begin      func(msg.DeliverQ, *deliveredEvent)
-
-	cursor  defedb.Cursor // DEFEDB: everything up to here is in the active queue
-	loading bool
-	// gone are recipients that a load may have read and must not bring: the state that it
-	// has is old. True while the end of the recipient is not durable, else until the load
-	// is over.
-	gone     map[rcptRef]bool
-	dueLast  bool      // the last load was of due recipients, not of waiting ones
-	nextDue  time.Time // when to load again; zero: at once
-	soonest  time.Time // when the first is due of those that were deferred during a load; or zero
-	quiet    []*transaction
-	swept    time.Time
-	draining bool
-	timers   sched.Heap[timer]
-	ahead    time.Duration // of the machine's clock, as it was last reported
-
-	counts counts
+	operators map[uint64]*operateRequest
+	operation uint64    // the last id in operators
+	oldestAt  time.Time // when the oldest message was looked for
+	ticked    time.Time // the last tick
+	wakes     time.Time // the next one
 }
 
-// counts are the totals since the start.
-type counts struct {
-	accepted, delivered, deferred, bounced, dropped uint64
-	waiting                                         int  // recipients in the DEFEDB that are not in the active queue
-	counted                                         bool // waiting holds those that were there at the start, too
+// attempt is a delivery that SMTPC has been asked for.
+type attempt struct {
+	progress *msg.Progress
+	cancel   context.CancelCauseFunc
+	timer    *time.Timer     // of its timeout
+	request  *deliverRequest // nil: a goroutine waits for the answer
+	moved    time.Time       // when it had moved last, as far as was looked
 }
 
-func newLoop(q *Queue) *loop {
-	l := &loop{
-		q: q, tas: map[smtp.ID]*transaction{}, dests: map[destKey]*dest{}, hosts: map[hostKey]*host{},
-		senders: map[senderKey]*sender{}, flows: map[flowKey]*flow{}, waits: map[string]*wait{}, gone: map[rcptRef]bool{}, asks: newAsks(), routesFrom: q.clock.now(), share: sched.Share{Places: q.cfg.SMTPC.DeliveriesAtOnce},
-		timers: sched.NewHeap(func(a, b timer) bool { return a.at.Before(b.at) }, nil),
-		held:   sched.NewHeap(func(a, b *sender) bool { return a.running < b.running }, func(s *sender) *int { return &s.place }),
+// end ends a delivery, unless its final dot is sent: then the reply counts.
+func (a *attempt) end(why error) {
+	if !a.progress.GiveWay() {
+		return
 	}
-	for i := range l.blocked {
-		l.blocked[i] = sched.NewHeap(func(a, b *host) bool { return a.used() < b.used() }, func(h *host) *int { return &h.place })
+	a.cancel(why)
+	if a.request != nil {
+		a.request.Withdraw(why)
 	}
-	l.begin = l.deliver
-	return l
 }
+
+type deliverRequest = msg.Request[msg.DeliverQ, msg.DeliverA]
+
+type operateRequest = msg.Request[msg.OperateQ, msg.OperateA]
 
 // loopPorts are the questions that the loop answers itself.
 type loopPorts struct {
@@ -98,17 +76,30 @@ type loopPorts struct {
 	hosts   <-chan *hostsRequest
 }
 
-// run applies events until life ends. When stop ends it starts nothing new, and
-// returns as soon as nothing is under way, or at the end of drainMax.
+func newLoop(q *Queue) *loop {
+	return &loop{
+		q: q, core: aq.New(q.coreConfig(), q.clock.now()),
+		running: map[*aq.Delivery]*attempt{}, operators: map[uint64]*operateRequest{},
+	}
+}
+
+// run applies events until life ends. When stop ends it starts nothing new, and returns as
+// soon as nothing is in progress, or at the end of drainMax.
 func (l *loop) run(life context.Context, stop <-chan struct{}, ports loopPorts) error {
-	tick := time.NewTicker(tickInterval)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	var spare []event
 	var drain <-chan time.Time
+	draining := false
 	for {
 		select {
 		case <-l.q.events.ready:
-			spare = l.applyAll(spare)
+			l.now = l.q.clock.now()
+			events := l.q.events.take(spare)
+			for i := range events {
+				l.apply(&events[i])
+			}
+			spare = events
 		case <-tick.C:
 			l.tick()
 		case r := <-ports.list:
@@ -118,242 +109,314 @@ func (l *loop) run(life context.Context, stop <-chan struct{}, ports loopPorts) 
 		case r := <-ports.operate:
 			l.operate(r)
 		case r := <-ports.hosts:
-			l.listHosts(r)
+			l.hosts(r)
 		case <-stop:
-			stop, l.draining = nil, true
+			stop, draining = nil, true
 			drain = time.After(drainMax)
+			l.core.Step(l.q.clock.now(), &aq.Drain{})
 		case <-drain:
 			return nil
 		case <-life.Done():
 			return nil
 		}
-		if l.draining && l.idle() {
+		l.act()
+		l.show()
+		if draining && l.core.Idle() {
 			return nil
 		}
-		l.q.entries.Store(int64(l.entries))
-	}
-}
-
-// idle reports that nothing is under way whose result would be lost.
-func (l *loop) idle() bool {
-	if l.share.Used > 0 {
-		return false
-	}
-	for _, t := range l.tas {
-		if t.pending > 0 {
-			return false
+		if at := l.wake(); !at.Equal(l.wakes) {
+			l.wakes = at
+			tick.Reset(at.Sub(l.q.clock.now()))
 		}
 	}
-	return true
 }
 
-func (l *loop) applyAll(spare []event) []event {
-	l.now = l.q.clock.now()
-	events := l.q.events.take(spare)
-	for _, ev := range events {
-		ev.apply(l)
+// wake is when the next tick is due.
+func (l *loop) wake() time.Time {
+	at := l.ticked.Add(idleInterval)
+	if w := l.core.Wake(); !w.IsZero() && w.Before(at) {
+		at = w
 	}
-	l.schedule()
-	return events
+	if next := l.oldestAt.Add(oldestInterval); l.q.gauges.oldest.Load() != 0 && next.Before(at) {
+		at = next
+	}
+	soonest := l.ticked.Add(tickInterval)
+	if at.Before(soonest) || len(l.operators) > 0 || l.core.Down(aq.SMAR) || l.core.Down(aq.SMTPC) {
+		return soonest
+	}
+	return at
 }
 
+func (l *loop) apply(e *event) {
+	if e.ev == nil {
+		l.core.Advance(l.now, e.saved)
+		return
+	}
+	if d, ok := e.ev.(*aq.Delivered); ok {
+		a := l.running[d.Delivery]
+		a.timer.Stop()
+		a.cancel(nil)
+		delete(l.running, d.Delivery)
+	}
+	l.core.Step(l.now, e.ev)
+}
+
+// tick lets time pass, and has work go on for modules that run again.
 func (l *loop) tick() {
 	l.now = l.q.clock.now()
-	l.watchClock()
-	l.strike()
-	l.load()
-	if l.now.Sub(l.swept) >= sweepInterval {
-		l.swept = l.now
-		l.sweep()
-		l.survey()
+	l.ticked, l.wakes = l.now, time.Time{}
+	if ahead := l.q.clock.ahead(); (ahead - l.ahead).Abs() >= time.Second {
+		l.ahead = ahead
+		l.core.Step(l.now, &aq.ClockSet{Ahead: ahead})
 	}
-	l.relieve()
-	l.schedule()
-	l.show()
-}
-
-// timer is something to do at a later tick.
-type timer struct {
-	at time.Time
-	do func()
-}
-
-// after does something in the loop when d is over.
-func (l *loop) after(d time.Duration, do func()) { l.at(l.now.Add(d), do) }
-
-// at does something in the loop at the first tick that is not before t.
-func (l *loop) at(t time.Time, do func()) { l.timers.Push(timer{at: t, do: do}) }
-
-// strike does what is due.
-func (l *loop) strike() {
-	var due []timer
-	for l.timers.Len() > 0 && !l.timers.First().at.After(l.now) {
-		t, _ := l.timers.Pop()
-		due = append(due, t)
+	if l.core.Down(aq.SMAR) && l.q.ports.Route.Serving() {
+		l.core.Step(l.now, &aq.Up{Module: aq.SMAR})
 	}
-	for _, t := range due { // what they ask for comes at a later tick
-		t.do()
+	if l.core.Down(aq.SMTPC) && l.q.ports.Deliver.Serving() {
+		l.core.Step(l.now, &aq.Up{Module: aq.SMTPC})
 	}
-}
-
-// acceptedEvent: transactions became durable.
-type acceptedEvent struct{ ts []*transaction }
-
-func (e *acceptedEvent) apply(l *loop) {
-	for _, t := range e.ts {
-		l.counts.accepted++
-		l.enter(t)
-	}
-}
-
-// enter takes a transaction into the active queue and asks for its routes. What
-// does not fit goes to the DEFEDB.
-func (l *loop) enter(t *transaction) {
-	l.tas[t.env.TA] = t
-	l.entries += len(t.rcpts)
-	l.q.logAccepted(context.Background(), t)
-	if t.left == 0 {
-		l.finish(t)
-		return
-	}
-	if l.entries > l.q.cfg.AQEntriesMax {
-		for _, r := range append([]*rcpt(nil), t.rcpts...) {
-			l.postpone(r, fullPause, "the active queue is full")
+	for id, r := range l.operators {
+		if r.Ctx.Err() != nil {
+			delete(l.operators, id)
+			l.core.Step(l.now, &aq.Withdraw{ID: id})
 		}
-		return
 	}
-	l.route(t, append([]*rcpt(nil), t.rcpts...))
+	l.look()
+	l.core.Tick(l.now)
+	l.showOldest()
+	l.showProviders()
 }
 
-// fullPause is how long a recipient waits that found the active queue full.
-const fullPause = 10 * time.Second
-
-// retryPolicy bounds the retry times.
-func (l *loop) retryPolicy() sched.Retry {
-	return sched.Retry{Min: l.q.cfg.RetryMin, Max: l.q.cfg.RetryMax}
-}
-
-// ended ends a recipient: it was delivered, or it was given up and the notice of
-// that is durable.
-func (l *loop) end(r *rcpt) {
-	t := r.t
-	l.leave(r)
-	t.left--
-	if r.home == homeDEFEDB {
-		t.pending++
-		l.gone[rcptRef{t.env.TA, r.index}] = true
-		ops := []deferOp{{kind: deferEnd, ta: t.env.TA, r: r, state: defedb.State{Index: r.index}, old: r.state.NextTry}}
-		if t.left == 0 && !t.inIBDB { // in the same commit
-			t.inDEFEDB = false
-			ops = append(ops, deferOp{kind: deferForget, ta: t.env.TA, unlink: t.hasFile})
+// look tells the core which deliveries have moved since the last tick.
+func (l *loop) look() {
+	for d, a := range l.running {
+		if _, idle := a.progress.Idle(); l.now.Sub(a.moved) > idle+time.Millisecond {
+			a.moved = l.now.Add(-idle)
+			l.core.Step(l.now, &aq.Progress{Delivery: d})
 		}
-		l.q.deferrer.ops.put(ops...)
-		return
-	}
-	l.endIBDB(t, r.index)
-	if t.left == 0 {
-		l.finish(t)
 	}
 }
 
-// endIBDB records that a recipient has no more business in the IBDB.
-func (l *loop) endIBDB(t *transaction, index int) {
-	if t.ibdbLeft--; t.ibdbLeft > 0 {
-		t.ended = append(t.ended, index)
-		l.q.journal.ops.put(journalOp{kind: opEnd, ta: t.env.TA, index: index})
-		return
-	}
-	t.inIBDB = false
-	op := journalOp{kind: opForget, ta: t.env.TA, hadIt: t.inline, ended: t.ended}
-	// The content may go only when the IBDB has forgotten the envelope; if the
-	// DEFEDB has one too, it must forget that first.
-	if t.left == 0 && t.inDEFEDB {
-		t.pending++
-		op.done = &forgottenEvent{t: t}
-	} else if t.left == 0 {
-		op.unlink = t.hasFile
-	}
-	t.inline = false
-	l.q.journal.ops.put(op)
-}
-
-// forgottenEvent: the IBDB has forgotten a transaction that the DEFEDB still has.
-type forgottenEvent struct{ t *transaction }
-
-func (e *forgottenEvent) apply(l *loop) {
-	e.t.pending--
-	l.finish(e.t)
-}
-
-// finish forgets a transaction of which no recipient is left, as soon as nothing
-// is under way for it.
-func (l *loop) finish(t *transaction) {
-	if t.pending > 0 || t.inIBDB || t.spilling {
-		if t.ibdbLeft == 0 && t.inIBDB && t.left == 0 { // recovered without any recipient
-			t.ibdbLeft = 1
-			l.endIBDB(t, 0)
-			l.finish(t)
+// act has done what the core has decided.
+func (l *loop) act() {
+	q := l.q
+	for rd := l.core.Ready(); !rd.Empty(); rd = l.core.Ready() {
+		q.journal.saves.put(rd.Save...)
+		q.remover.put(rd.Unlink...)
+		for _, s := range rd.Spill {
+			q.group.Go(func(ctx context.Context) error { q.spill(ctx, s); return nil })
 		}
-		return
+		for _, ta := range rd.Evict {
+			q.contents.Drop(ta)
+		}
+		for _, x := range rd.Lookup {
+			l.lookUp(x)
+		}
+		for _, d := range rd.Deliver {
+			l.deliver(d)
+		}
+		for _, d := range rd.Cancel {
+			l.running[d].end(msg.ErrGaveWay)
+		}
+		for _, mk := range rd.Make {
+			q.group.Go(func(ctx context.Context) error { q.make(ctx, mk); return nil })
+		}
+		if s := rd.Scan; s != nil {
+			q.group.Go(func(context.Context) error { q.events.put(event{ev: q.scan(s)}); return nil })
+		}
+		for _, a := range rd.Answer {
+			if r := l.operators[a.ID]; r != nil {
+				delete(l.operators, a.ID)
+				r.Answer(a.A)
+			}
+		}
+		l.log(rd.Log)
 	}
-	if t.inDEFEDB {
-		t.inDEFEDB = false
-		l.q.deferrer.ops.put(deferOp{kind: deferForget, ta: t.env.TA, unlink: t.hasFile})
-	}
-	l.release(t)
-	delete(l.tas, t.env.TA)
 }
 
-// leave takes a recipient out of the active queue.
-func (l *loop) leave(r *rcpt) {
-	r.t.drop(r)
-	r.dest, r.job = nil, nil
-	l.entries--
-	if r.wait != nil {
-		r.wait.active--
-		r.wait = nil
+// log writes the lines of the core.
+func (l *loop) log(lines []aq.Line) {
+	for i := range lines {
+		logline.Emit(l.q.log, lines[i].Level, lines[i].Text, lines[i].Attrs...)
 	}
 }
 
-// release gives the memory of the content back.
-func (l *loop) release(t *transaction) {
-	if t.memory > 0 {
-		l.q.memory.Add(-t.memory)
-		t.memory = 0
+// deliver asks the client.
+func (l *loop) deliver(d *aq.Delivery) {
+	q := l.q
+	rules := q.conf.Load()
+	session, _ := rules.SessionOf(d.Hop)
+	ask := msg.DeliverQ{
+		Hop: d.Hop, Dest: d.Dest, TA: d.Envelope.TA, Mail: d.Envelope.Mail, Body: d.Body, Rcpts: rcptsOf(d),
+		Source: rules.SourcesOf(d.Envelope), SessionConf: session, RcptConf: d.Conf, Provider: d.Provider,
 	}
+	ask.Mail.From = d.Sender
+	if p := rules.Provider(d.Provider); p != nil {
+		ask.TransactionsMax, ask.ConnectionsMax, ask.SlowDown = p.TransactionsMax, p.Max, p.SlowDown
+	}
+	if limits := rules.ConnectionLimits(d.Limits); limits != nil && limits.TransactionsMax > 0 {
+		ask.TransactionsMax = limits.TransactionsMax
+	}
+	ctx, cancel := context.WithCancelCause(q.group.Context())
+	ask.Progress = msg.NewProgress()
+	a := &attempt{progress: ask.Progress, cancel: cancel, moved: l.now}
+	l.running[d] = a
+	done := func(a msg.DeliverA, err error) { q.events.put(event{ev: delivered(d, a, err)}) }
+	if a.request = q.ports.Deliver.Post(ctx, &ask, done); a.request == nil {
+		q.awaitDelivery(ctx, ask, done)
+	}
+	a.timer = time.AfterFunc(q.cfg.DeliveryTimeout, func() { a.end(context.DeadlineExceeded) })
 }
 
-// settle forgets a transaction in memory that has no recipient in the active
-// queue but some in the DEFEDB. While recipients are being loaded it must stay,
-// because the load may have counted what is no longer true.
-func (l *loop) settle(t *transaction) {
+// rcptsOf are the recipients of a delivery: those of the envelope, which nobody changes, or a list
+// of their own if they do not stand next to each other there.
+func rcptsOf(d *aq.Delivery) []msg.Rcpt {
+	all, first := d.Envelope.Rcpts, d.Rcpts[0]
+	for i, index := range d.Rcpts {
+		if index != first+i {
+			rcpts := make([]msg.Rcpt, len(d.Rcpts))
+			for i, index := range d.Rcpts {
+				rcpts[i] = all[index]
+			}
+			return rcpts
+		}
+	}
+	return all[first : first+len(d.Rcpts) : first+len(d.Rcpts)]
+}
+
+// awaitDelivery asks the client in a goroutine, because it cannot take the question at once.
+func (q *Queue) awaitDelivery(ctx context.Context, ask msg.DeliverQ, done func(msg.DeliverA, error)) {
+	q.group.Go(func(context.Context) error { done(q.ports.Deliver.Await(ctx, ask)); return nil })
+}
+
+// delivered is the event of a delivery that has ended.
+func delivered(d *aq.Delivery, a msg.DeliverA, err error) *aq.Delivered {
+	ev := &aq.Delivered{Delivery: d, A: a, Err: err}
 	switch {
-	case t.left == 0:
-		l.finish(t)
-	case len(t.rcpts) > 0 || t.pending > 0 || t.spilling:
-	case l.loading:
-		l.quiet = append(l.quiet, t)
-	default:
-		l.release(t)
-		delete(l.tas, t.env.TA)
+	case errors.Is(err, msg.ErrDown):
+		ev.Down = true
+	case errors.Is(err, msg.ErrGaveWay):
+		ev.Err, ev.A = nil, gaveWay(len(d.Rcpts))
+	}
+	return ev
+}
+
+// gaveWay is the answer for a delivery that was ended because it hung: its host has failed.
+func gaveWay(rcpts int) msg.DeliverA {
+	a := msg.DeliverA{HostFailed: true, Stage: msg.DeliverConnect, Rcpts: make([]smtp.Reply, rcpts)}
+	for i := range a.Rcpts {
+		a.Rcpts[i] = smtp.NewReply(451, "4.4.1", "the host did not answer for a while, and other mail waited")
+	}
+	return a
+}
+
+// directMax is how many recipients of a batch the loop itself asks SMAR about.
+const directMax = 64
+
+// lookUp asks SMAR about a batch of recipients: directly as far as it has the answers in memory,
+// and about the others in a goroutine.
+func (l *loop) lookUp(x *aq.Lookup) {
+	q := l.q
+	ev := &aq.Routed{Lookup: x}
+	for i := range x.Rcpts[:min(len(x.Rcpts), directMax)] {
+		a, ok := q.ports.Route.Direct(routeQ(&x.Rcpts[i]))
+		if !ok {
+			break
+		}
+		ev.Answers = append(ev.Answers, a)
+	}
+	rest := x.Rcpts[len(ev.Answers):]
+	ev.Done = len(rest) == 0
+	if len(ev.Answers) > 0 {
+		l.core.Step(l.now, ev)
+	}
+	if !ev.Done {
+		q.group.Go(func(ctx context.Context) error { q.awaitRoutes(ctx, x, rest); return nil })
 	}
 }
 
-// deliveredLog is the line of README 10.4 for a recipient.
-func (l *loop) logEnd(what string, r *rcpt, reply smtp.Reply) {
-	ctx := context.Background()
-	if !l.q.log.Enabled(ctx, slog.LevelInfo) {
-		return
+// lookupFlush is how long answers that are there wait for the rest of their batch.
+const lookupFlush = 50 * time.Millisecond
+
+// awaitRoutes asks SMAR about recipients of a batch. When one question hangs, the others of the
+// batch are not asked: they are of the same domain.
+func (q *Queue) awaitRoutes(ctx context.Context, x *aq.Lookup, rcpts []aq.Rcpt) {
+	ev := &aq.Routed{Lookup: x}
+	var hung error
+	last := time.Now()
+	for i := range rcpts {
+		r := &rcpts[i]
+		a, err := q.askRoute(ctx, r, hung)
+		if errors.Is(err, msg.ErrDown) {
+			ev.Down = true
+			break
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			hung = err
+			ev.Hung = true
+		}
+		if err != nil {
+			a = msg.RouteA{Reply: smtp.NewReply(451, "4.4.3", "no route: "+err.Error())}
+			if hung != nil {
+				a.Dest = "mx:" + r.Envelope.Rcpts[r.Ref.Index].To.LowerDomain()
+			}
+		}
+		ev.Answers = append(ev.Answers, a)
+		if time.Since(last) >= lookupFlush {
+			q.events.put(event{ev: ev})
+			ev, last = &aq.Routed{Lookup: x, Hung: ev.Hung}, time.Now()
+		}
 	}
-	l.q.log.LogAttrs(ctx, slog.LevelInfo, what,
-		slog.String("rcpt_id", r.id()), slog.Any("rcpt", r.path()),
-		slog.Int64("xdelay", seconds(l.now.Sub(r.start), r.start)), slog.Int64("delay", int64(l.age(r)/time.Second)),
-		slog.Any("reply", reply))
+	ev.Done = true
+	q.events.put(event{ev: ev})
 }
 
-func seconds(d time.Duration, start time.Time) int64 {
-	if start.IsZero() {
-		return 0
+// askRoute asks for the route of one recipient, unless hung says that it would hang.
+func (q *Queue) askRoute(ctx context.Context, r *aq.Rcpt, hung error) (msg.RouteA, error) {
+	if hung != nil {
+		return msg.RouteA{}, hung
 	}
-	return int64(d / time.Second)
+	ctx, cancel := context.WithTimeout(ctx, q.cfg.SMARTimeout)
+	defer cancel()
+	return q.ports.Route.Ask(ctx, routeQ(r))
+}
+
+func routeQ(r *aq.Rcpt) msg.RouteQ {
+	e := r.Envelope
+	return msg.RouteQ{
+		TA: e.TA, Sender: e.Mail.From, Rcpt: e.Rcpts[r.Ref.Index].To, Expanded: e.Expanded, TLSOptional: e.Mail.TLSOptional,
+	}
+}
+
+const (
+	// hangAfter is after how long without progress a delivery does not count any more against
+	// what its sender and new hosts may use.
+	hangAfter = 5 * time.Second
+	// giveUpAfter is after how long without progress it is ended if other mail waits.
+	giveUpAfter = 30 * time.Second
+)
+
+// coreConfig is what the core must know of the configuration.
+func (q *Queue) coreConfig() aq.Config {
+	c := &q.cfg
+	return aq.Config{
+		Hostname: q.deps.Hostname, Budget: q.budget,
+		Sched: sched.Config{
+			Slots: c.SMTPC.DeliveriesAtOnce, HostsMax: c.OCCEntries, HostsPerAttempt: c.SMTPC.HostsPerRcpt,
+			Retry: sched.Retry{Min: c.RetryMin, Max: c.RetryMax}, ReuseConnection: c.ReuseConnection,
+			Limits: q.hostLimits, Ruled: func(ip netip.Addr) bool { return q.conf.Load().Ruled(ip) }, Name: q.deps.Hostname,
+			Providers: c.Names(nil).Providers, Provider: func(hop msg.Hop) string { return q.conf.Load().ProviderOf(hop) }, ProviderLimits: q.providerLimits,
+			HangAfter: hangAfter, GiveUpAfter: giveUpAfter,
+		},
+		Patience:         aq.Patience{Return: c.ReturnDefault, Delay: c.DelayDefault},
+		DANEPatience:     aq.Patience{Return: c.ReturnDANE, Delay: c.DelayDANE},
+		SchedulerTimeout: c.SchedulerTimeout, DestinationShare: c.SMTPC.DestinationShare, ParksMax: c.OCCEntries,
+		SpillOver: spillOver, ScanMax: c.DEFEDB.HashEntries, LMTPRcpts: c.SMTPC.LMTPRcpts, SMTPRcpts: c.SMTPC.SMTPRcpts, AlwaysLookup: c.SMTPC.LookupRcptConf,
+		Notice: aq.NoticeConfig{
+			MergeDelay: c.DSN.MergeDelay, HeaderOnly: c.DSN.HeaderOnly, NoLMTPDelay: c.DSN.NoLMTPDelay,
+			ErrorsMax: c.DSN.ErrorsMax, DoubleBounce: q.doubleBounce(),
+		},
+		VERP: c.VERP, Rewrite: q.deps.Rewrite,
+		Limits: func(domain string) string { return q.conf.Load().LimitsOf(domain) },
+	}
 }

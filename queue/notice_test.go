@@ -67,7 +67,7 @@ func TestNoticesAreAsTheSenderAsked(t *testing.T) {
 func TestDelayedNoticeIsSentOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.cfg.DSN.RFC = true
-		w.cfg.DelayDefault = 4 * time.Hour
+		w.cfg.DelayDefault, w.cfg.ReturnDefault = 4*time.Hour, 36*time.Hour
 		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
 			if q.Rcpts[0].To.Domain == "down.test" {
 				return w.take(q, smtp.NewReply(451, "4.3.0", "later"))
@@ -85,7 +85,7 @@ func TestDelayedNoticeIsSentOnce(t *testing.T) {
 		if len(got) != 1 || strings.Count(got[0], "Action: delayed") != 1 || !strings.Contains(got[0], "Will-Retry-Until: ") {
 			t.Errorf("%d notices: %q", len(got), got)
 		}
-		time.Sleep(6 * 24 * time.Hour)
+		time.Sleep(12 * time.Hour)
 		if n := strings.Count(strings.Join(w.all("s@x.test"), ""), "Action: failed"); n != 2 {
 			t.Errorf("%d final notices, want 2", n)
 		}

@@ -66,7 +66,7 @@ func TestHoldAndRelease(t *testing.T) {
 			t.Fatalf("held %+v", a)
 		}
 		set(w, &up)
-		time.Sleep(24 * time.Hour)
+		time.Sleep(6 * time.Hour)
 		held := w.listAll()
 		if len(held) != 10 || held[0].State != msg.StateHeld || held[0].Rcpt.Domain != "one.test" {
 			t.Fatalf("%d entries, first %+v", len(held), held[0])
@@ -75,7 +75,7 @@ func TestHoldAndRelease(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.start()
-		time.Sleep(24 * time.Hour)
+		time.Sleep(6 * time.Hour)
 		if a := w.operate(msg.OpFlush, msg.Selection{}); a.Done != 0 {
 			t.Errorf("a flush touched %d held recipients", a.Done)
 		}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,17 +13,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/mta/store"
 	"meta1/mta/supervise"
+	"meta1/mta/vfs"
+	"meta1/queue/aq"
+	"meta1/queue/budget"
 	"meta1/queue/cdb"
-	"meta1/queue/defedb"
-	"meta1/queue/fsck"
-	"meta1/queue/ibdb"
-	"meta1/queue/store"
-	"meta1/queue/vfs"
+	"meta1/queue/conf"
+	"meta1/queue/content"
+	"meta1/queue/records"
 )
 
-// drainMax is how long Run waits for deliveries that are under way when it is to
-// end.
+// drainMax is how long Run waits for deliveries that are in progress when it is to end.
 const drainMax = 10 * time.Second
 
 // Deps is what the queue needs from outside.
@@ -37,18 +39,33 @@ type Deps struct {
 	// SessionFeatures are the names of the sections session_features of smtpc, which the
 	// configuration map may name.
 	SessionFeatures []string
+	// Memory is the budget for content in memory, which the servers share; nil: one of
+	// content_memory_max for the queue alone.
+	Memory *msg.Memory
 	// FS is the disk; nil means the real one.
 	FS vfs.FS
 	// Now is the time of day; nil means time.Now. It may be set forward or back at any
 	// time (see the package comment). Durations are measured by the runtime's clock.
 	Now func() time.Time
-	// Fatal is called when a store can no longer keep its promises. It must end the
+	// Sign gives the header fields with signatures that go on top of a message of our own, nil
+	// for none. Nil: nothing is signed.
+	Sign func(content []byte) ([]byte, error)
+	// Seal reads a message that an alias forwards, and makes the set of ARC that goes on top of it; made says
+	// which it is. An error says why there is none: the message goes without. Nil: nothing is sealed.
+	Seal func(message io.Reader) (head []byte, made string, err error)
+	// Rewrite gives the sender by SRS for mail that an alias forwards; false: there is none. Nil: senders
+	// stay.
+	Rewrite func(from smtp.Path) (smtp.Path, bool)
+	// Fatal is called when the store can no longer keep its promises. It must end the
 	// process.
 	Fatal func(error)
 }
 
-// Queue is QMGR. Make it with New, run it once with Run. It is crash-only: to
-// restart it, make a new one.
+// Config is the configuration of QMGR: the qmgr section (README 3.8, 8.3).
+type Config = conf.Config
+
+// Queue is QMGR. Make it with New, run it once with Run. It is crash-only: to restart it,
+// make a new one.
 type Queue struct {
 	cfg  Config
 	deps Deps
@@ -57,44 +74,49 @@ type Queue struct {
 	clock    *clock
 	ports    *msg.Ports
 	cdb      *cdb.Store
-	ibdb     *ibdb.DB
-	defedb   *defedb.DB
+	db       *records.DB
+	contents *content.Store
+	files    *content.Files
 	ids      *ids
-	firstID  uint64
-	space    *space
+	space    *content.Space
+	budget   *budget.Budget
 	journal  *journal
-	deferrer *deferrer
-	metrics  *metrics
-	gauges   gauges
+	remover  *mailbox[smtp.ID] // content files that nobody needs
 	events   *mailbox[event]
 	makers   chan struct{} // holds a token for each message that is being made
-	recovery *recovery
+	spilling chan struct{} // holds a token for each content that is being moved to a file
+	metrics  *metrics
+	gauges   gauges
 
-	conf      atomic.Pointer[confTable]
+	conf      atomic.Pointer[conf.Rules]
 	reloading sync.Mutex // one Reload at a time, so that the last one counts
 
-	group   *supervise.Group // of the present Run
-	entries atomic.Int64     // recipients in the active queue
-	memory  atomic.Int64     // bytes of content in memory
+	group *supervise.Group // of the present Run
 }
 
-// New opens the databases in the main queue directory, which must exist, and reads
-// what is in them, and in the configuration map. On an error nothing stays open. The error wraps
-// store.ErrDamaged, store.ErrInUse or store.ErrVersion where that is the reason.
+// New opens the store in the main queue directory, which must exist, and reads the
+// configuration map. On an error nothing stays open. The error wraps store.ErrDamaged,
+// store.ErrInUse or store.ErrVersion where that is the reason.
 func New(cfg Config, deps Deps) (*Queue, error) {
 	if deps.FS == nil {
 		deps.FS = vfs.Real()
 	}
-	q := &Queue{cfg: cfg, deps: deps, log: deps.Log, clock: newClock(deps.Now), ports: deps.Ports, events: newMailbox[event](), makers: make(chan struct{}, makersMax)}
-	q.journal = &journal{q: q, ops: newMailbox[journalOp]()}
-	q.deferrer = &deferrer{q: q, ops: newMailbox[deferOp]()}
+	if deps.Memory == nil {
+		deps.Memory = msg.NewMemory(cfg.ContentMemory)
+	}
+	q := &Queue{
+		cfg: cfg, deps: deps, log: deps.Log, clock: newClock(deps.Now), ports: deps.Ports, budget: budget.New(cfg.AQEntriesMax),
+		events: newMailbox[event](), remover: newMailbox[smtp.ID](), makers: make(chan struct{}, makersMax),
+		spilling: make(chan struct{}, spillers),
+	}
+	q.journal = &journal{q: q, saves: newMailbox[*aq.Save](), spilled: newMailbox[smtp.ID]()}
 	c, err := q.readConf()
 	if err != nil {
 		return nil, err
 	}
 	q.conf.Store(c)
 	if err := q.open(); err != nil {
-		q.close()
+		_ = q.close() // the first error counts
 		return nil, err
 	}
 	return q, nil
@@ -102,102 +124,81 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 
 func (q *Queue) open() (err error) {
 	dirs := q.cfg.Dirs(q.deps.Dir)
-	q.space = &space{
-		fs: q.deps.FS, dirs: []string{dirs.CDB, dirs.IBDB, dirs.DEFEDB},
-		min: q.cfg.DiskMin, ok: q.cfg.DiskOK, log: q.log, refill: q.refill,
+	q.space = &content.Space{
+		FS: q.deps.FS, Dirs: []string{dirs.CDB, dirs.Store}, Min: q.cfg.DiskMin, OK: q.cfg.DiskOK, Log: q.log,
+		Refill: func() { q.db.Store().Refill() },
 	}
-	opts := store.Options{Log: q.log, Fatal: q.deps.Fatal, OnFull: q.space.full, LogSize: q.cfg.IBDB.Size}
-	if q.ibdb, err = ibdb.Open(q.deps.FS, dirs.IBDB, opts); err != nil {
-		return err
-	}
-	opts.Cache, opts.LogDir = q.cfg.DEFEDB.CacheSize, dirs.DEFEDBLog
-	opts.BlockSize, opts.LogSize = q.cfg.DEFEDB.PageSize, q.cfg.DEFEDB.CheckpointKB
-	if q.defedb, err = defedb.Open(q.deps.FS, dirs.DEFEDB, opts); err != nil {
+	q.db, err = records.Open(q.deps.FS, dirs.Store, store.Options{
+		Log: q.log, Metrics: q.deps.Metrics, Fatal: q.deps.Fatal, OnFull: q.space.Full, LogDir: dirs.StoreLog,
+		Cache: q.cfg.DEFEDB.CacheSize, BlockSize: q.cfg.DEFEDB.PageSize, LogSize: max(q.cfg.IBDB.Size, q.cfg.DEFEDB.CheckpointKB),
+	})
+	if err != nil {
 		return err
 	}
 	if q.cdb, err = cdb.Open(q.deps.FS, dirs.CDB); err != nil {
 		return err
 	}
 	q.cdb.Fatal = q.deps.Fatal
-	if q.ids, err = newIDs(q.ibdb); err != nil {
+	q.contents = content.New(q.db, q.cdb, q.deps.Memory)
+	if err := q.noStrayMail(); err != nil { // before the store is one that was used
 		return err
 	}
-	q.firstID = q.ids.next.Load()
-	if err := q.space.look(); err != nil {
+	if q.ids, err = newIDs(q.db); err != nil {
 		return err
 	}
-	if q.recovery, err = q.recover(q.clock.now()); err != nil {
-		return err
-	}
-	if err := q.join(); err != nil {
+	q.files = &content.Files{CDB: q.cdb, Space: q.space, Granted: q.ids.granted}
+	if err := q.space.Look(); err != nil {
 		return err
 	}
 	q.metrics, err = newMetrics(q, q.deps.Metrics)
 	return err
 }
 
-// Dirs are the places of the databases below the main queue directory, which is
-// absolute (README 2.4.1, 3.6).
-func (c *Config) Dirs(spool string) fsck.Dirs {
-	inDir := func(path string) string {
-		if filepath.IsAbs(path) {
-			return filepath.Clean(path)
-		}
-		return filepath.Join(spool, path)
-	}
-	d := fsck.Dirs{Spool: spool, CDB: inDir(c.CDBBase), IBDB: inDir("ibdb"), DEFEDB: inDir(c.DEFEDB.Base)}
-	if c.DEFEDB.Log != "" {
-		d.DEFEDBLog = inDir(c.DEFEDB.Log)
-	}
-	return d
-}
-
-// refill makes the reserves for a full disk again.
-func (q *Queue) refill() {
-	q.ibdb.Refill()
-	q.defedb.Refill()
-}
-
 func (q *Queue) close() error {
-	var errs []error
 	if q.metrics != nil {
 		q.metrics.unregister()
 	}
-	if q.defedb != nil {
-		errs = append(errs, q.defedb.Close())
+	if q.contents != nil {
+		q.contents.Close()
 	}
-	if q.ibdb != nil {
-		errs = append(errs, q.ibdb.Close())
+	if q.db == nil {
+		return nil
 	}
-	return errors.Join(errs...)
+	return q.db.Close()
 }
 
-// Content is where the server puts content that is too large for memory. It may be
-// used as long as Run runs.
-func (q *Queue) Content() msg.ContentStore { return guardedStore{cdb: q.cdb, space: q.space} }
+// Content is where the server puts content that is too large for memory. It may be used as
+// long as Run runs.
+func (q *Queue) Content() msg.ContentStore { return q.files }
 
 // Accepting tells why no mail is accepted now, or nil.
-func (q *Queue) Accepting() error {
-	if q.space.low.Load() {
-		return errScarce
+func (q *Queue) Accepting() error { return q.space.Err() }
+
+// inlineMax is how much content of a message of our own may be held in memory now.
+func (q *Queue) inlineMax() int64 {
+	if q.deps.Memory.Over() < 0 {
+		return q.cfg.IBDB.ContentMax
 	}
-	return nil
+	return 0
 }
 
-// fill is how full the active queue is, in percent.
-func (q *Queue) fill() int {
-	return int(q.entries.Load() * 100 / int64(q.cfg.AQEntriesMax))
-}
-
-// Run serves until ctx ends: then it starts no further delivery, waits a while for
-// those under way, writes down what is left, and closes the databases. An error
-// means that the queue cannot go on; what was acknowledged is safe on disk.
+// Run serves until ctx ends: then it starts no further delivery, waits a while for those in
+// progress, writes down what is left, and closes the store. An error means that the queue
+// cannot go on; what was acknowledged is safe on disk.
 func (q *Queue) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	q.group = supervise.NewGroup(life)
 	writers := supervise.NewGroup(life)
-	admits, stopAdmit := q.ports.Admit.Open()
+	l := newLoop(q)
+	if err := l.recover(); err != nil { // nothing can ask yet
+		return errors.Join(err, q.close())
+	}
+	atStart := q.db.View() // before anything is written
+
+	q.ports.Throttles.OnChange(func() { q.events.put(event{ev: &aq.Reloaded{}}) })
+	admission := newAdmission(q)
+	admits, stopAdmit := q.ports.Admit.OpenDirect(admission.decide)
 	commits, stopCommit := q.ports.Commit.Open()
 	lists, stopList := q.ports.List.Open()
 	states, stopStatus := q.ports.Status["qmgr"].Open()
@@ -205,31 +206,20 @@ func (q *Queue) Run(ctx context.Context) error {
 	hosts, stopHosts := q.ports.Hosts.Open()
 	fscks, stopFsck := q.ports.Fsck.Open()
 	defer func() {
-		stopAdmit()
-		stopCommit()
-		stopList()
-		stopStatus()
-		stopOperate()
-		stopHosts()
-		stopFsck()
+		for _, stop := range []func(){stopAdmit, stopCommit, stopList, stopStatus, stopOperate, stopHosts, stopFsck} {
+			stop()
+		}
 	}()
 
-	counter, err := q.defedb.Counter() // before anything is written
-	if err != nil {
-		return errors.Join(err, q.close())
-	}
-	q.group.Go(func(ctx context.Context) error { return q.count(ctx, counter) })
-	q.group.Go(q.restore)
+	q.group.Go(func(ctx context.Context) error { return q.count(ctx, atStart) })
+	q.group.Go(q.parkedBefore)
 	writers.Go(func(ctx context.Context) error { return q.journal.run(ctx, commits) })
-	writers.Go(q.deferrer.run)
-	q.group.Go(q.space.watch)
-	q.group.Go(func(ctx context.Context) error { return newAdmission(q).run(ctx, admits) })
+	writers.Go(q.remove)
+	q.group.Go(q.space.Watch)
+	q.group.Go(func(ctx context.Context) error { return admission.run(ctx, admits) })
 	q.group.Go(func(ctx context.Context) error { return q.fsck(ctx, fscks) })
-	q.group.Go(func(ctx context.Context) error { return q.litter(ctx, q.recovery.known, q.firstID) })
-	q.events.put(&recoveredEvent{ts: q.recovery.ts, late: q.recovery.late})
-	q.log.Info("queue is open", "active", len(q.recovery.ts))
+	q.group.Go(q.orphans)
 
-	l := newLoop(q)
 	loopDone := make(chan struct{})
 	q.group.Go(func(life context.Context) error {
 		defer close(loopDone)
@@ -243,11 +233,25 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 	stopAdmit()
 	q.group.Stop()
-	err = q.group.Wait()
+	err := q.group.Wait()
 	writers.Stop()
 	err = errors.Join(err, writers.Wait())
 	if cerr := q.close(); cerr != nil {
-		err = errors.Join(err, fmt.Errorf("closing the databases: %w", cerr))
+		err = errors.Join(err, fmt.Errorf("closing the store: %w", cerr))
 	}
 	return err
+}
+
+// recover takes what a start has found into the active queue.
+func (l *loop) recover() error {
+	found, err := l.q.recover()
+	if err != nil {
+		return err
+	}
+	l.now = l.q.clock.now()
+	for _, ev := range found {
+		l.core.Step(l.now, ev)
+	}
+	l.q.log.Info("queue is open", "active", len(found))
+	return nil
 }

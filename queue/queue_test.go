@@ -13,20 +13,20 @@ import (
 	"testing/synctest"
 	"time"
 
-	pvfs "github.com/cockroachdb/pebble/v2/vfs"
-
 	"meta1/confparse"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/supervise"
+	"meta1/mta/vfs"
+	"meta1/mta/vfs/crashfs"
 	"meta1/queue/cdb"
-	"meta1/queue/vfs"
+	"meta1/queue/records"
 )
 
 // world is a queue between a fake resolver and a fake client, on a disk in memory.
 type world struct {
 	t     *testing.T
-	disk  *pvfs.MemFS
+	disk  *crashfs.Disk
 	fs    vfs.FS // nil: disk as it is
 	space func() (int64, int64)
 	now   func() time.Time // nil: time.Now
@@ -34,7 +34,9 @@ type world struct {
 	ports *msg.Ports
 	log   *logText
 
-	features []string // session_features of smtpc
+	features []string    // session_features of smtpc
+	memory   *msg.Memory // the budget, shared with servers; nil: the queue's own
+	hold     string      // Hold of what is submitted
 
 	route   func(msg.RouteQ) msg.RouteA
 	deliver func(msg.DeliverQ) msg.DeliverA
@@ -59,13 +61,13 @@ func defaults(t testing.TB) Config {
 
 func newWorld(t *testing.T) *world {
 	w := &world{
-		t: t, disk: pvfs.NewCrashableMem(), cfg: defaults(t), ports: msg.NewPorts(),
+		t: t, disk: crashfs.New(), cfg: defaults(t), ports: msg.NewPorts(),
 		log: new(logText), delivered: map[string][]string{}, ctx: context.Background(),
 		fatal: func(err error) { t.Error("fatal:", err) },
 	}
 	w.space = func() (int64, int64) { return 1 << 30, 64 << 20 } // a small disk has small reserves
 	w.cfg.RetryMin, w.cfg.RetryMax = time.Minute, time.Hour
-	if err := vfs.MakeDir(vfs.FromPebble(w.disk, nil), "spool", 0o700); err != nil {
+	if err := vfs.MakeDir(crashfs.FS(w.disk, nil), "spool", 0o700); err != nil {
 		t.Fatal(err)
 	}
 	w.route = func(q msg.RouteQ) msg.RouteA { return routeTo(q.Rcpt.Domain) }
@@ -87,7 +89,7 @@ func routeTo(domain string) msg.RouteA {
 func (w *world) take(q msg.DeliverQ, reply smtp.Reply) msg.DeliverA {
 	a := msg.DeliverA{Stage: msg.DeliverDone, Rcpts: make([]smtp.Reply, len(q.Rcpts))}
 	var content string
-	if reply.Positive() {
+	if reply.Accepted() {
 		r, err := q.Body.Open()
 		if err != nil {
 			reply = smtp.NewReply(451, "4.3.0", err.Error())
@@ -104,7 +106,7 @@ func (w *world) take(q msg.DeliverQ, reply smtp.Reply) msg.DeliverA {
 	defer w.mu.Unlock()
 	for i := range q.Rcpts {
 		a.Rcpts[i] = reply
-		if reply.Positive() {
+		if reply.Accepted() {
 			w.delivered[q.Rcpts[i].To.Addr()] = append(w.delivered[q.Rcpts[i].To.Addr()], content)
 		}
 	}
@@ -124,11 +126,11 @@ func (w *world) start() *Queue {
 	w.t.Helper()
 	fs := w.fs
 	if fs == nil {
-		fs = vfs.FromPebble(w.disk, w.space)
+		fs = crashfs.FS(w.disk, w.space)
 	}
 	q, err := New(w.cfg, Deps{
 		Ports: w.ports, Hostname: "mta.test", Dir: "spool", FS: fs, SessionFeatures: w.features, Now: w.now,
-		Log: slog.New(slog.NewTextHandler(w.log, nil)), Fatal: w.fatal,
+		Log: slog.New(slog.NewTextHandler(w.log, nil)), Fatal: w.fatal, Memory: w.memory,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -185,7 +187,7 @@ func (w *world) submit(q *Queue, from, content string, to ...string) (smtp.Reply
 	for _, r := range to {
 		e.Rcpts = append(e.Rcpts, msg.Rcpt{To: path(r)})
 	}
-	cq := msg.CommitQ{Envelope: e, Inline: []byte(content), Size: int64(len(content))}
+	cq := msg.CommitQ{Envelope: e, Inline: []byte(content), Size: int64(len(content)), Hold: w.hold}
 	if int64(len(content)) > a.InlineMax {
 		cq.Inline = nil
 		if err := writeContent(q.Content(), e, []byte(content)); err != nil {
@@ -237,6 +239,20 @@ func (w *world) got(rcpt, content string) (n int) {
 	return n
 }
 
+// leftRecords are the keys of records in the store that belong to a message.
+func leftRecords(q *Queue) (left []string) {
+	err := q.db.Store().Reader().Scan(nil, nil, func(k, _ []byte) (bool, error) {
+		if key, err := records.ParseKey(k); err != nil || key.Kind != records.KindStore && key.Kind != records.KindIDs {
+			left = append(left, string(k))
+		}
+		return true, nil
+	})
+	if err != nil {
+		left = append(left, err.Error())
+	}
+	return left
+}
+
 // checkEmpty stops the queue, starts it again and expects that nothing is left.
 func (w *world) checkEmpty() {
 	w.t.Helper()
@@ -244,18 +260,21 @@ func (w *world) checkEmpty() {
 		w.t.Fatal(err)
 	}
 	q := w.start()
-	if n := len(q.recovery.ts); n != 0 || w.status("deferred") != "0" {
-		w.t.Errorf("%d transactions and %s deferred recipients are left", n, w.status("deferred"))
+	for _, k := range leftRecords(q) {
+		w.t.Errorf("record %q is left", k)
 	}
 	time.Sleep(w.cfg.OrphanGrace * 2)
-	if err := q.cdb.List(func(f cdbFile) { w.t.Errorf("content %v is left", f.TA) }, func(string) {}); err != nil {
+	if err := q.cdb.List(func(f cdbFile) error { w.t.Errorf("content %v is left", f.TA); return nil }, func(string) {}); err != nil {
 		w.t.Error(err)
 	}
 	if err := w.stop(); err != nil {
 		w.t.Fatal(err)
 	}
-	if m := q.memory.Load(); m != 0 {
+	if m := q.deps.Memory.Used(); m != 0 {
 		w.t.Errorf("%d bytes of content are still counted", m)
+	}
+	if total, _, granted, _ := q.budget.Used(); total != 0 || granted != 0 {
+		w.t.Errorf("%d recipients and %d grants are still counted", total, granted)
 	}
 }
 
@@ -349,6 +368,7 @@ func TestBounceGoesToTheSender(t *testing.T) {
 
 func TestExpiryBounces(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
+		w.cfg.ReturnDefault = 24 * time.Hour
 		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
 			if q.Rcpts[0].To.Domain == "down.test" {
 				return failedHost(q)
@@ -495,7 +515,7 @@ func TestLostContentIsBounced(t *testing.T) {
 		if err := w.stop(); err != nil {
 			t.Fatal(err)
 		}
-		if err := q.cdb.List(func(f cdbFile) { _ = q.cdb.Remove(f.TA) }, func(string) {}); err != nil {
+		if err := q.cdb.List(func(f cdbFile) error { _ = q.cdb.Remove(f.TA); return nil }, func(string) {}); err != nil {
 			t.Fatal(err)
 		}
 		down = false
@@ -509,3 +529,9 @@ func TestLostContentIsBounced(t *testing.T) {
 }
 
 type cdbFile = cdb.File
+
+// inAQ is the number of recipients in the active queue.
+func (q *Queue) inAQ() int64 {
+	n, _, _, _ := q.budget.Used()
+	return int64(n)
+}

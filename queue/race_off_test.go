@@ -16,3 +16,6 @@ const simMessages = 400
 
 // faultStride: TestFaultAtAnyCall has each so manieth call fail in each of four ways.
 const faultStride = 24
+
+// raceDetector: the tests run with the race detector, which makes sync.Pool forget.
+const raceDetector = false

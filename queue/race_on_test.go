@@ -4,7 +4,7 @@ package queue
 
 // crashStride: the race detector makes the crash test ten times slower, so it looks
 // at a part of the crashes; the plain run looks at all.
-const crashStride = 11
+const crashStride = 23
 
 // hugeRcpts is the size of the huge message; see TestHugeMessageHoldsNobodyUp.
 const hugeRcpts = 30_000
@@ -16,4 +16,7 @@ const startMessages = 2_000
 const simMessages = 60
 
 // faultStride: TestFaultAtAnyCall has each so manieth call fail in each of four ways.
-const faultStride = 96
+const faultStride = 192
+
+// raceDetector: the tests run with the race detector, which makes sync.Pool forget.
+const raceDetector = true

@@ -9,9 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"meta1/mta/dsn"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/dsn"
+	"meta1/queue/sched"
 )
 
 // simDelivery is one copy of a message that arrived.
@@ -26,7 +27,7 @@ type simDelivery struct {
 const lostAfter = 5 * time.Second
 
 // luck is a number from [0,1) that the seed and v alone determine.
-func (s *sim) luck(v ...any) float64 { return chance(fmt.Sprint(s.seed, v)) }
+func (s *sim) luck(v ...any) float64 { return sched.Chance(fmt.Sprint(s.seed, v)) }
 
 // pause lets time pass, unless ctx ends before.
 func waitFor(ctx context.Context, d time.Duration) error {
@@ -99,7 +100,7 @@ func (l *life) deliver(ctx context.Context, q msg.DeliverQ) msg.DeliverA {
 	what := l.begins(ctx, h)
 	defer l.ends(ctx)
 	at := s.at()
-	if what == hangs {
+	if what == hanging {
 		<-ctx.Done()
 		return msg.DeliverA{}
 	}

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"meta1/mta/dsn"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/dsn"
 )
 
 // simSize is how much happens in a run of the simulation.
@@ -113,7 +113,7 @@ const (
 	noTrouble  trouble = iota
 	refuses            // no connection
 	greets4            // 421 as greeting
-	hangs              // no answer until delivery_timeout
+	hanging            // no answer until delivery_timeout
 	mail4              // 4xx to MAIL
 	rcpt4              // 4xx to some RCPT
 	closes             // 421 to RCPT
@@ -314,7 +314,7 @@ func (s *script) addFaults(r *rand.Rand) {
 		}
 		f.dur = between(r, time.Second, 20*time.Minute)
 		f.by = between(r, -5*time.Hour, 30*time.Minute)
-		f.what = [...]string{"/ibdb/", "/defedb/", "/S", ".log", ".sst"}[r.IntN(5)]
+		f.what = [...]string{"/defedb/", "/defedb/", "/S", ".log", ".sst"}[r.IntN(5)]
 		switch f.kind {
 		case faultFlush, faultRequeue, faultHold, faultRelease:
 			f.what = fmt.Sprintf("d%d.test", r.IntN(simDests))

@@ -315,15 +315,15 @@ func (l *leaf) outcome() string {
 func (s *sim) checkRests() {
 	s.boot()
 	l := s.current()
-	if n, m := len(l.q.recovery.ts), len(s.left()); n+m != 0 {
-		s.fault("%d transactions and %d deferred recipients are left in the databases", n, m)
+	for _, k := range leftRecords(l.q) {
+		s.fault("record %q is left in the store", k)
 	}
 	time.Sleep(3 * s.cfg.OrphanGrace)
-	if err := l.q.cdb.List(func(f cdbFile) { s.fault("content %v is left", f.TA) }, func(string) {}); err != nil {
+	if err := l.q.cdb.List(func(f cdbFile) error { s.fault("content %v is left", f.TA); return nil }, func(string) {}); err != nil {
 		s.fault("%v", err)
 	}
 	s.shutDown()
-	if m, n := l.q.memory.Load(), l.q.entries.Load(); m != 0 || n != 0 {
+	if m, n := l.q.deps.Memory.Used(), l.q.inAQ(); m != 0 || n != 0 {
 		s.fault("%d bytes of content and %d entries are still counted", m, n)
 	}
 }

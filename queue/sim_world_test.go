@@ -14,12 +14,12 @@ import (
 	"testing"
 	"time"
 
-	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"meta1/mta/msg"
 	"meta1/mta/supervise"
-	"meta1/queue/vfs"
+	"meta1/mta/vfs"
+	"meta1/mta/vfs/crashfs"
 )
 
 // sim is one run of the simulation: a script, and a world in which the queue lives,
@@ -33,7 +33,7 @@ type sim struct {
 	ended chan struct{} // the script is over: all is up, the clients have sent
 
 	mu        sync.Mutex // guards what follows
-	disk      *pvfs.MemFS
+	disk      *crashfs.Disk
 	life      *life // the present one; nil while the queue is down
 	low       bool  // the disk is short of space
 	full      bool
@@ -54,7 +54,7 @@ type life struct {
 	n     int
 	q     *Queue
 	ports *msg.Ports
-	disk  *pvfs.MemFS
+	disk  *crashfs.Disk
 	stop  func() error
 
 	// guarded by sim.mu
@@ -69,7 +69,7 @@ type life struct {
 func newSim(t *testing.T, sc *script) *sim {
 	s := &sim{
 		t: t, script: sc, cfg: defaults(t), began: time.Now(), ended: make(chan struct{}),
-		disk: pvfs.NewCrashableMem(), count: map[string]int{}, graves: supervise.NewGroup(context.Background()),
+		disk: crashfs.New(), count: map[string]int{}, graves: supervise.NewGroup(context.Background()),
 	}
 	c := &s.cfg
 	c.AQEntriesMax, c.OCCEntries, c.OrphanGrace = 200+200*int(sc.seed%3), 16, 5*time.Minute
@@ -78,7 +78,7 @@ func newSim(t *testing.T, sc *script) *sim {
 	c.IBDB.ContentMax, c.ContentMemory, c.IBDB.OpenTAs = 8192, 256<<10, 64
 	c.SMTPC.Initial, c.SMTPC.Max, c.SMTPC.DeliveriesAtOnce, c.SMTPC.SMTPRcpts = 3, 10, 40, 50
 	c.DSN.RFC, c.DSN.MergeDelay = true, time.Duration(sc.seed%2)*30*time.Second
-	if err := vfs.MakeDir(vfs.FromPebble(s.disk, nil), "spool", 0o700); err != nil {
+	if err := vfs.MakeDir(crashfs.FS(s.disk, nil), "spool", 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -138,25 +138,15 @@ func (l *life) MaybeError(op errorfs.Op) error {
 	if l.eio != "" && (writes || syncs) && strings.Contains(op.Path, l.eio) {
 		s.noteLocked("EIO: operation %d on %s", op.Kind, op.Path)
 		l.eio, s.noise = "", s.at()+time.Minute
-		if l.endsAt(op.Path, syncs) {
-			l.crashLocked("for a store that failed")
-			return nil
-		}
-		return syscall.EIO
+		// A dying disk ends the process. The end itself cannot be simulated: Pebble calls Fatal
+		// with its locks held. TestFaultAtAnyCall makes sure that it is called.
+		l.crashLocked("for a disk that failed")
+		return nil
 	}
 	if s.full && writes && !l.relieved(op.Path) {
 		return syscall.ENOSPC
 	}
 	return nil
-}
-
-// endsAt tells whether the process ends at a failure: that of any file of a store, and
-// that to sync a directory. The end itself cannot be simulated: Pebble calls Fatal with
-// its locks held. TestFaultAtAnyCall makes sure that it is called.
-func (l *life) endsAt(path string, syncs bool) bool {
-	name := filepath.Base(path)
-	content := strings.HasPrefix(name, "S") && !strings.Contains(path, "db/")
-	return !strings.HasPrefix(name, "BALLAST") && (syncs || strings.Contains(path, "db/")) && !content
 }
 
 // relieved tells whether the reserve of a store has room for a write: it is found full
@@ -182,7 +172,7 @@ func (l *life) crashLocked(why string) {
 	s.crashes++
 	s.crashedAt = append(s.crashedAt, s.at())
 	r := rand.New(rand.NewPCG(s.seed, uint64(s.crashes)))
-	s.disk = l.disk.CrashClone(pvfs.CrashCloneCfg{UnsyncedDataPercent: r.IntN(101), RNG: r})
+	s.disk = l.disk.Crash(crashfs.Random(r, r.IntN(101)))
 	s.noteLocked("crash of life %d %s", l.n, why)
 	close(l.crashed)
 }
@@ -229,7 +219,7 @@ func (l *life) isDead() bool {
 func (s *sim) deps(l *life) Deps {
 	return Deps{
 		Ports: l.ports, Hostname: "mta.test", Dir: "spool", Now: s.clock.now,
-		FS:  vfs.FromPebble(errorfs.Wrap(l.disk, l), s.space),
+		FS:  crashfs.FS(errorfs.Wrap(l.disk, l), s.space),
 		Log: slog.New(&simLog{l: l}),
 		Fatal: func(err error) {
 			if !l.isDead() {
@@ -342,8 +332,8 @@ func (l *life) watch(ctx context.Context) error {
 		case <-tick.C:
 		}
 		s.mu.Lock()
-		l.boundLocked("entries", l.q.entries.Load(), int64(s.cfg.AQEntriesMax))
-		l.boundLocked("memory", l.q.memory.Load(), s.cfg.ContentMemory)
+		l.boundLocked("entries", l.q.inAQ(), int64(s.cfg.AQEntriesMax))
+		l.boundLocked("memory", l.q.deps.Memory.Used(), s.cfg.ContentMemory)
 		s.mu.Unlock()
 	}
 }

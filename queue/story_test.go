@@ -8,10 +8,9 @@ import (
 	"sync"
 	"time"
 
-	pvfs "github.com/cockroachdb/pebble/v2/vfs"
-
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/mta/vfs/crashfs"
 )
 
 // story is a scripted scenario over the whole queue: accepted in memory and as a file,
@@ -25,7 +24,7 @@ type story struct {
 
 	mu    sync.Mutex // guards what follows
 	over  error      // why the process has ended: nothing counts any more
-	disk  *pvfs.MemFS
+	disk  *crashfs.Disk
 	acked map[string]string // content by recipient that is owed it; "" for a bounce
 	done  map[string]bool   // recipients that got it
 	tries map[string]int
@@ -88,7 +87,7 @@ func (s *story) deliver(q msg.DeliverQ) msg.DeliverA {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, r := range q.Rcpts {
-		if s.over == nil && a.Rcpts[i].Positive() {
+		if s.over == nil && a.Rcpts[i].Accepted() {
 			s.done[r.To.Addr()] = true
 		}
 	}

@@ -121,6 +121,9 @@ func (f aliasFinder) look(ctx context.Context, p smtp.Path, wildcards bool) (ali
 
 // expand follows the aliases of a recipient; done is false if it has none.
 func (r *Resolver) expand(ctx context.Context, s *set, q *msg.RouteQ) (a msg.RouteA, done bool) {
+	if !q.Expanded && r.deps.SRS.Takes(q.Rcpt) {
+		return r.reverse(ctx, s, q), true
+	}
 	if q.Expanded || s.aliases == nil {
 		return msg.RouteA{}, false
 	}
@@ -130,11 +133,11 @@ func (r *Resolver) expand(ctx context.Context, s *set, q *msg.RouteQ) (a msg.Rou
 		KeepSender: q.Sender.IsNull(), // a DSN stays one (RFC 5321 section 4.5.5)
 	}
 	res, err := alias.Expand(ctx, aliasFinder{r, s}, o, q.Rcpt)
+	if err == nil && res.Found && !res.Local {
+		res.Groups, err = r.forwarding(ctx, s, q, res.Groups)
+	}
 	if err != nil {
-		reply, ok := err.(smtp.Reply)
-		if !ok {
-			reply = systemFailure("alias expansion failed")
-		}
+		reply := asReply(err)
 		return msg.RouteA{Reply: reply, Trace: msg.Trace{{Check: "alias", Key: q.Rcpt.Addr(), Effect: reply.String()}}}, true
 	}
 	if !res.Found || res.Local {
@@ -146,6 +149,9 @@ func (r *Resolver) expand(ctx context.Context, s *set, q *msg.RouteQ) (a msg.Rou
 // hasAlias reports whether a recipient must be expanded, as far as a map that does
 // not block can tell.
 func (r *Resolver) hasAlias(s *set, q *msg.RouteQ) bool {
+	if !q.Expanded && r.deps.SRS.Takes(q.Rcpt) {
+		return true
+	}
 	if q.Expanded || s.aliases == nil {
 		return false
 	}
@@ -163,7 +169,7 @@ func (s *set) validates() bool {
 // always is (RFC 5321 section 4.5.1).
 func (r *Resolver) isUser(ctx context.Context, s *set, a maps.Address) (msg.Step, bool, error) {
 	step := msg.Step{Check: "local_user", Key: a.String()}
-	if maps.Lower(a.Local()) == "postmaster" {
+	if isPostmaster(a) {
 		step.Effect = "postmaster is always valid"
 		return step, true, nil
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"meta1/maps"
 	"meta1/mta/msg"
@@ -104,7 +103,8 @@ broken: a b c
 	}
 }
 
-// A list of 100,000 members must not hold up other questions.
+// A list of 100,000 members holds no other question up: while it is expanded others are
+// answered, however slow the machine is.
 func TestLargeAliasBlocksNobody(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("big: ")
@@ -122,23 +122,20 @@ func TestLargeAliasBlocksNobody(t *testing.T) {
 			}
 		}
 	})
-	n, worst := 0, time.Duration(0)
+	n := 0
 	for running := true; running; n++ {
 		select {
 		case <-done:
 			running = false
 		default:
-			begin := time.Now()
 			if a := route(t, p, "small@local.example"); a.Dest == "" {
 				t.Fatalf("%+v", a)
 			}
-			worst = max(worst, time.Since(begin))
 		}
 	}
 	wg.Wait()
-	t.Logf("%d other routes meanwhile, the slowest took %v", n, worst)
-	if n < 100 || worst > time.Second {
-		t.Errorf("only %d routes meanwhile, the slowest took %v", n, worst)
+	if n < 20 { // two lists that hold up others let three or four pass
+		t.Errorf("only %d routes meanwhile", n)
 	}
 }
 
@@ -227,7 +224,7 @@ func TestMapErrors(t *testing.T) {
 		"contains itself":   {{Name: "a", Type: "sequence", Maps: []string{"b"}}, {Name: "b", Type: "sequence", Maps: []string{"a"}}},
 		"needs a file":      {{Name: "a", Type: "hash"}},
 		"no such file":      {{Name: "a", Type: "cdb", File: "none"}},
-		"not a map made by": {{Name: "a", Type: "hash", File: "mt"}},
+		"not a cdb file":    {{Name: "a", Type: "hash", File: "mt"}},
 		"needs either path": {{Name: "a", Type: "socket", MapName: "m"}},
 		"not declared":      {{Name: "a", Type: "sequence", Maps: []string{"z"}}},
 		"needs maps":        {{Name: "a", Type: "sequence"}},

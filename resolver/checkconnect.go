@@ -41,7 +41,12 @@ func (c *checker) clientName() bool {
 	if c.access == nil || !c.q.Client.IP.IsValid() {
 		return false
 	}
-	n, ok := dns.FindClientName(c.q.Client.IP, c.lookup)
+	if given := &c.q.Client; given.Resolve != "" {
+		c.v.ClientName, c.v.ClientResolve = given.Name, given.Resolve
+		c.step(msg.Step{Check: "client name", Key: maps.FullIP(given.IP), Value: given.Name, Effect: "given by XCLIENT"})
+		return false
+	}
+	n, ok := dns.FindClientName(c.q.Client.IP, c.deps.Hostname, c.lookup)
 	if !ok {
 		return false // it must wait
 	}

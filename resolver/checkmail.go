@@ -4,6 +4,7 @@ import (
 	"meta1/maps"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/resolver/alias"
 )
 
 // exempt reports a sender that is not checked: <>, or one of a session that the
@@ -17,6 +18,24 @@ func (c *checker) senderRoutable() bool {
 	from := c.q.Mail.From
 	if c.exempt() {
 		return false
+	}
+	if c.deps.SRS.Takes(from) {
+		_, step, err := c.reversed(from)
+		if err != nil {
+			return c.reject(step, smtp.NewReply(553, "5.1.8", "Sender address does not exist"))
+		}
+		c.step(step)
+		return false
+	}
+	if c.set.aliases != nil {
+		e, ok, err := aliasFinder{c.Resolver, c.set}.Alias(c.ctx, from)
+		switch {
+		case err != nil:
+			return c.broken(msg.Step{Check: "alias", Key: from.Addr()}, err)
+		case ok && e.Value != alias.LocalWord:
+			c.step(msg.Step{Check: "alias", Map: e.Map, Key: e.Key, Effect: "the sender is an alias"})
+			return false
+		}
 	}
 	q := msg.RouteQ{Rcpt: from, Expanded: true}
 	a, ok := c.routeFast(&q)
@@ -41,7 +60,7 @@ func (c *checker) senderRoutable() bool {
 
 // senderValid checks the local part of a sender in a local domain.
 func (c *checker) senderValid() bool {
-	if c.exempt() || !c.set.validates() {
+	if c.exempt() || !c.set.validates() || c.deps.SRS.Takes(c.q.Mail.From) {
 		return false
 	}
 	a := c.split(c.set, c.q.Mail.From)
@@ -68,7 +87,7 @@ func (c *checker) from() bool {
 	if c.exempt() || c.access == nil {
 		return false
 	}
-	a := maps.ParseAddress(c.q.Mail.From.Local, c.q.Mail.From.Domain, c.set.cfg.Delimiter)
+	a := maps.ParseAddress(c.q.Mail.From.Local, c.q.Mail.From.LowerDomain(), c.set.cfg.Delimiter)
 	return c.apply(c.access.address(c.ctx, "from:", a, maps.AllAddress))
 }
 

@@ -18,6 +18,9 @@ import (
 // (README 3.12.2, RCPT 1.1).
 func (c *checker) rcptLocal() bool {
 	c.addr = c.split(c.set, c.q.Rcpt.To)
+	if c.deps.SRS.Takes(c.q.Rcpt.To) {
+		return c.rcptSRS()
+	}
 	rule, err := c.find(c.ctx, c.set.mailertable, c.addr)
 	if err != nil {
 		return c.broken(msg.Step{Check: "mailertable", Key: c.addr.String()}, err)
@@ -38,9 +41,45 @@ func (c *checker) rcptLocal() bool {
 	case !ok:
 		return c.reject(step, smtp.NewReply(550, "5.1.1", "User unknown"))
 	}
+	c.user = true
 	c.step(step)
 	return false
 }
+
+// rcptRouting refuses strangers' mail that asks for a way through the domain to another
+// destination, as user%host@domain does. The domain's server may well follow it, since it
+// trusts us. Addresses that stand in a map as they are name somebody there.
+func (c *checker) rcptRouting() bool {
+	if c.q.Relaying || c.user || c.rules.UntrustedRouting || !isRoute(c.addr.Local(), c.rule == nil || !c.rule.local) {
+		return false
+	}
+	if c.access != nil {
+		f := c.lookupTo()
+		if (f.Word == access.OK || f.Word == access.Relay) && strings.EqualFold(f.step.Key, "to:"+c.addr.String()) {
+			return false
+		}
+	}
+	return c.reject(msg.Step{Check: "routing", Key: c.q.Rcpt.To.Addr(), Effect: "the local part names another destination"},
+		smtp.NewReply(550, "5.7.1", "Routing by the address is not allowed"))
+}
+
+// isRoute reports whether a local part names a destination of its own: user%host and
+// host!user, and if mail goes on by SMTP also "user@host.domain", which Postfix follows.
+// Other uses of these characters are ordinary local parts.
+func isRoute(local string, relayed bool) bool {
+	isName := func(s string) bool { return smtp.CheckHelo(s) == nil }
+	if i := strings.LastIndexByte(local, '%'); i > 0 && isName(local[i+1:]) {
+		return true
+	}
+	if host, user, ok := strings.Cut(local, "!"); ok && user != "" && isName(host) {
+		return true
+	}
+	i := strings.LastIndexByte(local, '@')
+	return relayed && i > 0 && isName(local[i+1:]) && strings.ContainsAny(local[i+1:], ".[")
+}
+
+// isLocal reports that the recipient is local, so that mail to it is no relaying.
+func (c *checker) isLocal() bool { return c.rule != nil && !c.rules.LMTPNoRelay }
 
 // lookupTo looks the recipient up under to:, once.
 func (c *checker) lookupTo() found {
@@ -53,7 +92,10 @@ func (c *checker) lookupTo() found {
 // rcptRelay checks that the recipient may be relayed to (README 3.12.2, RCPT 1.2).
 func (c *checker) rcptRelay() bool {
 	switch {
-	case c.rule != nil && !c.rules.LMTPNoRelay:
+	case c.isLocal():
+		return false
+	case c.isOwnPostmaster():
+		c.step(msg.Step{Check: "relay", Key: c.q.Rcpt.To.Addr(), Effect: "mail to our postmaster is always taken"})
 		return false
 	case c.q.Relaying:
 		c.step(msg.Step{Check: "relay", Key: c.q.Rcpt.To.Addr(), Effect: "the session may relay"})
@@ -74,8 +116,9 @@ func (c *checker) rcptRelay() bool {
 // rcptTo looks the recipient up for other restrictions (README 3.12.2, RCPT 2.2).
 // Only a rejection or discard decides: greylisting may follow an ok.
 func (c *checker) rcptTo() bool {
-	m := c.q.Marks
-	if c.access == nil || m&msg.MarkQuickRelay != 0 || m&msg.MarkQuickOK != 0 && c.q.Relaying {
+	// Under quick:ok the entry is needed only to allow relaying (README 3.9.3).
+	m, taken := c.q.Marks, c.q.Relaying || c.isLocal() || c.isOwnPostmaster()
+	if c.access == nil || m&msg.MarkQuickRelay != 0 || m&msg.MarkQuickOK != 0 && taken {
 		return false
 	}
 	c.apply(c.lookupTo())
@@ -162,7 +205,7 @@ func (c *checker) allowedBy(restriction string) (bool, error) {
 
 func (c *checker) senderMatches(pattern string) bool {
 	from := c.q.Mail.From
-	a := maps.ParseAddress(from.Local, from.Domain, c.set.cfg.Delimiter)
+	a := maps.ParseAddress(from.Local, from.LowerDomain(), c.set.cfg.Delimiter)
 	pattern = maps.Lower(pattern)
 	if steps := c.protectSteps(); steps != 0 {
 		for key := range a.Keys(steps) {
@@ -225,7 +268,11 @@ func (c *checker) rcptGreylist() bool {
 	if c.rules.Greylist == msg.GreylistFull {
 		k.Sender, k.Rcpt = c.q.Mail.From.Addr(), c.q.Rcpt.To.Addr()
 	}
-	state, err := c.grey.Check(k, time.Now())
+	check := c.grey.Check
+	if c.q.Trial {
+		check = c.grey.Would
+	}
+	state, err := check(c.ctx, k, time.Now())
 	step := msg.Step{Check: "greylisting", Key: maps.FullIP(c.q.Client.IP), Value: state.String()}
 	if err != nil {
 		// A broken store must not stop mail.

@@ -7,6 +7,7 @@ import (
 	"meta1/maps"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/mta/tlsconf/pki"
 	"meta1/resolver/access"
 )
 
@@ -21,7 +22,7 @@ type check struct {
 }
 
 // stages are the checks of each stage in the order of README 3.12.2. It never changes.
-var stages = [msg.StageTLS + 1][]check{
+var stages = [msg.StageSender + 1][]check{
 	msg.StageConnect: {
 		{name: "cltaddr", run: (*checker).cltaddr},
 		{name: "client name", run: (*checker).clientName, operation: true},
@@ -36,6 +37,9 @@ var stages = [msg.StageTLS + 1][]check{
 	msg.StageTLS: {
 		{name: "certificate", run: (*checker).certificate},
 	},
+	msg.StageSender: {
+		{name: "sender_login", run: (*checker).senderLogin},
+	},
 	msg.StageMail: {
 		{name: "routable", run: (*checker).senderRoutable},
 		{name: "local sender", run: (*checker).senderValid},
@@ -44,6 +48,7 @@ var stages = [msg.StageTLS + 1][]check{
 	},
 	msg.StageRcpt: {
 		{name: "local", run: (*checker).rcptLocal},
+		{name: "routing", run: (*checker).rcptRouting},
 		{name: "relay", run: (*checker).rcptRelay},
 		{name: "protectedrcpt", run: (*checker).rcptProtected},
 		{name: "to", run: (*checker).rcptTo},
@@ -61,7 +66,7 @@ func (r *Resolver) checkFast(q *msg.CheckQ) (msg.Verdict, bool) {
 	v, ok := c.quickVerdict()
 	*c = checker{}
 	r.checkers.Put(c)
-	if ok {
+	if ok && !q.Trial {
 		r.metrics.checked(q.Stage, v.Action)
 	}
 	return v, ok
@@ -81,12 +86,14 @@ func (r *Resolver) checkSlow(ctx context.Context, q *msg.CheckQ) msg.Verdict {
 	c := newChecker(r, q)
 	c.ctx = ctx
 	v := c.verdict()
-	r.metrics.checked(q.Stage, v.Action)
+	if !q.Trial {
+		r.metrics.checked(q.Stage, v.Action)
+	}
 	return v
 }
 
 func checkFailed(reason string) msg.Verdict {
-	return msg.Verdict{Action: msg.Reject, Reply: systemFailure(reason), Trace: msg.Trace{{Check: "resolver", Effect: reason}}}
+	return msg.Verdict{Action: msg.Reject, Reply: systemFailure(reason), Trace: msg.Trace{{Check: "resolver", Effect: reason}}, DecidedBy: 1}
 }
 
 // checker finds the verdict of one stage.
@@ -105,6 +112,7 @@ type checker struct {
 	sender *msg.RouteA // where a DSN would go, after senderRoutable
 	rule   *target     // of the recipient, after rcptLocal
 	addr   maps.Address
+	user   bool  // the recipient is a user of ours, says a map
 	to     found // entry of the recipient under to:
 	toDone bool
 }
@@ -145,7 +153,14 @@ func (c *checker) verdict() msg.Verdict {
 
 func (c *checker) step(s msg.Step) { c.v.Trace = append(c.v.Trace, s) }
 
-// wait says that the answer needs something that waits, if it must not.
+// decide adds a step and notes that it is the one that decided so far.
+func (c *checker) decide(s msg.Step) {
+	c.step(s)
+	c.v.DecidedBy = len(c.v.Trace)
+}
+
+// wait reports whether the check must stop because it would have to wait, and only a fast
+// answer is wanted.
 func (c *checker) wait() bool {
 	c.unknown = c.unknown || c.fast
 	return c.fast
@@ -185,7 +200,7 @@ func (c *checker) apply(f found) bool {
 		}
 	}
 	c.v.Quick = c.v.Quick || f.Quick
-	c.step(f.step)
+	c.decide(f.step)
 	return true
 }
 
@@ -208,11 +223,11 @@ func (c *checker) mark(plain, quick msg.Marks, isQuick bool) {
 
 func (c *checker) reject(s msg.Step, reply smtp.Reply) bool {
 	c.v.Action, c.v.Reply = msg.Reject, reply
-	c.step(s)
+	c.decide(s)
 	return true
 }
 
-// broken rejects for now because a map could not be asked.
+// broken returns a temporary rejection because a map lookup failed.
 func (c *checker) broken(s msg.Step, err error) bool {
 	c.log.LogAttrs(c.ctx, slog.LevelError, "map lookup failed", slog.String("where", c.q.Stage.String()), slog.String("stat", err.Error()))
 	s.Effect = err.Error()
@@ -221,7 +236,7 @@ func (c *checker) broken(s msg.Step, err error) bool {
 
 // ehlo looks the argument of EHLO up (README 3.9.3).
 func (c *checker) ehlo() bool {
-	if c.access == nil || c.q.Client.Helo == "" {
+	if c.access == nil || c.q.Client.Helo == "" || c.q.Marks&(msg.MarkQuickOK|msg.MarkQuickRelay) != 0 {
 		return false
 	}
 	name := maps.Lower(c.q.Client.Helo)
@@ -235,7 +250,7 @@ func (c *checker) certificate() bool {
 		return false
 	}
 	for _, k := range []struct{ tag, dn string }{{"certissuer:", c.q.CertIssuer}, {"certsubject:", c.q.CertSubject}} {
-		key := access.EncodeDN(k.dn)
+		key := pki.EncodeName(k.dn)
 		f := c.access.exact(c.ctx, k.tag, key)
 		switch f.Word {
 		case access.Relay:

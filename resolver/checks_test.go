@@ -5,13 +5,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"meta1/maps"
 	"meta1/mta/msg"
+	"meta1/mta/vfs/crashfs"
 )
 
 // world is a Resolver with maps and a zone.
@@ -23,8 +25,13 @@ type world struct {
 
 func (w world) start(t *testing.T) *msg.Ports {
 	t.Helper()
+	return w.resolver(t).deps.Ports
+}
+
+func (w world) resolver(t *testing.T) *Resolver {
+	t.Helper()
 	s := serveZone(t, w.zone...)
-	p, _ := start(t, w.mt, func(c *Config, d *Deps) {
+	_, r := start(t, w.mt, func(c *Config, d *Deps) {
 		withDNS(s)(c, d)
 		for name, text := range map[string]string{"access.db": w.access, "aliases.db": w.aliases, "users.cdb": w.users} {
 			if text != "" {
@@ -43,7 +50,7 @@ func (w world) start(t *testing.T) *msg.Ports {
 			w.config(c, d)
 		}
 	})
-	return p
+	return r
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -66,6 +73,10 @@ func TestConnect(t *testing.T) {
 			"3.2.0.192.in-addr.arpa. 60 IN PTR x.fail.",
 			"5.2.0.192.in-addr.arpa. 60 IN PTR liar.example.", "5.2.0.192.in-addr.arpa. 60 IN PTR host.spammer.domain.",
 			"host.spammer.domain. 60 IN A 192.0.2.5",
+			"8.2.0.192.in-addr.arpa. 60 IN PTR localhost.", "localhost. 60 IN A 192.0.2.8",
+			"9.2.0.192.in-addr.arpa. 60 IN PTR Mail.Example.NET.", "mail.example.net. 60 IN A 192.0.2.9",
+			"10.2.0.192.in-addr.arpa. 60 IN PTR localhost.localdomain.", "localhost.localdomain. 60 IN A 192.0.2.10",
+			"11.2.0.192.in-addr.arpa. 60 IN PTR localhost.", "11.2.0.192.in-addr.arpa. 60 IN PTR eleven.example.", "eleven.example. 60 IN A 192.0.2.11",
 			"7.2.0.192.in-addr.arpa. 60 IN PTR spammer.domain.", "spammer.domain. 60 IN A 192.0.2.7",
 			"1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa. 60 IN PTR six.example.", "six.example. 60 IN AAAA 2001:db8::1",
 			"9.9.0.10.bl1.example. 60 IN A 127.0.0.2", "9.9.0.10.bl2.example. 60 IN A 127.0.0.3",
@@ -79,6 +90,10 @@ cltresolve:no cont
 cltname:spammer.domain. quick:error:551 5.7.1 No mail from spammers
 cltname:.spammer.domain. error:551 5.7.1 Nor from their hosts
 cltname:good.example. ok
+cltname:localhost. quick:relay
+cltname:localdomain. quick:relay
+cltname:.localdomain. quick:relay
+cltname:mail.example.net. quick:relay
 cltaddr:10.1. relay
 cltaddr:10.2. quick:relay
 cltaddr:10.3. quick:ok
@@ -109,6 +124,11 @@ smtps_se_conf:good.example. tls_requirements { flags=encrypted; }
 		{"192.0.2.2", "", " no", 0, false},
 		{"192.0.2.3", "451 4.7.1 forward", " tempa", 0, false},
 		{"192.0.2.4", "", " no", 0, false},
+		{"192.0.2.8", "", " no", 0, false},
+		{"192.0.2.9", "", " no", 0, false},
+		{"192.0.2.10", "", " no", 0, false},
+		{"192.0.2.11", "", "eleven.example. ok", 0, false},
+		{"127.0.0.1", "", "localhost. ok", msg.MarkRelay | msg.MarkQuickRelay, true},
 		{"192.0.2.5", "551 5.7.1 Nor", "host.spammer.domain. ok", 0, false},
 		{"192.0.2.7", "551 5.7.1 No mail", "spammer.domain. ok", 0, true},
 		{"2001:db8::1", "", "six.example. ok", 0, false},
@@ -210,6 +230,10 @@ certissuer:/CN=Bad/ reject
 		if v := askCheck(t, p, msg.CheckQ{Stage: msg.StageEhlo, Client: msg.Client{Helo: helo}}); v.Reply.Code != code {
 			t.Errorf("%s: %v", helo, v.Reply)
 		}
+		quick := msg.CheckQ{Stage: msg.StageEhlo, Client: msg.Client{Helo: helo}, Marks: msg.MarkOK | msg.MarkQuickOK}
+		if v := askCheck(t, p, quick); !v.Reply.IsZero() {
+			t.Errorf("%s, with quick:ok for the client: %v", helo, v.Reply)
+		}
 	}
 	for _, c := range []struct {
 		issuer, subject string
@@ -288,8 +312,10 @@ to:@other.domain error:451 4.3.3 Try main MX server
 to:blocked@local.example error:550 5.7.1 no
 to:drop@x.example discard
 to:dropall@local.example quick:discard
+to:@pass.domain relay
+to:listed%user@pass.domain relay
 `,
-		aliases: "blocked: local:\ndropall: local:\nuser++: local:\nabuse: user+abuse\n",
+		aliases: "real%user: local:\nblocked: local:\ndropall: local:\nuser++: local:\nabuse: user+abuse\n",
 		users:   "alice x\nbob@local.example x\n",
 	}.start(t)
 	for _, c := range []struct {
@@ -315,7 +341,12 @@ to:dropall@local.example quick:discard
 		{"blocked@local.example", false, 0, &msg.CheckRules{}, ""},
 		{"blocked@local.example", true, msg.MarkRelay | msg.MarkQuickRelay, nil, ""},
 		{"blocked@local.example", true, msg.MarkOK | msg.MarkQuickOK, nil, ""},
-		{"blocked@local.example", false, msg.MarkOK | msg.MarkQuickOK, nil, "550 5.7.1 no"},
+		{"blocked@local.example", false, msg.MarkOK | msg.MarkQuickOK, nil, ""},
+		{"blocked@local.example", false, msg.MarkOK, nil, "550 5.7.1 no"},
+		{"blocked@local.example", false, msg.MarkOK | msg.MarkQuickOK, &msg.CheckRules{Access: true, LMTPNoRelay: true}, "550 5.7.1 no"},
+		{"user3@other.domain", false, msg.MarkOK | msg.MarkQuickOK, nil, "451 4.3.3"},
+		{"user1@other.domain", false, msg.MarkOK | msg.MarkQuickOK, nil, ""},
+		{"user2@my.domain", false, msg.MarkOK | msg.MarkQuickOK, nil, "550 5.7.1 Relaying"},
 		{"blocked@local.example", true, msg.MarkRelay, nil, "550 5.7.1 no"},
 		{"user1@my.domain", false, 0, nil, ""},
 		{"user2@my.domain", false, 0, nil, "550 5.7.1 Relaying"},
@@ -327,6 +358,29 @@ to:dropall@local.example quick:discard
 		{"user3@other.domain", true, msg.MarkRelay | msg.MarkQuickRelay, nil, ""},
 		{"drop@x.example", false, 0, nil, "discard"},
 		{"dropall@local.example", false, 0, nil, "quick discard"},
+		{"v%remote@my.domain", false, 0, nil, "550 5.7.1 Routing"},
+		{"remote!v@my.domain", false, 0, nil, "550 5.7.1 Routing"},
+		{`"v@remote.example"@pass.domain`, false, 0, nil, "550 5.7.1 Routing"},
+		{`"v@[192.0.2.1]"@pass.domain`, false, 0, nil, "550 5.7.1 Routing"},
+		{"a%b%c@pass.domain", false, 0, nil, "550 5.7.1 Routing"},
+		{"a!b!c@pass.domain", false, 0, nil, "550 5.7.1 Routing"},
+		{"x.example!a%b@pass.domain", false, 0, nil, "550 5.7.1 Routing"},
+		{"v%[192.0.2.1]@pass.domain", false, 0, nil, "550 5.7.1 Routing"},
+		{"!#$%&'*+-/=?^_`{|}~@pass.domain", false, 0, nil, ""},
+		{`"odd@one"@pass.domain`, false, 0, nil, ""},
+		{`"@"@pass.domain`, false, 0, nil, ""},
+		{"100%@pass.domain", false, 0, nil, ""},
+		{"hey!@pass.domain", false, 0, nil, ""},
+		{"v%remote@pass.domain", false, 0, nil, "550 5.7.1 Routing"},
+		{"v%remote@pass.domain", false, msg.MarkOK | msg.MarkQuickOK, nil, "550 5.7.1 Routing"},
+		{"v%remote@pass.domain", true, msg.MarkRelay, nil, ""},
+		{"v%remote@pass.domain", false, 0, &msg.CheckRules{Access: true, UntrustedRouting: true}, ""},
+		{"plain@pass.domain", false, 0, nil, ""},
+		{"v%remote@other.domain", false, 0, nil, "550 5.7.1 Routing"},
+		{"listed%user@pass.domain", false, 0, nil, ""},
+		{"Listed%User@Pass.domain", false, 0, nil, ""},
+		{"nobody%x@local.example", false, 0, nil, "550 5.1.1"},
+		{"real%user@local.example", false, 0, nil, ""},
 	} {
 		v := askCheck(t, p, msg.CheckQ{
 			Stage: msg.StageRcpt, Mail: msg.Mail{From: path("s@x.example")}, Rcpt: msg.Rcpt{To: path(c.rcpt)},
@@ -409,7 +463,7 @@ func TestGreylisting(t *testing.T) {
 				Present: true, Wait: 50 * time.Millisecond, Expire: time.Hour, WhiteExpire: time.Hour, WhiteTimeout: 2 * time.Hour,
 				ExpireLimit: 100, Netmask: 0xFFFFFFFF, Prefix6: 64,
 			}
-			d.SpoolDir, d.FS = "spool", vfs.NewMem()
+			d.SpoolDir, d.FS = "spool", crashfs.FS(crashfs.New(), nil)
 		},
 	}.start(t)
 	ask := func(ip, rcpt string, marks msg.Marks, rules msg.CheckRules) msg.Verdict {
@@ -432,7 +486,7 @@ func TestGreylisting(t *testing.T) {
 		{"quick recipient", "192.0.2.1", "quick@local.example", 0, simple, false},
 		{"rejected recipient", "192.0.2.1", "u@remote.example", 0, simple, false},
 		{"first", "192.0.2.1", "u@local.example", 0, simple, true},
-		{"recipient with ok", "192.0.2.1", "ok@local.example", 0, simple, true},
+		{"recipient with ok", "192.0.2.5", "ok@local.example", 0, simple, true},
 		{"full", "192.0.2.2", "u@local.example", 0, full, true},
 		{"by recipient", "192.0.2.3", "some@local.example", 0, msg.CheckRules{Access: true, RcptConf: true}, true},
 		{"not by recipient", "192.0.2.4", "u@local.example", 0, msg.CheckRules{Access: true, RcptConf: true}, false},
@@ -442,15 +496,47 @@ func TestGreylisting(t *testing.T) {
 			t.Errorf("%s: %+v", c.name, v)
 		}
 	}
-	time.Sleep(60 * time.Millisecond)
-	if v := ask("192.0.2.1", "another@local.example", 0, simple); v.Action != msg.Accept {
-		t.Errorf("simple, second time: %+v", v)
-	}
 	if v := ask("192.0.2.2", "another@local.example", 0, full); !v.Greylisted {
 		t.Errorf("full, another recipient: %+v", v)
 	}
-	if v := ask("192.0.2.2", "u@local.example", 0, full); v.Action != msg.Accept {
-		t.Errorf("full, second time: %+v", v)
+	accepted := func(what, ip, rcpt string, rules msg.CheckRules) {
+		v := ask(ip, rcpt, 0, rules)
+		for range 5000 {
+			if v.Action == msg.Accept {
+				return
+			}
+			time.Sleep(60 * time.Millisecond) // longer than the client has to wait
+			v = ask(ip, rcpt, 0, rules)
+		}
+		t.Errorf("%s, once the wait is over: %+v", what, v)
+	}
+	accepted("simple", "192.0.2.1", "another@local.example", simple)
+	accepted("full", "192.0.2.2", "u@local.example", full)
+}
+
+// TestGreylistCannotBeOpened: a full or broken disk, or a damaged store, stops no mail.
+func TestGreylistCannotBeOpened(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EACCES} {
+		full := errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+				return errno
+			}
+			return nil
+		})
+		p := world{
+			mt: "local.example lmtp:\n",
+			config: func(c *Config, d *Deps) {
+				c.Greylist = GreylistConfig{Present: true, Wait: time.Minute, Expire: time.Hour, WhiteExpire: time.Hour, WhiteTimeout: 2 * time.Hour, ExpireLimit: 100, Prefix6: 64}
+				d.SpoolDir, d.FS = "spool", crashfs.FS(errorfs.Wrap(crashfs.New(), full), nil)
+			},
+		}.start(t)
+		v := askCheck(t, p, msg.CheckQ{
+			Stage: msg.StageRcpt, Mail: msg.Mail{From: path("s@x.example")}, Rcpt: msg.Rcpt{To: path("u@local.example")},
+			Client: msg.Client{IP: addr("192.0.2.1")}, Rules: &msg.CheckRules{Greylist: msg.GreylistSimple},
+		})
+		if v.Action != msg.Accept || v.Greylisted {
+			t.Errorf("%v: %+v", errno, v)
+		}
 	}
 }
 

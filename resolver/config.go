@@ -3,6 +3,8 @@ package resolver
 import (
 	"net/netip"
 	"time"
+
+	"meta1/resolver/srs"
 )
 
 // Config is the section smar. Options gives the table that fills it; New takes zero
@@ -15,6 +17,8 @@ type Config struct {
 	DNS       DNSConfig
 	DNSBLs    []DNSBLConfig
 	Greylist  GreylistConfig
+	MTASTS    MTASTSConfig
+	SRS       srs.Config
 	LocalUser LocalUserConfig
 
 	Mailertable MailertableConfig
@@ -70,6 +74,7 @@ type DNSConfig struct {
 	TCP        bool
 	Connect    bool
 	DNSSEC     bool
+	Trusted    []netip.Addr
 	MixCase    bool
 	CacheSize  int64
 }
@@ -78,6 +83,12 @@ type DNSConfig struct {
 type DNSBLConfig struct {
 	Domain string
 	Tag    string
+}
+
+// MTASTSConfig is the section mta_sts.
+type MTASTSConfig struct {
+	Present bool
+	CAFile  string
 }
 
 // GreylistConfig is the section greylisting (README 3.9.4).

@@ -1,9 +1,10 @@
 // Package resolver is SMAR: it says where mail goes and whether it may come in
 // (README 3.9, 3.12). It owns the maps, the DNS cache and the greylisting store,
-// and answers three ports:
+// and answers four ports:
 //
 //	Check   server -> resolver   the verdict of one stage of the SMTP dialogue
 //	Route   queue -> resolver    the hops of a recipient, or what it expands to
+//	Lookup  server -> resolver   an entry of a declared map, such as an account
 //	Status  mta -> resolver      a snapshot
 //
 // What can be answered from memory is answered at once by a few workers. A question

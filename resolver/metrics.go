@@ -6,13 +6,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meta1/mta/msg"
+	"meta1/resolver/srs"
 )
 
 // metrics are the module's counters, each made once so that counting is one atomic
 // addition.
 type metrics struct {
-	routeStatic, routeCached, routeDNS prometheus.Counter
-	checks                             [msg.StageTLS + 1][msg.Discard + 1]prometheus.Counter
+	routeStatic, routeDNS prometheus.Counter
+	checks                [msg.StageSender + 1][msg.Discard + 1]prometheus.Counter
+
+	tlsaFound, tlsaNone, tlsaFailed prometheus.Counter
+
+	srsResults *prometheus.CounterVec
 
 	all []prometheus.Collector
 }
@@ -24,17 +29,28 @@ func newMetrics(r *Resolver) *metrics {
 	checks := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "meta1_smar_checks_total", Help: "Verdicts, by stage and action.",
 	}, []string{"stage", "action"})
+	tlsa := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meta1_smar_tlsa_total", Help: "Questions for the TLSA records of a mail host, by result.",
+	}, []string{"result"})
 	m := &metrics{
 		routeStatic: routes.WithLabelValues("static"),
-		routeCached: routes.WithLabelValues("cache"),
 		routeDNS:    routes.WithLabelValues("dns"),
+		tlsaFound:   tlsa.WithLabelValues("found"),
+		tlsaNone:    tlsa.WithLabelValues("none"),
+		tlsaFailed:  tlsa.WithLabelValues("failed"),
 	}
 	for stage := range m.checks {
 		for action, name := range [...]string{"accept", "reject", "discard"} {
 			m.checks[stage][action] = checks.WithLabelValues(msg.Stage(stage).String(), name)
 		}
 	}
-	m.all = append(r.gauges(), routes, checks)
+	m.srsResults = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meta1_smar_srs_total", Help: "Addresses by SRS that came back, in commands and in the queue: reversed, expired, forged, malformed.",
+	}, []string{"result"})
+	for _, result := range srsWords() {
+		m.srsResults.WithLabelValues(result)
+	}
+	m.all = append(r.gauges(), routes, checks, tlsa, m.srsResults)
 	return m
 }
 
@@ -56,6 +72,36 @@ func (m *metrics) unregister(reg prometheus.Registerer) {
 }
 
 func (m *metrics) checked(stage msg.Stage, action msg.Action) { m.checks[stage][action].Inc() }
+
+// srs counts an address that was to be reversed.
+func (m *metrics) srs(err error) {
+	words := srsWords()
+	result := words[len(words)-1]
+	switch err {
+	case nil:
+		result = words[0]
+	case srs.ErrExpired:
+		result = words[1]
+	case srs.ErrHash:
+		result = words[2]
+	}
+	m.srsResults.WithLabelValues(result).Inc()
+}
+
+// srsWords are the results that are counted: reversed, expired, forged, and not in the form of SRS.
+func srsWords() [4]string { return [...]string{"reversed", "expired", "forged", "malformed"} }
+
+// answered counts an answer about TLSA records.
+func (m *metrics) answered(a *msg.TLSAA) {
+	switch {
+	case !a.Reply.IsZero():
+		m.tlsaFailed.Inc()
+	case len(a.Records) > 0:
+		m.tlsaFound.Inc()
+	default:
+		m.tlsaNone.Inc()
+	}
+}
 
 // gauges are read when they are asked for.
 func (r *Resolver) gauges() []prometheus.Collector {

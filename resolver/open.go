@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -32,7 +33,7 @@ func (r *Resolver) load(cfg *Config, old *set) (*set, error) {
 	l.access()
 	l.aliases()
 	l.localUsers()
-	l.set.home = r.home(l.set.mailertable)
+	l.set.home, l.set.bare = r.home(l.set.mailertable), r.bareDomain(l.set.mailertable)
 	return l.set, errors.Join(l.errs...)
 }
 
@@ -78,14 +79,12 @@ func (l *loader) open(c *MapConfig, within []string) (maps.Map, error) {
 	}
 	path := l.path(c.File)
 	switch c.Type {
-	case "hash":
-		m, err := maps.OpenHash(path)
+	case "hash", "cdb":
+		m, err := maps.OpenCDB(path, c.CaseSensitive)
 		if err == nil && m.CaseSensitive() != c.CaseSensitive {
 			return nil, fmt.Errorf("%s was made for another setting of case_sensitive: make it again", path)
 		}
 		return opened(m, err)
-	case "cdb":
-		return opened(maps.OpenCDB(path, c.CaseSensitive))
 	case "regex":
 		return opened(maps.OpenRegex(path, c.CaseSensitive))
 	case "text":
@@ -108,7 +107,7 @@ func (l *loader) socket(c *MapConfig) (maps.Map, error) {
 		return l.old.maps[c.Name], nil
 	}
 	s := maps.SocketConfig{
-		MapName: c.MapName, CaseSensitive: c.CaseSensitive, Timeout: orDefault(c.Timeout, defaultSocketTime), Dial: l.deps.Dial,
+		MapName: c.MapName, CaseSensitive: c.CaseSensitive, Timeout: cmp.Or(c.Timeout, defaultSocketTime), Dial: l.deps.Dial,
 	}
 	switch {
 	case c.Path != "" && c.Port == 0 && !c.Address.IsValid():
@@ -167,16 +166,12 @@ func (l *loader) named(option string, ref MapRef) (m maps.Map, name string) {
 	return m, path
 }
 
-// openByName opens a file whose type was not declared: .db is hash, .cdb is cdb,
-// anything else text.
+// openByName opens a file whose type was not declared.
 func openByName(path string) (maps.Map, error) {
-	switch {
-	case strings.HasSuffix(path, ".db"):
-		return opened(maps.OpenHash(path))
-	case strings.HasSuffix(path, ".cdb"):
-		return opened(maps.OpenCDB(path, false))
+	if maps.TypeOf(path) == "text" {
+		return opened(maps.OpenText(path, false))
 	}
-	return opened(maps.OpenText(path, false))
+	return opened(maps.OpenCDB(path, false))
 }
 
 // closeUnused closes what keeps connections in the set before and is not in s.

@@ -17,7 +17,7 @@ func (c *Config) Options() *confparse.Table {
 		},
 		{
 			Name: "access_map", Kind: confparse.KindSection, Readme: "3.9.2", Reload: true, Present: &c.Access.Present, Sub: c.accessMap(),
-			Doc: "The access control map (README 3.9.3). Without this section there is none.",
+			Doc: "The access control map (docs/maps.md). Without this section there is none.",
 		},
 		{
 			Name: "address_delimiter", Type: confparse.String, Default: `"+"`, Readme: "3.9.2", Reload: true, Into: &c.Delimiter,
@@ -25,7 +25,7 @@ func (c *Config) Options() *confparse.Table {
 		},
 		{
 			Name: "aliases", Kind: confparse.KindSection, Readme: "3.9.2", Reload: true, Present: &c.Aliases.Present, Sub: c.aliases(),
-			Doc: "The map of aliases (README 3.9.3). Without this section there is none.",
+			Doc: "The map of aliases (docs/maps.md). Without this section there is none.",
 		},
 		{
 			Name: "DNS", Kind: confparse.KindSection, Readme: "3.9.2", Sub: c.dns(),
@@ -36,25 +36,33 @@ func (c *Config) Options() *confparse.Table {
 			Doc: "A DNS blocklist in which clients are looked up; the result is looked up in the access map.",
 		},
 		{
+			Name: "mta_sts", Kind: confparse.KindSection, Readme: "own", Present: &c.MTASTS.Present, Sub: c.mtasts(),
+			Doc: "If this section is there, the MTA-STS policies of recipients' domains count (RFC 8461): they are fetched over HTTPS and kept in the directory mtasts of the main queue directory. docs/mta-sts.md tells more.",
+		},
+		{
+			Name: "srs", Kind: confparse.KindSection, Readme: "own", Present: &c.SRS.Present, Sub: c.SRS.Table(),
+			Doc: "If this section is there, mail that an alias forwards from a domain that is not ours to another one gets a sender of ours by the Sender Rewriting Scheme, and bounces find their way back by it. docs/srs.md tells more.",
+		},
+		{
 			Name: "greylisting", Kind: confparse.KindSection, Readme: "3.9.2", Present: &c.Greylist.Present, Sub: c.greylisting(),
-			Doc: "Greylisting (README 3.9.4); the SMTP server's flags greylisting and fullgreylisting turn it on.",
+			Doc: "Greylisting; the SMTP server's flags greylisting and fullgreylisting turn it on.",
 		},
 		{
 			Name: "local_user_map", Kind: confparse.KindSection, Readme: "3.9.2", Sub: c.localUserMap(),
-			Doc: "A map of valid local addresses. With it, or with aliases, other local addresses are refused (README 4.3.2).",
+			Doc: "A map of valid local addresses. With it, or with aliases, other local addresses are refused.",
 		},
 		{
 			Name: "mailertable", Kind: confparse.KindSection, Readme: "3.9.2", Reload: true, Sub: c.mailertable(),
-			Doc: "Routes by domain or address (README 3.9.3).",
+			Doc: "Routes by domain or address (docs/maps.md).",
 		},
 		{
 			Name: "DANE", Type: confparse.Enum, Words: []string{"secure", "never", "always"}, Default: "secure", Readme: "14.2", Into: &c.DANE,
-			Doc: "Whether TLSA records are looked up: only if DNSSEC secures them, never, or also without DNSSEC (for tests). Not yet in effect.",
+			Doc: "Whether the TLSA records of mail hosts are looked up (DANE, RFC 7672): only if DNSSEC secures them, which takes the flag Use_DNSSEC; never; or also without DNSSEC, which is for trials and protects against nobody (docs/dane.md).",
 		},
 		{
 			Name: "IPv_Select", Type: confparse.Enum, Readme: "own", Into: &c.IPSelect, Default: defaultIPSelect,
 			Words: []string{"IPv4_Only", "IPv4_Preferred", "IPv6_Only", "IPv6_Preferred"},
-			Doc:   "Which family of addresses of a mail host is used or tried first, unless the mailertable says so (README 3.9.3, ipsel). MeTA1 used IPv4.",
+			Doc:   "Which family of addresses of a mail host is used or tried first, unless the mailertable says so. MeTA1 used IPv4.",
 		},
 		{
 			Name: "MX_max", Type: confparse.Int, Unit: "entries", Default: "20", Min: "1", Max: "100", Readme: "own", Into: &c.MXMax,
@@ -159,6 +167,9 @@ func (m *MapConfig) check(r *confparse.Report) {
 	}
 }
 
+// Declares reports whether a map of that name is declared.
+func (c *Config) Declares(name string) bool { return c.declared(name) != nil }
+
 // declared finds the map that is declared under name, nil if there is none.
 func (c *Config) declared(name string) *MapConfig {
 	for i := range c.Maps {
@@ -198,7 +209,7 @@ func (c *Config) newMap(name string) *confparse.Table {
 			},
 			{
 				Name: "mapname", Type: confparse.String, Readme: "3.9.1", Reload: true, Into: &m.MapName,
-				Doc: "Name of the map in the protocol of a socket map (README 10.2).",
+				Doc: "Name of the map in the protocol of a socket map.",
 			},
 			{
 				Name: "address", Type: confparse.IP, Readme: "3.9.1", Reload: true, Into: &m.Address,
@@ -218,7 +229,7 @@ func (c *Config) newMap(name string) *confparse.Table {
 			},
 			{
 				Name: "case_sensitive", Kind: confparse.KindFlag, Readme: "own", Reload: true, Into: &m.CaseSensitive,
-				Doc: "Keys are looked up as they are. Without it they are converted to lower case first (README 6.5, item 2).",
+				Doc: "Keys are looked up as they are. Without it they are converted to lower case first.",
 			},
 			{
 				Name: "timeout", Type: confparse.Time, Unit: "s", Default: "10s", Min: "1s", Max: "5m", Readme: "own", Reload: true, Into: &m.Timeout,
@@ -262,25 +273,37 @@ func (c *Config) aliases() *confparse.Table {
 		flag("local_domains", "", &a.LocalDomains, "The map has full addresses, which are looked up for local addresses."),
 		flag("all_domains", "", &a.AllDomains, "The map has full addresses, which are looked up for all addresses."),
 		flag("implicitly_match_detail", "", &a.MatchDetail, "An entry user@host also stands for user+detail@host."),
-		flag("replace_macros", "", &a.ReplaceMacros, "Macros in the right hand side are replaced (README 3.12.3)."),
+		flag("replace_macros", "", &a.ReplaceMacros, "Macros in the right hand side are replaced."),
 		flag("preserve_domain", "", &a.PreserveDomain, "An address without domain gets the domain of the original address, not the local hostname."),
 	}}
 }
 
+// check warns of name servers whose word on DNSSEC is asked for and not believed.
+func (d *DNSConfig) check(r *confparse.Report) {
+	if !d.DNSSEC {
+		return
+	}
+	for _, a := range d.Servers {
+		if !a.IsLoopback() && !slices.Contains(d.Trusted, a) {
+			r.Warnf("nameservers", "Use_DNSSEC: the name server %s is neither on this machine nor among trusted_nameservers, so its answers make nothing secure", a)
+		}
+	}
+}
+
 func (c *Config) dns() *confparse.Table {
 	d := &c.DNS
-	return &confparse.Table{Options: []confparse.Option{
+	return &confparse.Table{Check: d.check, Options: []confparse.Option{
 		{
 			Name: "nameservers", Type: confparse.IPList, DefaultWords: "resolv.conf, else 127.0.0.1", Readme: "3.9.2", Into: &d.Servers,
 			Doc: "IP addresses of up to four name servers; the default is the list in /etc/resolv.conf, else 127.0.0.1.",
 		},
 		{
 			Name: "retries", Type: confparse.Int, Default: "3", Min: "0", Max: "20", Readme: "3.9.2", Into: &d.Retries,
-			Doc: "Further tries after the first one failed. The README states no default.",
+			Doc: "Further tries after the first one failed. The default is ours.",
 		},
 		{
 			Name: "timeout", Type: confparse.Time, Unit: "s", Default: "4s", Min: "1s", Max: "2m", Readme: "3.9.2", Into: &d.Timeout,
-			Doc: "Time limit of one try; a lookup ends after (retries + 1) * timeout. The README states no default.",
+			Doc: "Time limit of one try; a lookup ends after (retries + 1) * timeout. For mail in the queue a name that did not resolve in earlier tries gets two and four times as long, up to 50 s for a lookup. The default is ours.",
 		},
 		{
 			Name: "use_resolvconf", Kind: confparse.KindFlag, Default: "on", DefaultWords: "on unless nameservers", Readme: "3.9.2", Into: &d.ResolvConf,
@@ -300,7 +323,11 @@ func (c *Config) dns() *confparse.Table {
 		},
 		{
 			Name: "Use_DNSSEC", Kind: confparse.KindFlag, Readme: "3.9.2", Into: &d.DNSSEC,
-			Doc: "Believe the name servers when they say that an answer was validated by DNSSEC (AD bit). They should run on this machine.",
+			Doc: "Ask the name servers whether DNSSEC has validated an answer (AD bit), and believe those that have a loopback address or stand in trusted_nameservers. They must validate themselves, as unbound does. DANE is what it is for (docs/dane.md).",
+		},
+		{
+			Name: "trusted_nameservers", Type: confparse.IPList, Readme: "own", Into: &d.Trusted,
+			Doc: "Name servers on other machines whose word on DNSSEC is believed: only such to which nobody can get in between, for the AD bit is not protected on the way. They must be among the name servers in use, too.",
 		},
 		{
 			Name: "randomize_case", Kind: confparse.KindFlag, Readme: "own", Into: &d.MixCase,
@@ -330,24 +357,31 @@ func (c *Config) newDNSBL(string) *confparse.Table {
 	}
 }
 
+func (c *Config) mtasts() *confparse.Table {
+	return &confparse.Table{Options: []confparse.Option{{
+		Name: "CAcert_file", Type: confparse.File, Readme: "own", Into: &c.MTASTS.CAFile,
+		Doc: "File with the certificates, in PEM format, of the authorities that are trusted for the hosts from which policies are fetched, and for mail hosts under a policy. The default are those of the system. It is read at a start.",
+	}}}
+}
+
 func (c *Config) greylisting() *confparse.Table {
 	g := &c.Greylist
 	return &confparse.Table{Options: []confparse.Option{
-		greyTime("grey_wait", "5m", &g.Wait, "How long an unknown client must wait before it is accepted. The README states no default; postgrey has 5 minutes."),
-		greyTime("grey_expire", "1d", &g.Expire, "How long a client has to come back. The README states no default."),
-		greyTime("white_expire", "35d", &g.WhiteExpire, "A known client may be forgotten after this time without mail. The README states no default; postgrey has 35 days."),
-		greyTime("white_timeout", "70d", &g.WhiteTimeout, "A known client must wait again after this time without mail. The README states no default."),
+		greyTime("grey_wait", "5m", &g.Wait, "How long an unknown client must wait before it is accepted. The default is that of postgrey: 5 minutes."),
+		greyTime("grey_expire", "1d", &g.Expire, "How long a client has to come back. The default is ours."),
+		greyTime("white_expire", "35d", &g.WhiteExpire, "A known client may be forgotten after this time without mail. The default is that of postgrey: 35 days."),
+		greyTime("white_timeout", "70d", &g.WhiteTimeout, "A known client must wait again after this time without mail. The default is ours."),
 		{
-			Name: "main_DB_name", Type: confparse.File, Readme: "3.9.2", Into: &g.MainDB,
+			Name: "main_DB_name", Type: confparse.File, Readme: "3.9.2", Effect: confparse.None, Into: &g.MainDB,
 			Doc: "Name of the main database; here one store in the directory greylist of the spool stands for both.",
 		},
 		{
-			Name: "secondary_DB_name", Type: confparse.File, Readme: "3.9.2", Into: &g.SecondaryDB,
+			Name: "secondary_DB_name", Type: confparse.File, Readme: "3.9.2", Effect: confparse.None, Into: &g.SecondaryDB,
 			Doc: "Name of the index by time; here one store stands for both.",
 		},
 		{
 			Name: "expire_limit", Type: confparse.Int, Unit: "entries", Default: "100000", Min: "0", Readme: "3.9.2", Into: &g.ExpireLimit,
-			Doc: "Entries are removed only if there are more than this. The README states no default.",
+			Doc: "Entries are removed only if there are more than this. The default is ours.",
 		},
 		{
 			Name: "netmask", Type: confparse.Int, Default: "0xFFFFFFFF", Min: "0", Max: "0xFFFFFFFF", Readme: "3.9.2", Into: &g.Netmask,

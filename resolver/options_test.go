@@ -127,12 +127,8 @@ func TestOptionList(t *testing.T) {
 		if kind == "" {
 			kind = confparse.KindOption
 		}
-		effect := o.Effect
-		if effect == "" {
-			effect = confparse.Real
-		}
-		if string(kind) != col[2] || string(effect) != col[7] || o.Unit != col[4] && col[4] != "" || o.Readme != col[6] || o.Doc == "" {
-			t.Errorf("%v: have kind %s, unit %q, README %s, effect %s, doc %q", col, kind, o.Unit, o.Readme, effect, o.Doc)
+		if string(kind) != col[2] || (o.Effect == confparse.Host) != (col[7] == "host") || o.Unit != col[4] && col[4] != "" || o.Readme != col[6] || o.Doc == "" {
+			t.Errorf("%v: have kind %s, unit %q, README %s, effect %q, doc %q", col, kind, o.Unit, o.Readme, o.Effect, o.Doc)
 		}
 	}
 	if rows != 59 {

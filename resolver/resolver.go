@@ -1,7 +1,9 @@
 package resolver
 
 import (
+	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -12,16 +14,18 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meta1/maps"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/supervise"
+	"meta1/mta/vfs"
 	"meta1/resolver/dns"
 	"meta1/resolver/greylist"
 	"meta1/resolver/mailertable"
+	"meta1/resolver/mtasts"
+	"meta1/resolver/srs"
 )
 
 // Limits of the module.
@@ -58,6 +62,16 @@ type Deps struct {
 	// RcptConf are the steps with which recipients are looked up under
 	// smtpc_rcpt_conf: (qmgr's lookup_rcpt_conf and rcpt_conf_lookup_flags); 0: not at all.
 	RcptConf maps.Steps
+	// Roots are the authorities that are trusted for the hosts of MTA-STS policies; nil: those
+	// of the system.
+	Roots *x509.CertPool
+	// TLSReports counts mail that finds no host because of an MTA-STS policy; nil: nobody does.
+	TLSReports msg.TLSCounter
+	// SRS makes and reverses senders of forwarded mail; nil: nobody does. Who makes the resolver has it
+	// take options and secrets anew.
+	SRS *srs.Rewriter
+	// Forwarding: expansions tell which recipients are outside of our domains, also without SRS.
+	Forwarding bool
 	// ResolvConf is read for name servers; "" means /etc/resolv.conf.
 	ResolvConf string
 }
@@ -69,11 +83,12 @@ type Resolver struct {
 	log     *slog.Logger
 	dns     *dns.Client
 	finder  *dns.Finder
-	routes  routeCache
 	only    *target // the route of connect_only_to, or nil
 	set     atomic.Pointer[set]
 	grey    *greylist.Store // nil: none; opened and closed by Run
+	sts     *mtasts.Cache   // as grey
 	slow    atomic.Int64    // questions that wait for DNS or a socket map
+	peak    atomic.Int64    // the most that waited at one time (README 9.4)
 	metrics *metrics
 
 	reloading sync.Mutex // held by Reload
@@ -87,7 +102,8 @@ type set struct {
 	access      *accessMap          // nil: none
 	aliases     *aliasMap           // nil: none
 	users       *userMap            // nil: none
-	home        string              // domain of addresses without one
+	home        string              // domain of addresses without one in aliases
+	bare        string              // domain of <postmaster>
 	cfg         *Config             // what it was made of
 }
 
@@ -95,25 +111,17 @@ type set struct {
 // everything that is wrong in the maps, with file and line.
 func New(cfg Config, deps Deps) (*Resolver, error) {
 	cfg, deps = withDefaults(cfg, deps)
-	r := &Resolver{cfg: cfg, deps: deps, log: deps.Log, routes: newRouteCache(maxRoutes)}
-	servers, err := r.nameServers()
-	if err != nil {
+	r := &Resolver{cfg: cfg, deps: deps, log: deps.Log}
+	var err error
+	if r.dns, err = NewDNS(cfg, deps); err != nil {
 		return nil, err
-	}
-	r.dns, err = dns.New(dns.Config{
-		Servers: servers, Retries: cfg.DNS.Retries, Timeout: cfg.DNS.Timeout,
-		TCP: cfg.DNS.TCP, Connect: cfg.DNS.Connect, DNSSEC: cfg.DNS.DNSSEC, MixCase: cfg.DNS.MixCase,
-		CacheSize: cfg.DNS.CacheSize,
-	}, dns.Deps{Dial: deps.Dial, Log: deps.Log})
-	if err != nil {
-		return nil, fmt.Errorf("smar: %w", err)
 	}
 	sel, err := mailertable.ParseSelect(cfg.IPSelect)
 	if err != nil {
 		return nil, fmt.Errorf("smar: %w", err)
 	}
 	r.finder = dns.NewFinder(dns.FinderConfig{
-		Hostname: deps.Hostname, MXMax: cfg.MXMax, AddrMax: cfg.AddrMax, Family: dns.Family(sel),
+		Hostname: deps.Hostname, MXMax: cfg.MXMax, AddrMax: cfg.AddrMax, Family: dns.Family(sel), DANE: cfg.dane(),
 	}, r.dns)
 	if r.deps.ConnectOnlyTo.IsValid() {
 		r.only = r.onlyTarget()
@@ -136,52 +144,24 @@ func withDefaults(cfg Config, deps Deps) (Config, Deps) {
 	if deps.Metrics == nil {
 		deps.Metrics = prometheus.NewRegistry()
 	}
+	if deps.FS == nil {
+		deps.FS = vfs.Real()
+	}
 	deps.Hostname = maps.Lower(strings.TrimSuffix(deps.Hostname, "."))
-	deps.RemotePort = orDefault(deps.RemotePort, 25)
-	deps.ResolvConf = orDefault(deps.ResolvConf, "/etc/resolv.conf")
-	cfg.IPSelect = orDefault(cfg.IPSelect, defaultIPSelect)
-	cfg.DNS.Timeout = orDefault(cfg.DNS.Timeout, 4*time.Second)
-	cfg.DNS.Port = orDefault(cfg.DNS.Port, 53)
+	deps.RemotePort = cmp.Or(deps.RemotePort, 25)
+	deps.ResolvConf = cmp.Or(deps.ResolvConf, "/etc/resolv.conf")
+	cfg.IPSelect = cmp.Or(cfg.IPSelect, defaultIPSelect)
+	cfg.DNS.Timeout = cmp.Or(cfg.DNS.Timeout, 4*time.Second)
+	cfg.DNS.Port = cmp.Or(cfg.DNS.Port, 53)
 	m := &cfg.Mailertable
-	m.File = orDefault(m.File, defaultFile)
+	m.File = cmp.Or(m.File, defaultFile)
 	if m.steps() == maps.BareDomain {
 		m.Domain, m.DotSubdomain, m.Dot = true, true, true
 	}
 	return cfg, deps
 }
 
-func orDefault[T comparable](v, deflt T) T {
-	var zero T
-	if v == zero {
-		return deflt
-	}
-	return v
-}
-
-// nameServers are those of the configuration, of resolv.conf, or 127.0.0.1.
-func (r *Resolver) nameServers() ([]netip.AddrPort, error) {
-	addrs := r.cfg.DNS.Servers
-	if len(addrs) == 0 && r.cfg.DNS.ResolvConf {
-		var err error
-		if addrs, err = dns.ReadResolvConf(r.deps.ResolvConf); err != nil {
-			r.log.LogAttrs(context.Background(), slog.LevelWarn, "name servers unknown, using 127.0.0.1",
-				slog.String("stat", err.Error()))
-		}
-	}
-	if len(addrs) == 0 {
-		addrs = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
-	}
-	if len(addrs) > 4 {
-		return nil, fmt.Errorf("smar: DNS.nameservers has %d addresses, at most 4 are possible", len(addrs))
-	}
-	servers := make([]netip.AddrPort, len(addrs))
-	for i, a := range addrs {
-		servers[i] = netip.AddrPortFrom(a, uint16(r.cfg.DNS.Port))
-	}
-	return servers, nil
-}
-
-// home is the domain of recipients without one: our host name, or localhost if only
+// home is the domain of addresses without one in aliases: our host name, or localhost if only
 // that is local.
 func (r *Resolver) home(t *table) string {
 	if t == nil {
@@ -218,9 +198,8 @@ func (r *Resolver) reload(ctx context.Context, cfg *Config) error {
 	s, err := r.load(cfg, old)
 	r.set.Store(s)
 	s.closeUnused(old)
-	r.routes.clear()
 	if err != nil {
-		r.log.LogAttrs(ctx, slog.LevelError, "some maps not reloaded, the old ones stay", slog.String("stat", err.Error()))
+		r.log.LogAttrs(ctx, slog.LevelError, "some maps were not reloaded: the old ones stay", slog.String("stat", err.Error()))
 		return fmt.Errorf("smar: %w", err)
 	}
 	r.log.LogAttrs(ctx, slog.LevelInfo, "maps reloaded", slog.Int("mailertable", s.mailertable.len()))
@@ -239,48 +218,87 @@ func (r *Resolver) path(name string) string {
 func (r *Resolver) Run(ctx context.Context) error {
 	defer r.dns.Close()
 	defer func() { r.set.Load().closeMaps() }()
+	r.warnUntrusted()
 	if err := r.openGreylist(); err != nil {
 		return err
 	}
 	if r.grey != nil {
 		defer r.closeGreylist()
 	}
+	if err := r.openSTS(); err != nil {
+		return err
+	}
+	if r.sts != nil {
+		defer r.closeSTS()
+	}
 	if err := r.metrics.register(r.deps.Metrics); err != nil {
 		return err
 	}
 	defer r.metrics.unregister(r.deps.Metrics)
-	check, stopCheck := r.deps.Ports.Check.Open()
+	check, stopCheck := r.deps.Ports.Check.OpenDirect(r.checkFast)
 	defer stopCheck()
-	route, stopRoute := r.deps.Ports.Route.Open()
+	route, stopRoute := r.deps.Ports.Route.OpenDirect(r.routeFast)
 	defer stopRoute()
+	lookups, stopLookups := r.deps.Ports.Lookup.OpenDirect(r.lookupFast)
+	defer stopLookups()
+	tlsa, stopTLSA := r.deps.Ports.TLSA.OpenDirect(r.tlsaFast)
+	defer stopTLSA()
+	records, stopRecords := r.deps.Ports.DNS.OpenDirect(r.recordsFast)
+	defer stopRecords()
+	reports, stopReports := r.deps.Ports.Report.Open()
+	defer stopReports()
 	status, stopStatus := r.deps.Ports.Status["smar"].Open()
 	defer stopStatus()
 	g := supervise.NewGroup(ctx)
+	g.Go(func(ctx context.Context) error {
+		<-ctx.Done()
+		r.dns.Close() // a stop does not wait for servers that do not answer
+		return nil
+	})
+	if r.sts != nil {
+		g.Go(r.sts.Run)
+	}
 	for range min(max(runtime.GOMAXPROCS(0), minWorkers), maxWorkers) {
 		g.Go(func(ctx context.Context) error {
-			r.work(ctx, g, check, route, status)
+			r.work(ctx, g, &questions{check, route, lookups, tlsa, records, reports, status})
 			return nil
 		})
 	}
 	return g.Wait()
 }
 
-// work answers questions: at once if memory has the answer, else in a goroutine of
-// the question's own.
-func (r *Resolver) work(ctx context.Context, g *supervise.Group,
-	check <-chan *msg.Request[msg.CheckQ, msg.Verdict],
-	route <-chan *msg.Request[msg.RouteQ, msg.RouteA],
-	status <-chan *msg.Request[msg.StatusQ, msg.StatusA],
-) {
+// questions are those of each port.
+type questions struct {
+	check   <-chan *msg.Request[msg.CheckQ, msg.Verdict]
+	route   <-chan *msg.Request[msg.RouteQ, msg.RouteA]
+	lookups <-chan *msg.Request[msg.LookupQ, msg.LookupA]
+	tlsa    <-chan *msg.Request[msg.TLSAQ, msg.TLSAA]
+	records <-chan *msg.Request[msg.DNSQ, msg.DNSA]
+	reports <-chan *msg.Request[msg.TLSReportQ, msg.TLSReportA]
+	status  <-chan *msg.Request[msg.StatusQ, msg.StatusA]
+}
+
+// work answers questions that were not answered from memory already, in the asker's goroutine
+// (msg.Port.Direct): at once if memory has the answer now, else in a goroutine of the question's
+// own.
+func (r *Resolver) work(ctx context.Context, g *supervise.Group, in *questions) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case q := <-check:
+		case q := <-in.check:
 			serve(r, g, q, r.checkFast, r.checkSlow, checkFailed)
-		case q := <-route:
+		case q := <-in.route:
 			serve(r, g, q, r.routeFast, r.routeSlow, routeFailed)
-		case q := <-status:
+		case q := <-in.lookups:
+			serve(r, g, q, r.lookupFast, r.lookupSlow, lookupFailed)
+		case q := <-in.tlsa:
+			serve(r, g, q, r.tlsaFast, r.tlsaSlow, tlsaFailed)
+		case q := <-in.records:
+			serve(r, g, q, r.recordsFast, r.recordsSlow, recordsFailed)
+		case q := <-in.reports:
+			serve(r, g, q, r.reportFast, r.reportSlow, reportFailed)
+		case q := <-in.status:
 			q.Answer(r.status())
 		}
 	}
@@ -297,10 +315,13 @@ func serve[Q, A any](r *Resolver, g *supervise.Group, q *msg.Request[Q, A],
 		q.Answer(a)
 		return
 	}
-	if r.slow.Add(1) > maxSlow {
+	waiting := r.slow.Add(1)
+	if waiting > maxSlow {
 		r.slow.Add(-1)
 		q.Answer(failed("too many questions wait for name servers and socket maps"))
 		return
+	}
+	for most := r.peak.Load(); waiting > most && !r.peak.CompareAndSwap(most, waiting); most = r.peak.Load() {
 	}
 	g.Go(func(ctx context.Context) error {
 		defer r.slow.Add(-1)

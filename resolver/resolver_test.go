@@ -16,7 +16,7 @@ import (
 )
 
 // start runs a Resolver with the given mailertable and gives its ports.
-func start(t *testing.T, mt string, change func(*Config, *Deps)) (*msg.Ports, *Resolver) {
+func start(t testing.TB, mt string, change func(*Config, *Deps)) (*msg.Ports, *Resolver) {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "mt"), mt)
@@ -44,9 +44,9 @@ func start(t *testing.T, mt string, change func(*Config, *Deps)) (*msg.Ports, *R
 	return deps.Ports, r
 }
 
-func waitOpen(t *testing.T, p *msg.Ports) {
+func waitOpen(t testing.TB, p *msg.Ports) {
 	t.Helper()
-	for range 1000 {
+	for range 300_000 {
 		if _, err := p.Status["smar"].Ask(t.Context(), msg.StatusQ{}); err == nil {
 			return
 		}
@@ -55,7 +55,7 @@ func waitOpen(t *testing.T, p *msg.Ports) {
 	t.Fatal("the module does not serve")
 }
 
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -205,6 +205,10 @@ func askCheck(t *testing.T, p *msg.Ports, q msg.CheckQ) msg.Verdict {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The log names what decided (server's line "refused").
+	if d := v.Decision(); v.Action != msg.Accept && (d.Check == "" || d.Key == "" && d.Map == "" && d.Effect == "") {
+		t.Errorf("nothing says what decided: %+v", v)
+	}
 	return v
 }
 
@@ -303,12 +307,18 @@ func TestAccessMap(t *testing.T) {
 
 func TestStatusAndStop(t *testing.T) {
 	p, _ := start(t, "a.example lmtp:\n", nil)
+	if _, err := p.Route.Ask(t.Context(), msg.RouteQ{Rcpt: smtp.Path{Local: "x", Domain: "asks.dns.example"}}); err != nil {
+		t.Fatal(err)
+	}
 	s, err := p.Status["smar"].Ask(t.Context(), msg.StatusQ{})
 	if err != nil || s.Module != "smar" {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	if !slices.Contains(s.Values, msg.StatusValue{Name: "mailertable_entries", Value: "1"}) {
+	if !slices.Contains(s.Values, msg.StatusValue{Name: "mailertable_entries", Number: 1}) {
 		t.Errorf("values %v", s.Values)
+	}
+	if !slices.Contains(s.Values, msg.StatusValue{Name: "waiting_questions_peak", Number: 1}) {
+		t.Errorf("the most questions that waited: %v", s.Values)
 	}
 }
 

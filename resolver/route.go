@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"meta1/maps"
@@ -18,11 +15,8 @@ import (
 	"meta1/resolver/dns"
 )
 
-const (
-	tableTTL  = time.Hour // README 7.2: mailertable routes count as having a TTL of 3600 s
-	maxRoutes = 20000     // routes found by DNS that are kept ready
-	shuffles  = 4         // orders of hosts of equal preference that are kept ready
-)
+// tableTTL is the time to live of routes that the mailertable gives whole (README 7.2).
+const tableTTL = time.Hour
 
 // literal reads a domain that is an address literal (RFC 5321 section 4.1.3).
 func literal(domain string) (netip.Addr, bool) {
@@ -38,12 +32,12 @@ func literal(domain string) (netip.Addr, bool) {
 	return a.Unmap(), true
 }
 
-// split takes a recipient apart for lookups. One without a domain, such as
-// <postmaster>, belongs to this host.
+// split takes a recipient apart for lookups. One without a domain, <postmaster>, gets
+// one of ours.
 func (r *Resolver) split(s *set, p smtp.Path) maps.Address {
-	domain := p.Domain
+	domain := p.LowerDomain()
 	if domain == "" {
-		domain = s.home
+		domain = s.bare
 	}
 	return maps.ParseAddress(p.Local, strings.TrimSuffix(domain, "."), s.cfg.Delimiter)
 }
@@ -83,33 +77,40 @@ func (r *Resolver) byDomain(domain string) *target {
 	return t
 }
 
-// routeFast answers what memory knows: rules with addresses, and routes that DNS
-// gave before and that still hold.
+// routeFast answers what needs no waiting: rules with addresses, and routes for which DNS
+// has been asked and the answers still hold.
 func (r *Resolver) routeFast(q *msg.RouteQ) (msg.RouteA, bool) {
 	s := r.set.Load()
-	if s.mailertable.blocking() || r.looksRcptUp(s) && s.access.m.Blocking() || s.aliases != nil && (s.aliases.m.Blocking() || r.hasAlias(s, q)) {
+	if s.mailertable.blocking() || r.looksRcptUp(s) && s.access.m.Blocking() || s.aliases != nil && s.aliases.m.Blocking() || r.hasAlias(s, q) {
 		return msg.RouteA{}, false
 	}
 	t, err := r.decide(context.Background(), s, r.split(s, q.Rcpt))
 	if err != nil {
 		return r.tableFailed(err), true
 	}
-	now := time.Now()
 	if t.hops != nil {
-		r.metrics.routeStatic.Inc()
-		a := msg.RouteA{Hops: t.hops, Dest: t.dest, Expires: now.Add(tableTTL), Trace: t.trace}
-		return r.withRcptConf(context.Background(), s, q, a), true
+		return r.withRcptConf(context.Background(), s, q, r.static(t)), true
 	}
-	a, ok := r.routes.get(routeKey{t.dest, t.source}, now)
-	if !ok {
+	found := r.finder.FindCached(t.search)
+	if found == nil {
 		return msg.RouteA{}, false
 	}
-	r.metrics.routeCached.Inc()
+	a := r.byDNS(t, found)
+	if domain := r.policyDomain(t); domain != "" {
+		f, ok := r.sts.Cached(domain)
+		if !ok {
+			return msg.RouteA{}, false
+		}
+		a = r.applySTS(q, domain, f, a)
+	}
 	return r.withRcptConf(context.Background(), s, q, a), true
 }
 
 // routeSlow asks DNS or a socket map.
 func (r *Resolver) routeSlow(ctx context.Context, q *msg.RouteQ) msg.RouteA {
+	if q.TA != (smtp.ID{}) { // mail that waits in the queue, and no client for the answer
+		ctx = dns.Patient(ctx)
+	}
 	s := r.set.Load()
 	if a, done := r.expand(ctx, s, q); done {
 		return a
@@ -119,12 +120,13 @@ func (r *Resolver) routeSlow(ctx context.Context, q *msg.RouteQ) msg.RouteA {
 		return r.tableFailed(err)
 	}
 	if t.hops != nil {
-		r.metrics.routeStatic.Inc()
-		a := msg.RouteA{Hops: t.hops, Dest: t.dest, Expires: time.Now().Add(tableTTL), Trace: t.trace}
-		return r.withRcptConf(ctx, s, q, a)
+		return r.withRcptConf(ctx, s, q, r.static(t))
 	}
-	r.metrics.routeDNS.Inc()
-	return r.withRcptConf(ctx, s, q, r.search(ctx, t))
+	a := r.byDNS(t, r.finder.Find(ctx, t.search))
+	if domain := r.policyDomain(t); domain != "" && len(a.Hops) > 0 {
+		a = r.applySTS(q, domain, r.sts.Find(ctx, domain), a)
+	}
+	return r.withRcptConf(ctx, s, q, a)
 }
 
 func (r *Resolver) looksRcptUp(s *set) bool { return r.deps.RcptConf != 0 && s.access != nil }
@@ -153,25 +155,27 @@ func (r *Resolver) withRcptConf(ctx context.Context, s *set, q *msg.RouteQ, a ms
 	return a
 }
 
-// search finds the hosts of a target by DNS and keeps the route.
-func (r *Resolver) search(ctx context.Context, t *target) msg.RouteA {
-	found := r.finder.Find(ctx, t.search)
+// static is the route of a target that needs no DNS.
+func (r *Resolver) static(t *target) msg.RouteA {
+	r.metrics.routeStatic.Inc()
+	return msg.RouteA{Hops: t.hops, Dest: t.dest, Expires: time.Now().Add(tableTTL), Trace: t.trace}
+}
+
+// byDNS is the route of a target for which DNS was asked. Hosts of equal preference are in
+// another order each time (RFC 5321 section 5.1). It is not kept: package dns keeps the
+// answers that it is made of, and QMGR the routes of its destinations.
+func (r *Resolver) byDNS(t *target, found *dns.Route) msg.RouteA {
+	r.metrics.routeDNS.Inc()
 	a := msg.RouteA{
-		Reply: found.Reply, Dest: t.dest, Expires: found.Expires, Secure: found.Secure && found.Reply.IsZero(),
+		Reply: found.Reply, Dest: t.dest, Expires: found.Expires,
 		Trace: append(t.trace[:len(t.trace):len(t.trace)], found.Trace...),
 	}
-	if !a.Reply.IsZero() {
-		r.log.LogAttrs(ctx, slog.LevelDebug, "no route", slog.String("dest", t.dest), slog.String("reply", a.Reply.String()))
-		r.routes.put(routeKey{t.dest, t.source}, []msg.RouteA{a})
-		return a
+	if a.Reply.IsZero() {
+		a.Hops = found.Hops(t.protocol(), t.search.Port)
+	} else {
+		r.log.LogAttrs(context.Background(), slog.LevelDebug, "no route", slog.String("dest", t.dest), slog.String("reply", a.Reply.String()))
 	}
-	orders := make([]msg.RouteA, shuffles)
-	for i := range orders {
-		orders[i] = a
-		orders[i].Hops = found.Hops(t.protocol(), t.search.Port)
-	}
-	r.routes.put(routeKey{t.dest, t.source}, orders)
-	return orders[0]
+	return a
 }
 
 func (t *target) protocol() msg.Protocol {
@@ -191,81 +195,18 @@ func (r *Resolver) tableFailed(err error) msg.RouteA {
 
 func routeFailed(reason string) msg.RouteA { return msg.RouteA{Reply: systemFailure(reason)} }
 
-// routeKey tells routes apart: a rule of the mailertable belongs to the reasons.
-type routeKey struct{ dest, source string }
-
-// routeCache keeps answers ready that DNS gave, with their hops in several orders.
-type routeCache struct {
-	max int
-
-	mu      sync.RWMutex // guards entries
-	entries map[routeKey][]msg.RouteA
-}
-
-func newRouteCache(limit int) routeCache {
-	return routeCache{max: limit, entries: map[routeKey][]msg.RouteA{}}
-}
-
-func (c *routeCache) get(k routeKey, now time.Time) (msg.RouteA, bool) {
-	c.mu.RLock()
-	orders := c.entries[k]
-	c.mu.RUnlock()
-	if len(orders) == 0 || !now.Before(orders[0].Expires) {
-		return msg.RouteA{}, false
-	}
-	return orders[rand.IntN(len(orders))], true
-}
-
-// put keeps an answer. When the cache is full, what has expired goes first, then
-// anything.
-func (c *routeCache) put(k routeKey, orders []msg.RouteA) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, old := c.entries[k]; !old && len(c.entries) >= c.max {
-		c.evictLocked(time.Now())
-	}
-	c.entries[k] = orders
-}
-
-func (c *routeCache) evictLocked(now time.Time) {
-	for k, orders := range c.entries {
-		if !now.Before(orders[0].Expires) {
-			delete(c.entries, k)
-		}
-	}
-	for k := range c.entries {
-		if len(c.entries) <= c.max*9/10 {
-			return
-		}
-		delete(c.entries, k)
-	}
-}
-
-func (c *routeCache) clear() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	clear(c.entries)
-}
-
-func (c *routeCache) len() int {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	return len(c.entries)
-}
-
 func (r *Resolver) status() msg.StatusA {
 	d := r.dns.Stats()
 	s := r.set.Load()
-	num := func(n int64) string { return strconv.FormatInt(n, 10) }
 	return msg.StatusA{Module: "smar", Values: []msg.StatusValue{
-		{Name: "mailertable_entries", Value: num(int64(s.mailertable.len()))},
-		{Name: "waiting_questions", Value: num(r.slow.Load())},
-		{Name: "routes_cached", Value: num(int64(r.routes.len()))},
-		{Name: "dns_cache_entries", Value: num(int64(d.Entries))},
-		{Name: "dns_cache_bytes", Value: num(d.Bytes)},
-		{Name: "dns_lookups", Value: num(d.Lookups)},
-		{Name: "dns_cache_hits", Value: num(d.Hits)},
-		{Name: "dns_queries", Value: num(d.Queries)},
-		{Name: "dns_failures", Value: num(d.Failures)},
+		{Name: "mailertable_entries", Number: int64(s.mailertable.len())},
+		{Name: "waiting_questions", Number: r.slow.Load()},
+		{Name: "waiting_questions_peak", Number: r.peak.Load()},
+		{Name: "dns_cache_entries", Number: int64(d.Entries)},
+		{Name: "dns_cache_bytes", Number: d.Bytes},
+		{Name: "dns_lookups", Number: d.Lookups},
+		{Name: "dns_cache_hits", Number: d.Hits},
+		{Name: "dns_queries", Number: d.Queries},
+		{Name: "dns_failures", Number: d.Failures},
 	}}
 }

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"meta1/maps"
 	"meta1/mta/msg"
+	"meta1/mta/smtp"
 	"meta1/resolver/dns"
 	"meta1/resolver/mailertable"
 )
@@ -21,6 +23,8 @@ type table struct {
 	rules  map[string]*target // by key; nil if lookup is set
 	lookup maps.Map
 	name   string // of the map, for traces
+	// firstLocal is the first domain of the file that is local, or "".
+	firstLocal string
 }
 
 // target is where mail goes, made ready: hops that are known, or what to search.
@@ -56,7 +60,7 @@ func (m *MailertableConfig) steps() maps.Steps {
 }
 
 func (r *Resolver) addRule(t *table, path string, e maps.Entry) error {
-	key := maps.Lower(e.Key)
+	key := asciiKey(e.Key)
 	rule, errRule := mailertable.Parse(e.Value)
 	if err := errors.Join(mailertable.CheckKey(key), errRule); err != nil {
 		return err
@@ -66,7 +70,29 @@ func (r *Resolver) addRule(t *table, path string, e maps.Entry) error {
 		return fmt.Errorf("key %q stands already at %s", key, old.source)
 	}
 	t.rules[key] = r.newTarget(rule, source, key, e.Value)
+	if t.firstLocal == "" && t.rules[key].local && smtp.CheckDomain(key) == nil {
+		t.firstLocal = key
+	}
 	return nil
+}
+
+// asciiKey is a key as addresses are looked up: in lower case, its domain in ASCII. One
+// whose domain cannot be written so stays, for CheckKey to judge.
+func asciiKey(key string) string {
+	key = maps.Lower(key)
+	if smtp.IsASCII(key) {
+		return key
+	}
+	local, domain := "", key
+	if at := strings.LastIndexByte(key, '@'); at >= 0 {
+		local, domain = key[:at+1], key[at+1:]
+	}
+	name := strings.TrimPrefix(domain, ".")
+	a, err := smtp.ASCIIDomain(name)
+	if err != nil {
+		return key
+	}
+	return local + domain[:len(domain)-len(name)] + a
 }
 
 func (t *table) len() int { return len(t.rules) }
@@ -75,7 +101,7 @@ func (t *table) len() int { return len(t.rules) }
 // the recipient's own domain: its search has no name yet.
 func (r *Resolver) newTarget(rule mailertable.Rule, source, key, value string) *target {
 	t := &target{source: source, local: rule.Protocol == msg.ProtoLMTP}
-	port := orDefault(rule.Port, r.deps.RemotePort)
+	port := cmp.Or(rule.Port, r.deps.RemotePort)
 	switch {
 	case rule.IsSocket():
 		t.hops = []msg.Hop{{Protocol: msg.ProtoLMTP, Socket: r.deps.LMTPSocket}}

@@ -1,11 +1,17 @@
 package server
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
 	"meta1/confparse"
 	"meta1/mta/msg"
+	"meta1/mta/tlsconf"
+	"meta1/server/auth"
+	"meta1/server/authn/arc"
+	"meta1/server/authn/verify"
+	"meta1/server/dkim"
 )
 
 // Config holds the options of one smtps section (README 3.10, 8.5). The zero value
@@ -21,24 +27,38 @@ type Config struct {
 	GreetPause    time.Duration // silence demanded before the greeting
 	StopTimeout   time.Duration // for sessions in DATA when the server stops
 
-	ThreadsMax     int   // sessions at a time
-	MessageSizeMax int64 // bytes
-	LineLengthMax  int64 // bytes of a line of content, without CR LF
+	StressTimeout time.Duration // IOTimeout of idle clients while all sessions are taken
+
+	ThreadsMax     int    // sessions at a time
+	AddressShare   int    // percent of them that one address may hold under stress
+	MessageSizeMax int64  // bytes
+	LineLengthMax  int64  // bytes of a line of content, without CR LF
+	NUL            string // what becomes of NUL in content: reject, strip or accept
 	Limits         Limits
+	Slow           Slow
 	Flags          Flags
 
-	Auth             Auth
-	AuthPresent      bool
-	DKIM             DKIM
+	Auth                  auth.Config
+	Authentication        verify.Config
+	AuthenticationPresent bool
+	AuthPresent           bool
+	// ARC is for mail that is forwarded: QMGR seals it.
+	ARC              arc.Config
+	ARCPresent       bool
+	DKIM             dkim.Config
 	DKIMPresent      bool
 	PolicyMilter     PolicyMilter
 	MilterPresent    bool
-	Proxy            Socket
+	Milters          []Milter
+	PolicyServices   []PolicyService
+	Relays           Relays
+	Proxy            Proxy
 	ProxyPresent     bool
 	Protected        Protected
 	ProtectedPresent bool
-	TLS              TLS
+	TLS              tlsconf.Section
 	TLSPresent       bool
+	Handshakes       Handshakes
 	SessionFeatures  []SessionFeatures
 	Checks           []Check
 	DaemonAddress    []string
@@ -61,9 +81,16 @@ type Limits struct {
 	Hops                   int // Received: headers
 }
 
+// Slow bounds how long the whole of a message may take: Grace, and one second for each Rate
+// bytes of it. The time is counted from DATA or the first BDAT on. Rate 0: no limit.
+type Slow struct {
+	Grace time.Duration
+	Rate  int64
+}
+
 // Flags are the words of the section's flags option (README 3.10 item 4, 8.5).
 type Flags struct {
-	EightBitMIME             bool
+	Offers
 	Access                   bool
 	AllowDataBeforeGreeting  bool
 	AllowSpaceAfterColon     bool
@@ -78,8 +105,19 @@ type Flags struct {
 	SoftBounce               bool
 	StrictEHLO               bool
 	SMTPS                    bool
-	XVERP                    bool
-	PRDR                     bool
+	UntrustedRouting         bool
+	Submission               bool
+}
+
+// Offers are the flags that offer an extension of SMTP.
+type Offers struct {
+	EightBitMIME bool // 8bitmime
+	XVERP        bool
+	PRDR         bool
+	UTF8         bool // smtputf8
+	Chunking     bool
+	Binary       bool // binarymime
+	RequireTLS   bool
 }
 
 // HostOptions belong to MeTA1's many-process form; they have no effect.
@@ -91,41 +129,6 @@ type HostOptions struct {
 	WaitThreadsMin  int
 	Background      bool
 	SerializeAccept bool
-}
-
-// Auth holds subsection auth.
-type Auth struct {
-	NoPlaintext       bool
-	NoActive          bool
-	NoDictionary      bool
-	ForwardSecrecy    bool
-	NoAnonymous       bool
-	PassCredentials   bool
-	MutualAuth        bool
-	TrustedMechanisms []string
-	UserRealm         string
-}
-
-// DKIM holds subsection DKIM_signing.
-type DKIM struct {
-	SignatureMethod        string
-	BodyCanonicalization   string
-	HeaderCanonicalization string
-	IgnoreErrors           bool
-	SignHeader             []string
-	SkipHeader             []string
-	OverSignHeaders        []string
-	TotalHeaderLen         int64
-	HeaderValLenMax        int64
-	Sign                   []DKIMSign
-}
-
-// DKIMSign is one subsection sign of DKIM_signing.
-type DKIMSign struct {
-	KeyFile  string
-	Domain   string
-	Selector string
-	From     string
 }
 
 // Socket is a generic socket specification.
@@ -162,37 +165,7 @@ type Check struct {
 	Stage     string
 	Action    string
 	Condition string
-}
-
-// TLS holds subsection tls (README 3.10 item 24, 11.2).
-type TLS struct {
-	CacheSize       int
-	CacheTimeout    time.Duration
-	CertFile        string
-	KeyFile         string
-	CACertFile      string
-	CAListFile      string
-	CACertDirectory string
-	Options         []string
-	CipherList      string
-	CipherSuites    string
-	CRLFile         string
-	CRLDirectory    string
-	Digest          string
-	Violation       string
-	VerifyDepth     int
-	DHBits          int
-	DHFile          string
-	DSACertFile     string
-	DSAKeyFile      string
-	ECCertFile      string
-	ECKeyFile       string
-	ECCurve         []string
-
-	AllowRelayingIfVerified   bool
-	CheckAccessMapForRelaying bool
-	RequestCert               bool
-	UseChain                  bool
+	Where     string // file:line of the section
 }
 
 // withDefaults fills the times of a Config that was made by hand.
@@ -205,11 +178,16 @@ func (c Config) withDefaults() Config {
 		{&c.ModuleTimeout, time.Minute},
 		{&c.WaitForSMAR, 2 * time.Minute},
 		{&c.StopTimeout, 10 * time.Second},
+		{&c.Handshakes.Timeout, 30 * time.Second},
+		{&c.StressTimeout, 10 * time.Second},
+		{&c.Slow.Grace, 10 * time.Minute},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.value
 		}
 	}
+	c.NUL = cmp.Or(c.NUL, nulReject)
+	c.AddressShare = cmp.Or(c.AddressShare, 25)
 	return c
 }
 
@@ -217,7 +195,11 @@ func (c Config) withDefaults() Config {
 func (c *Config) checkRules() msg.CheckRules {
 	r := msg.CheckRules{
 		Access: c.Flags.Access, LMTPNoRelay: c.Flags.LMTPDoesNotImplyRelaying,
-		SessionConf: c.Flags.LookupSessionConf, RcptConf: c.Flags.RcptConf,
+		UntrustedRouting: c.Flags.UntrustedRouting,
+		SessionConf:      c.Flags.LookupSessionConf, RcptConf: c.Flags.RcptConf,
+	}
+	if c.AuthPresent {
+		r.SenderLogin = c.Auth.SenderLogin
 	}
 	switch {
 	case c.Flags.FullGreylisting:

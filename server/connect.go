@@ -7,6 +7,7 @@ import (
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/server/condition"
 )
 
 // endWait bounds how long the end of a session waits to be noted by QMGR.
@@ -16,6 +17,7 @@ const endWait = 5 * time.Second
 // is phaseClosed.
 func (c *session) admit() bool {
 	s := c.srv
+	c.wire.acquire()
 	a, err := ask(&c.asks, s.deps.Ports.Admit, s.cfg.ModuleTimeout, msg.AdmitQ{
 		Kind: msg.NewSession, Server: s.cfg.ID, Client: c.client.IP,
 	})
@@ -29,6 +31,7 @@ func (c *session) admit() bool {
 	}
 	c.id, c.admitted, c.askName = a.ID, true, a.AskName
 	c.log = s.log.With(slog.Any("ss_se", c.id))
+	c.show()
 	return true
 }
 
@@ -72,11 +75,7 @@ func (c *session) admitName() bool {
 // refuse answers a connection in place of the greeting.
 func (c *session) refuse(reason string, r smtp.Reply, attrs ...slog.Attr) {
 	c.srv.metrics.refused.WithLabelValues(reason).Inc()
-	attrs = append(attrs, c.clientIP())
-	if c.client.Name != "" {
-		attrs = append(attrs, slog.String("client_name", c.client.Name))
-	}
-	c.emit(slog.LevelInfo, "session refused", append(attrs, slog.String("reply", r.String()))...)
+	c.note.add(attrs...)
 	c.respond(c.srv.verb(verbOther), r)
 	c.enter(phaseClosed)
 }
@@ -98,22 +97,37 @@ func (c *session) greet() {
 			return
 		}
 	}
+	c.atConnect = c.policy
 	if !c.admitName() {
 		return
 	}
-	attrs := []slog.Attr{c.clientIP()}
-	if c.client.Name != "" {
-		attrs = append(attrs, slog.String("client_name", c.client.Name))
+	if r := c.checkSections(condition.AtConnect, smtp.Path{}, nil); !r.IsZero() {
+		c.refuse(refusedSection, r)
+		return
 	}
-	c.emit(slog.LevelInfo, "session", attrs...)
+	if r := c.filterConnect(); !r.IsZero() {
+		c.refuse(refusedFilter, r)
+		return
+	}
+	c.atConnect = c.policy // with what filters have said
+	attrs := c.appendClient(make([]slog.Attr, 0, 3))
+	if c.policy.class != nil {
+		attrs = append(attrs, slog.String("session_feature", c.policy.class.name))
+	}
+	c.emit(slog.LevelInfo, "session", c.appendVia(attrs)...)
 	if !f.AllowDataBeforeGreeting && c.wire.speaksFirst(c.srv.cfg.GreetPause) {
 		c.srv.metrics.earlyTalker.Inc()
-		c.emit(slog.LevelInfo, "data before greeting", c.clientIP())
-		c.respond(c.srv.verb(verbOther), replyEarly)
+		r := replyEarly
+		if c.wire.beginsTLS() {
+			c.noteTLSFailure(errTLSRecord)
+			r = replyTLSRecord
+		}
+		c.respond(c.srv.verb(verbOther), r)
 		c.enter(phaseClosed)
 		return
 	}
 	c.wire.out = c.srv.greeting.AppendWire(c.wire.out)
+	c.progress()
 }
 
 // checkSession asks SMAR at StageConnect or StageEhlo and notes what the verdict
@@ -127,20 +141,27 @@ func (c *session) checkSession(stage msg.Stage) smtp.Reply {
 		return replyDown
 	}
 	if stage == msg.StageConnect {
-		c.client.Name, c.client.Resolve = v.ClientName, v.ClientResolve
+		if c.client.Resolve == "" { // XCLIENT has not given the name
+			c.client.Name, c.client.Resolve = v.ClientName, v.ClientResolve
+		}
+		c.requireTLS(&v)
+		c.choose(&v)
 	}
 	p := &c.policy
 	p.relaying = p.relaying || v.Relay
+	p.relays = p.relays || v.Relay && stage == msg.StageConnect
 	p.marks |= v.Marks
 	switch v.Action {
 	case msg.Reject:
 		if c.srv.cfg.Flags.DelayChecks && !v.Quick {
-			p.refusal = v.Reply
+			p.refusal = refusal{reply: v.Reply, by: v.Decision()}
 			return smtp.Reply{}
 		}
+		c.note.by = v.Decision()
 		return v.Reply
 	case msg.Discard:
 		p.discard = true
+		c.logDiscard(v.Decision(), stage)
 	case msg.Accept:
 		p.quick = p.quick || v.Quick
 	}
@@ -151,7 +172,7 @@ func (c *session) checkSession(stage msg.Stage) smtp.Reply {
 // reply.
 func (c *session) check(q msg.CheckQ) (msg.Verdict, error) {
 	q.Session, q.Client, q.Rules = c.id, c.client, &c.srv.rules
-	q.Relaying, q.Marks = c.policy.relaying, c.policy.marks
+	q.Relaying, q.Marks = c.relaying(), c.policy.marks
 	if c.tx != nil {
 		q.TA, q.Mail = c.tx.env.TA, c.tx.env.Mail
 		q.Marks |= c.tx.marks

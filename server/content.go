@@ -11,31 +11,51 @@ import (
 )
 
 const (
-	// presizeMax bounds the memory that is taken on the mere word of a client.
+	// presizeMax bounds the memory that is allocated only because a client announced a size.
 	presizeMax = 256 << 10
 	// presizeMin is where content begins to grow from.
 	presizeMin = 1 << 10
+	// smallWriter is the buffer in front of a file while the memory is used up.
+	smallWriter = 4 << 10
+)
+
+// The words of the option nul.
+const (
+	nulReject = "reject"
+	nulStrip  = "strip"
+	nulAccept = "accept"
 )
 
 var (
+	replyNUL    = smtp.NewReply(550, "5.6.0", "Message contains NUL characters")
 	replyTooBig = smtp.NewReply(552, "5.3.4", "Message is too big")
 	replyFull   = smtp.NewReply(452, "4.3.1", "Insufficient system storage")
 )
 
-// content takes the content of one message: in memory as long as it may stay there,
-// then in a file. A content that has failed drops what it gets, so that the rest of
+// content takes the content of one message: in memory as long as it is small and the
+// budget allows it, then in a file. A content that has failed drops what it gets, so that the rest of
 // the message can be read without storing it.
 type content struct {
 	ta        smtp.ID
 	store     msg.ContentStore
 	pool      *pools
-	inlineMax int64 // largest content that may stay in memory
-	sizeMax   int64 // largest message; 0 for no limit
-	size      int64 // bytes of the message so far, without our Received:
-	top       int64 // bytes of our Received:
+	memory    *msg.Reservation // what mem and buffer take of the budget
+	inlineMax int64            // largest content that may stay in memory
+	sizeMax   int64            // largest message; 0 for no limit
+	size      int64            // bytes of the message so far, without our Received:
+	stripped  int64            // NULs that were removed
+	received  int64            // bytes of our Received:
+	written   int64            // bytes that were kept, our own included
+	nul       string           // the option nul; "" accepts
 	header    headerScan
+	missing   *missing // fields that the header is to get if it lacks them; nil: none
 
-	mem    []byte
+	signatures string // that were made, for the log
+
+	mem     []byte
+	results []byte // our Authentication-Results:, on top of head; nil: there is none
+
+	head   *head // in place of the beginning of what was kept; nil: it stays
 	file   msg.ContentWriter
 	buffer *bufio.Writer // in front of file
 	failed smtp.Reply    // why the message cannot be accepted
@@ -46,17 +66,35 @@ type content struct {
 // begin puts our Received: header on top. expected is the size that the message
 // will perhaps have.
 func (c *content) begin(received []byte, expected int64) {
-	c.top = int64(len(received))
-	if c.top+expected > c.inlineMax {
+	c.received = int64(len(received))
+	if expected > c.inlineMax-c.received { // not their sum: SIZE= may be as large as an int64
 		c.spill()
 	} else {
-		c.mem = make([]byte, 0, min(max(c.top+expected, presizeMin), presizeMax, c.inlineMax))
+		c.reserve(min(max(c.received+expected, presizeMin), presizeMax, c.inlineMax))
 	}
 	c.keep(received)
 }
 
-// write takes the next piece of the message. It keeps nothing of p.
+// write takes the next piece of the message, after what the option nul says. It keeps
+// nothing of p.
 func (c *content) write(p []byte) {
+	switch c.nul {
+	case nulReject:
+		if bytes.IndexByte(p, 0) >= 0 {
+			c.fail(replyNUL)
+		}
+	case nulStrip:
+		for i := bytes.IndexByte(p, 0); i >= 0; i = bytes.IndexByte(p, 0) {
+			c.add(p[:i])
+			c.stripped++
+			p = p[i+1:]
+		}
+	}
+	c.add(p)
+}
+
+// add takes the next piece of the message as it is to be kept.
+func (c *content) add(p []byte) {
 	if len(p) == 0 {
 		return
 	}
@@ -67,10 +105,19 @@ func (c *content) write(p []byte) {
 	if !c.failed.IsZero() {
 		return
 	}
-	if c.sizeMax > 0 && c.size > c.sizeMax {
+	if c.sizeMax > 0 && c.size+c.stripped > c.sizeMax {
 		c.fail(replyTooBig)
 		return
 	}
+	if c.missing != nil && !c.header.done {
+		c.complete(p)
+		return
+	}
+	c.pass(p)
+}
+
+// pass looks at a piece of the message and keeps it.
+func (c *content) pass(p []byte) {
 	c.header.feed(p)
 	c.keep(p)
 }
@@ -79,8 +126,8 @@ func (c *content) write(p []byte) {
 // the message would be otherwise (RFC 5322 section 2.2.3). Postfix does the same.
 func (c *content) separate() {
 	c.header.done = true
-	if c.top > 0 {
-		c.top += 2
+	c.addMissing()
+	if c.received > 0 {
 		c.keep([]byte("\r\n"))
 	}
 }
@@ -90,14 +137,14 @@ func (c *content) keep(p []byte) {
 	if c.drop || !c.failed.IsZero() {
 		return
 	}
-	if c.file == nil && int64(len(c.mem)+len(p)) > c.inlineMax {
-		c.spill()
+	if c.file == nil {
+		c.grow(len(p))
 	}
 	if !c.failed.IsZero() {
 		return
 	}
+	c.written += int64(len(p))
 	if c.file == nil {
-		c.grow(len(p))
 		c.mem = append(c.mem, p...)
 		return
 	}
@@ -106,17 +153,28 @@ func (c *content) keep(p []byte) {
 	}
 }
 
-// grow makes room for n bytes. It doubles the memory: append would grow large slices
-// by a quarter, and copy the content many times.
+// grow makes room for n bytes more: in memory, or else by a file. It doubles the memory:
+// append would grow large slices by a quarter, and copy the content many times.
 func (c *content) grow(n int) {
-	need := len(c.mem) + n
-	if need <= cap(c.mem) {
+	need := int64(len(c.mem) + n)
+	switch {
+	case need > c.inlineMax:
+		c.spill()
+	case need > int64(cap(c.mem)):
+		c.reserve(min(max(need, 2*int64(cap(c.mem))), c.inlineMax))
+	}
+}
+
+// reserve moves the content to memory of size bytes, or to a file if the budget is used up.
+func (c *content) reserve(size int64) {
+	if !c.memory.Take(size) {
+		c.spill()
 		return
 	}
-	size := int64(max(need, 2*cap(c.mem)))
-	mem := make([]byte, len(c.mem), max(int64(need), min(size, c.inlineMax)))
-	copy(mem, c.mem)
-	c.mem = mem
+	old := c.mem
+	c.mem = make([]byte, len(old), size)
+	copy(c.mem, old)
+	c.memory.Give(int64(cap(old)))
 }
 
 // spill moves the content from memory to a file.
@@ -129,11 +187,31 @@ func (c *content) spill() {
 		c.failStore(err)
 		return
 	}
-	c.file, c.buffer = file, c.pool.writer(file)
+	c.file = file
+	if c.memory.Take(bigBuffer) {
+		c.buffer = c.pool.writer(file)
+	} else {
+		c.buffer = bufio.NewWriterSize(file, smallWriter)
+	}
 	if _, err := c.buffer.Write(c.mem); err != nil {
 		c.failStore(err)
 	}
+	c.forget()
+}
+
+// forget drops the content in memory.
+func (c *content) forget() {
+	c.memory.Give(int64(cap(c.mem)))
 	c.mem = nil
+}
+
+// returnBuffer gives up the buffer in front of the file.
+func (c *content) returnBuffer() {
+	if c.buffer.Size() == bigBuffer {
+		c.pool.returnWriter(c.buffer)
+		c.memory.Give(bigBuffer)
+	}
+	c.buffer = nil
 }
 
 // fail says that the message cannot be accepted and removes what was kept. The
@@ -154,14 +232,15 @@ func (c *content) failStore(err error) {
 	}
 }
 
-// abort removes what was kept. It does nothing after finish.
+// abort removes what was kept, and gives back its memory unless QMGR has taken that over.
 func (c *content) abort() {
-	c.mem = nil
 	if c.file != nil {
-		c.pool.returnWriter(c.buffer)
+		c.returnBuffer()
 		c.file.Abort()
-		c.file, c.buffer = nil, nil
+		c.file = nil
 	}
+	c.mem = nil
+	c.memory.Release()
 }
 
 // finish makes a file durable, together with the envelope. Then inline is nil,
@@ -171,10 +250,13 @@ func (c *content) finish(e *msg.Envelope) (inline []byte, r smtp.Reply) {
 		return c.trimmed(), c.failed
 	}
 	err := c.buffer.Flush()
+	if err == nil && c.head != nil {
+		err = c.file.Top(c.head.drop, c.head.text)
+	}
 	if err == nil {
-		c.pool.returnWriter(c.buffer)
+		c.returnBuffer()
 		file := c.file
-		c.file, c.buffer = nil, nil
+		c.file = nil
 		err = file.Commit(e)
 	}
 	if err != nil {
@@ -183,14 +265,26 @@ func (c *content) finish(e *msg.Envelope) (inline []byte, r smtp.Reply) {
 	return nil, c.failed
 }
 
-// trimmed is the content in memory. QMGR may keep it for long, and counts its length:
-// memory that a wrong SIZE= has taken is given back.
+// trimmed is the content in memory. QMGR may keep it for long, so memory that was allocated
+// for a wrong SIZE= is released, if the budget has room for the copy.
 func (c *content) trimmed() []byte {
-	if cap(c.mem) > 2*len(c.mem) && cap(c.mem) > presizeMin {
-		return bytes.Clone(c.mem)
+	if c.head != nil && c.failed.IsZero() {
+		return c.withHead()
 	}
-	return c.mem
+	size := int64(len(c.mem))
+	if int64(cap(c.mem)) <= max(2*size, presizeMin) || !c.memory.Take(size) {
+		return c.mem
+	}
+	mem := make([]byte, size)
+	copy(mem, c.mem)
+	c.forget()
+	return mem
 }
 
-// total is the size of the content, our Received: included.
-func (c *content) total() int64 { return c.top + c.size }
+// total is the size of the content as it is kept, our Received: included.
+func (c *content) total() int64 {
+	if c.head != nil {
+		return c.written - c.head.drop + int64(len(c.head.text))
+	}
+	return c.written
+}

@@ -2,16 +2,15 @@ package server
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/server/condition"
 )
 
 const (
-	// slowRate is the least rate in bytes a second at which a message must come in,
-	// once twice IO_timeout has passed.
-	slowRate = 1 << 10
 	// drainMin is how much of a refused message is read at least, so that the client
 	// gets our reply to its final dot. Beyond message_size_max and this the session ends.
 	drainMin = 10 << 20
@@ -24,10 +23,12 @@ func (c *session) data(arg string) smtp.Reply {
 	case arg != "":
 		return replyNoArg
 	case c.phase != phaseRcpt:
+		c.note.expected = true
 		return replyNoRcpt
-	case !c.tx.greylist.IsZero():
-		r := c.tx.greylist
-		c.emit(slog.LevelInfo, "data", slog.Any("ss_ta", c.tx.env.TA), slog.String("reply", r.String()))
+	case c.tx.env.Mail.Binary(): // the final dot might be in its middle
+		return replyBinaryData
+	}
+	if r := c.barred(); !r.IsZero() {
 		c.endTransaction()
 		return r
 	}
@@ -35,15 +36,26 @@ func (c *session) data(arg string) smtp.Reply {
 	return replyGoAhead
 }
 
+// barred is why no message may follow, although it has recipients; zero if one may. It is
+// asked once for each message, whichever way that comes.
+func (c *session) barred() smtp.Reply {
+	if r := c.tx.greylist; !r.reply.IsZero() {
+		c.note.by, c.note.rcpt = r.by, r.rcpt
+		return r.reply
+	}
+	if r := c.checkSections(condition.AtData, smtp.Path{}, nil); !r.IsZero() {
+		return r
+	}
+	return c.filterData()
+}
+
 // receive reads a message and hands it to QMGR. It returns the reply to the final
 // dot, or none if the connection was lost before it: then nothing is left of the
 // message.
 func (c *session) receive() smtp.Reply {
-	s, tx := c.srv, c.tx
-	body := &content{
-		ta: tx.env.TA, store: s.deps.Content, pool: &s.pools,
-		inlineMax: tx.inlineMax, sizeMax: s.cfg.MessageSizeMax, drop: tx.dropped(),
-	}
+	tx := c.tx
+	c.note = note{where: "final_dot", tx: tx}
+	body := c.newContent()
 	defer body.abort()
 	c.wire.patient = true
 	err := c.readMessage(body)
@@ -57,6 +69,20 @@ func (c *session) receive() smtp.Reply {
 	r := c.accept(body)
 	c.endTransaction()
 	return r
+}
+
+// newContent is for the content of the message in progress.
+func (c *session) newContent() *content {
+	s, tx := c.srv, c.tx
+	nul := s.cfg.NUL
+	if tx.env.Mail.Binary() {
+		nul = nulAccept // lineScanner refuses them in the header
+	}
+	return &content{
+		ta: tx.env.TA, store: s.deps.Content, pool: &s.pools, memory: s.deps.Memory.Reserve(),
+		inlineMax: tx.inlineMax, sizeMax: s.cfg.MessageSizeMax, drop: tx.dropped(), nul: nul,
+		missing: c.newMissing(),
+	}
 }
 
 // dropped reports that the message is to be accepted and not delivered.
@@ -78,13 +104,13 @@ func (c *session) readMessage(body *content) error {
 		n, end := scan.scan(w.unread(), body)
 		w.consume(n)
 		if end {
-			s.pools.returnInput(w.giveBack())
+			s.returnInput(w.giveBack())
 			return nil
 		}
 		if err := c.tooMuch(body, start); err != nil {
 			return err
 		}
-		if full && w.home == nil {
+		if full && w.home == nil && s.deps.Memory.Take(bigBuffer) {
 			w.borrow(s.pools.input())
 		}
 		if err := w.fill(true); err != nil {
@@ -93,25 +119,56 @@ func (c *session) readMessage(body *content) error {
 	}
 }
 
+// returnInput takes a borrowed buffer back; nil is nothing.
+func (s *Server) returnInput(b []byte) {
+	if b != nil {
+		s.pools.returnInput(b)
+		s.deps.Memory.Give(bigBuffer)
+	}
+}
+
+// lendInput gives a large buffer for a command line, if the budget allows it.
+func (s *Server) lendInput() []byte {
+	if !s.deps.Memory.Take(bigBuffer) {
+		return nil
+	}
+	return s.pools.input()
+}
+
 // tooMuch ends a message that comes in too slowly or does not end.
 func (c *session) tooMuch(body *content, start time.Time) error {
-	limit := 2*c.srv.cfg.IOTimeout + time.Duration(body.size/slowRate)*time.Second
-	if time.Since(start) > limit {
+	slow, size := &c.srv.cfg.Slow, body.size+body.stripped
+	if beyond := time.Since(start) - slow.Grace; slow.Rate > 0 && beyond.Seconds() > float64(size)/float64(slow.Rate) {
 		return errSlow
 	}
-	if body.sizeMax > 0 && body.size > 2*body.sizeMax+drainMin {
+	// Sums of sizeMax could overflow: it may be as large as an int64 can be.
+	if over := size - body.sizeMax; body.sizeMax > 0 && over > drainMin && over-drainMin > body.sizeMax {
 		return errFlood
 	}
 	return nil
 }
 
-// trace is our Received: header for the transaction.
+// trace is what we put on top of the message: what policy services want there, and our
+// Received: header.
 func (c *session) trace() []byte {
+	if len(c.tx.prepend) == 0 {
+		return c.receivedField()
+	}
+	return append(slices.Clone(c.tx.prepend), c.receivedField()...)
+}
+
+// receivedField is our Received: header for the transaction.
+func (c *session) receivedField() []byte {
+	env := c.tx.env
+	f := c.from.forward
+	if env.Mail.UTF8 || f != nil { // which are rare
+		return appendID(appendReceived(nil, &env.Client, c.srv.deps.Hostname, c.srv.deps.Version), env.TA, f, env.Arrival)
+	}
 	if len(c.received) == 0 {
 		c.received = appendReceived(c.received, &c.client, c.srv.deps.Hostname, c.srv.deps.Version)
 	}
 	fixed := len(c.received)
-	c.received = appendID(c.received, c.tx.env.TA, c.tx.env.Arrival)
+	c.received = appendID(c.received, env.TA, nil, env.Arrival)
 	b := c.received
 	c.received = c.received[:fixed]
 	return b
@@ -121,23 +178,31 @@ func (c *session) trace() []byte {
 // durable the reply is 250.
 func (c *session) accept(body *content) smtp.Reply {
 	r := c.commit(body)
+	c.progress()
 	if r.IsZero() {
+		c.wire.guest.Accepted(c.srv.clock())
 		c.accepted(body)
 		c.count.nops = 0
+		c.replyEach(c.srv.verb(verbData))
 		return smtp.NewReply(250, "2.0.0", "ok id="+c.tx.env.TA.String())
 	}
-	attrs := []slog.Attr{
-		slog.Any("ss_ta", c.tx.env.TA), slog.Any("mail", c.tx.env.Mail.From),
-		slog.String("msgid", body.header.msgid), slog.Int64("size", body.size), slog.String("reply", r.String()),
-	}
-	if body.cause != nil {
-		attrs = append(attrs, slog.Any("error", body.cause))
-	}
-	c.emit(slog.LevelInfo, "message", attrs...)
+	c.noteMessage(body)
 	if c.fruitless() {
 		return replyTooIdle
 	}
 	return r
+}
+
+// noteMessage says of which message and recipients a refusal is.
+func (c *session) noteMessage(body *content) {
+	n, rcpts := &c.note, c.tx.env.Rcpts
+	if len(rcpts) > 0 {
+		n.rcpt = rcpts[0].To
+	}
+	n.add(slog.Int("rcpts", len(rcpts)), slog.String("msgid", body.header.msgid), slog.Int64("size", body.size))
+	if body.cause != nil {
+		n.add(slog.Any("error", body.cause))
+	}
 }
 
 // commit makes the message durable. The reply is zero then, and not otherwise.
@@ -148,15 +213,41 @@ func (c *session) commit(body *content) smtp.Reply {
 	if exceeds(body.header.hops, c.srv.cfg.Limits.Hops) {
 		return replyManyHops
 	}
+	body.endHeader()
+	c.tx.env.Mail.TLSOptional = body.header.tlsOptional && !c.tx.env.Mail.RequireTLS
+	if r := c.authenticateMessage(body); !r.IsZero() {
+		return r
+	}
+	if r := c.checkSections(condition.AtEOM, smtp.Path{}, body); !r.IsZero() {
+		return r
+	}
 	if body.drop {
 		return smtp.Reply{}
+	}
+	sent := body // which is logged
+	body, r := c.filterMessage(sent)
+	defer func() {
+		sent.size, sent.signatures, sent.cause = body.size, body.signatures, body.cause
+		if body != sent {
+			body.abort()
+		}
+	}()
+	if !r.IsZero() {
+		return r
+	}
+	if c.tx.dropped() {
+		sent.drop = true
+		return smtp.Reply{}
+	}
+	if r := c.signContent(body); !r.IsZero() {
+		return r
 	}
 	inline, r := body.finish(c.tx.env)
 	if !r.IsZero() {
 		return r
 	}
 	a, err := ask(&c.asks, c.srv.deps.Ports.Commit, c.srv.cfg.ModuleTimeout, msg.CommitQ{
-		Envelope: c.tx.env, Inline: inline, Size: body.total(),
+		Envelope: c.tx.env, Inline: inline, Memory: body.memory, Size: body.total(), Hold: c.tx.hold,
 	})
 	if err != nil {
 		// Whether QMGR has it is unknown. The client will send it again, and so one copy
@@ -171,22 +262,28 @@ func (c *session) commit(body *content) smtp.Reply {
 func (c *session) accepted(body *content) {
 	m, env := c.srv.metrics, c.tx.env
 	m.messages.Inc()
+	c.seen.messages.Add(1)
 	m.recipients.Add(float64(c.tx.accepted))
 	m.bytes.Add(float64(body.size))
 	if !c.log.Handler().Enabled(c.asks.parent, slog.LevelInfo) {
 		return
 	}
-	ta := slog.Any("ss_ta", env.TA)
+	ta := slog.Any("ss_ta", &env.TA)
 	for i := range env.Rcpts {
-		c.emit(slog.LevelInfo, "rcpt", ta, slog.Any("rcpt", env.Rcpts[i].To), slog.Int("idx", i), slog.Int("stat", 0))
+		c.emit(slog.LevelInfo, "rcpt", ta, slog.Any("rcpt", &env.Rcpts[i].To), slog.Int("idx", i), slog.Int("stat", 0))
 	}
-	attrs := [...]slog.Attr{
-		ta, slog.Any("mail", env.Mail.From), slog.String("msgid", body.header.msgid),
-		slog.Int64("size", body.size), slog.Int("stat", 0),
+	attrs := append(make([]slog.Attr, 0, 8),
+		ta, slog.Any("mail", &env.Mail.From), slog.String("msgid", body.header.msgid),
+		slog.Int64("size", body.size), slog.Int("stat", 0))
+	if found := c.tx.authn.Summary(); found != "" {
+		attrs = append(attrs, slog.String("auth", found))
 	}
-	if body.drop {
-		c.emit(slog.LevelInfo, "message discarded", attrs[:]...)
-		return
+	switch {
+	case body.drop:
+		c.emit(slog.LevelInfo, "message discarded", attrs...)
+	case body.signatures == "":
+		c.emit(slog.LevelInfo, "message", attrs...)
+	default:
+		c.emit(slog.LevelInfo, "message", append(attrs, slog.String("dkim", body.signatures))...)
 	}
-	c.emit(slog.LevelInfo, "message", attrs[:]...)
 }

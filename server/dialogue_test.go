@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -30,14 +31,18 @@ var update = flag.Bool("update", false, "rewrite testdata with what the server s
 //	I: InlineMax of transactions
 //	A: session|name|transaction CODE ENHANCED TEXT    QMGR refuses it
 //	V: STAGE KEY [quick] [relay] [greylist] accept|discard|reject [CODE ENHANCED TEXT]
+//	U: ACCOUNT ENTRY                             an account, for AUTH
 //	K: CODE ENHANCED TEXT                        QMGR refuses Commit
 //	D: PORT                                      nobody serves the port
 //	E: create|write|commit enospc|eio            the content store fails
+//	R: a structured right hand side             smtps_session_conf: has it for the client
+//	T: [1.1|1.2|1.3] [cert|stranger] [untrusting] the client makes a TLS handshake
 //	C: a line from the client; in double quotes raw bytes as in Go
 //	W: duration                                  the client waits
 //	X:                                           the client closes the connection
 //	S: a line from the server (expected)
 //	Z:                                           the server closes (expected)
+//	H: what the handshake gave the client (expected)
 //	M: a committed message (expected)
 //	L: a line of the log (expected, if the file has any L:)
 //
@@ -84,6 +89,7 @@ type player struct {
 	client    *client
 	logged    int
 	committed int
+	group     *supervise.Group
 	stop      func()
 }
 
@@ -94,13 +100,13 @@ func playDialogue(t *testing.T, text string) string {
 		key, value, _ := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
 		switch {
-		case key == "S" || key == "Z" || key == "M" || key == "L":
+		case key == "S" || key == "Z" || key == "M" || key == "L" || key == "H":
 			p.send()
 			continue
 		case key != "C":
 			p.send()
 		}
-		if strings.Contains("CWX", key) && key != "" {
+		if strings.Contains("CWXT", key) && key != "" {
 			p.connect()
 		}
 		p.out.WriteString(line + "\n")
@@ -123,6 +129,10 @@ func (p *player) step(key, value string) {
 	switch key {
 	case "C":
 		p.queue(value)
+	case "T":
+		p.handshake(strings.Fields(value))
+	case "R":
+		p.addSessionConf(value)
 	case "W":
 		d, err := time.ParseDuration(value)
 		if err != nil {
@@ -151,6 +161,9 @@ func (p *player) step(key, value string) {
 			}
 			return smtp.Reply{}
 		}
+	case "U":
+		name, entry, _ := strings.Cut(value, " ")
+		f.users[name] = entry
 	case "K":
 		f.commit = func(msg.CommitQ) smtp.Reply { return parseReply(value) }
 	case "V":
@@ -162,6 +175,39 @@ func (p *player) step(key, value string) {
 		if !strings.HasPrefix(key, "#") {
 			p.t.Fatalf("unknown key %q", key)
 		}
+	}
+}
+
+// handshake makes TLS of the connection.
+func (p *player) handshake(words []string) {
+	c, err := clientTLS(p.client, p.group, words)
+	if err != nil {
+		p.out.WriteString("H: " + err.Error() + "\n")
+		synctest.Wait()
+		p.client.take() // what of TLS came meanwhile
+		p.collect()
+		return
+	}
+	s := c.conn.(*tls.Conn).ConnectionState()
+	fmt.Fprintf(&p.out, "H: %s\n", tls.VersionName(s.Version))
+	p.client = c
+	p.collect()
+}
+
+// addSessionConf gives the client an entry of smtps_session_conf:.
+func (p *player) addSessionConf(value string) {
+	conf, err := msg.ParseConf(value)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	earlier := p.fake.check
+	p.fake.check = func(q msg.CheckQ) msg.Verdict {
+		v := earlier(q)
+		if q.Stage == msg.StageConnect {
+			v.SessionConf = &conf
+			v.Trace = append(v.Trace, msg.Step{Check: "smtps_session_conf", Map: "access", Key: "smtps_session_conf:192.0.2.", Value: value})
+		}
+		return v
 	}
 }
 
@@ -194,6 +240,9 @@ func (p *player) addVerdict(words []string) {
 			break
 		}
 	}
+	if v.Action != msg.Accept {
+		v.Trace, v.DecidedBy = msg.Trace{{Check: "first"}, {Check: stage, Map: "access", Key: key, Effect: "as in V:"}}, 2
+	}
 	if stage == "connect" {
 		v.ClientName, v.ClientResolve = "client.example.net.", "ok"
 	}
@@ -201,7 +250,7 @@ func (p *player) addVerdict(words []string) {
 	p.fake.check = func(q msg.CheckQ) msg.Verdict {
 		subject := map[msg.Stage]string{
 			msg.StageConnect: q.Client.IP.String(), msg.StageEhlo: q.Client.Helo,
-			msg.StageMail: q.Mail.From.String(), msg.StageRcpt: q.Rcpt.To.String(),
+			msg.StageTLS: q.CertSubject, msg.StageMail: q.Mail.From.String(), msg.StageSender: q.Client.Auth.User, msg.StageRcpt: q.Rcpt.To.String(),
 		}[q.Stage]
 		if q.Stage == msg.StageRcpt && q.Relaying {
 			subject += "relaying"
@@ -239,14 +288,18 @@ func (p *player) connect() {
 	g := supervise.NewGroup(context.WithoutCancel(p.t.Context()))
 	l := newPipeListener()
 	p.fake.serve(mtaCtx, g, p.down...)
-	s := mustNew(p.t, loadConfig(p.t, p.options), p.fake.deps(l))
+	cfg, deps := loadConfig(p.t, p.options), p.fake.deps(l)
+	if cfg.TLSPresent {
+		deps.TLS = newFakeTLS(&cfg.TLS)
+	}
+	s := mustNew(p.t, cfg, deps)
 	run := supervise.NewGroup(ctx)
 	run.Go(s.Run)
 	conn, err := l.dial(p.peer)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.client = newClient(conn, g)
+	p.client, p.group = newClient(conn, g), g
 	p.stop = func() {
 		conn.Close()
 		synctest.Wait()
@@ -294,6 +347,9 @@ func (p *player) collect() {
 	synctest.Wait()
 	text, closed := p.client.take()
 	for line := range strings.Lines(text) {
+		if line == string(alertRefused) {
+			line = "alert of TLS\r\n"
+		}
 		if !strings.HasSuffix(line, "\r\n") {
 			p.t.Errorf("line without CR LF: %q", line)
 		}
@@ -327,6 +383,17 @@ func (p *player) writeMessage(q msg.CommitQ) {
 	fmt.Fprintf(&p.out, "M: %v se=%v %s from %v %s=%s size=%d", e.TA, e.Session, where, e.Client.IP, e.Client.Protocol, e.Client.Helo, q.Size)
 	m := e.Mail
 	fmt.Fprintf(&p.out, " mail=%v SIZE=%d BODY=%s RET=%s ENVID=%s XVERP=%v", m.From, m.Size, m.Body, m.Ret, m.EnvID, m.VERP)
+	for _, f := range []struct {
+		word string
+		set  bool
+	}{{"SMTPUTF8", m.UTF8}, {"REQUIRETLS", m.RequireTLS}, {"TLS-Required:no", m.TLSOptional}} {
+		if f.set {
+			p.out.WriteString(" " + f.word)
+		}
+	}
+	if e.Client.Auth.User != "" {
+		fmt.Fprintf(&p.out, " %s user=%s AUTH=%s", e.Client.Auth.Mechanism, e.Client.Auth.User, m.Auth)
+	}
 	for _, r := range e.Rcpts {
 		fmt.Fprintf(&p.out, " rcpt=%v NOTIFY=%s ORCPT=%s", r.To, r.Notify, r.ORcpt)
 	}

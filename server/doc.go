@@ -23,14 +23,19 @@
 // message is read to the end of the message and refused there with 554 5.6.0, so
 // that the message cannot mean two things to us and to a next hop.
 //
+// NUL in a message is refused with 550 5.6.0, unless the option nul says otherwise: RFC
+// 5322 forbids it, and a host that drops it could find a final dot that we did not see.
+//
 // Lines of a message may be longer than the 998 octets of RFC 5321 section
 // 4.5.3.1.6, up to the option line_length_max, since much mail that people want
 // breaks that rule.
 //
 // # Bounds
 //
-// A client may hold up a session for IO_timeout for each line, and for twice
-// IO_timeout plus one second for each KiB it has sent in the whole of DATA. The
+// A client may hold up a session for IO_timeout for each line and each block of a message, and
+// for data_grace plus one second for each data_rate_min bytes in the whole of a message. When
+// sessions grow scarce idle clients have less time, and make room for others (package
+// crowd). An idle session has no buffers, and one goroutine. The
 // numbers of bad commands, of commands without effect, of recipients, of sessions
 // and the size of messages are options. Content beyond what QMGR lets a transaction
 // hold in memory goes to a file.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
 
@@ -46,7 +47,7 @@ type scanned struct {
 // scanChunks runs a dotScanner over in, cut into chunks of the given sizes, which
 // are used in turn.
 func scanChunks(in []byte, sizes ...int) scanned {
-	body := &content{inlineMax: 1 << 30}
+	body := &content{memory: msg.NewMemory(1 << 40).Reserve(), inlineMax: 1 << 30}
 	d := dotScanner{}
 	given, used := 0, 0
 	for i := 0; ; i++ {
@@ -129,7 +130,7 @@ func TestDotScan(t *testing.T) {
 func TestDotScanProgress(t *testing.T) {
 	for _, in := range []string{"a", "\r", ".", ".\r", "a\r", "a\r\n.", "a\r\n.\r", "\r\r", "..", ".\r\r"} {
 		d := dotScanner{}
-		n, end := d.scan([]byte(in), &content{inlineMax: 100})
+		n, end := d.scan([]byte(in), &content{memory: msg.NewMemory(1 << 40).Reserve(), inlineMax: 100})
 		if end || len(in)-n > 2 {
 			t.Errorf("%q: took %d, end %v", in, n, end)
 		}
@@ -148,7 +149,7 @@ func TestLongLine(t *testing.T) {
 		{".12345\r\n.\r\n", false},
 	} {
 		for size := 1; size <= len(tt.in); size++ {
-			body := &content{inlineMax: 1 << 20}
+			body := &content{memory: msg.NewMemory(1 << 40).Reserve(), inlineMax: 1 << 20}
 			d := dotScanner{lineMax: 5}
 			in := []byte(tt.in)
 			for given, used, end := 0, 0, false; !end && given < len(in); {

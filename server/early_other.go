@@ -4,5 +4,5 @@ package server
 
 import "net"
 
-// pendingInput cannot be found out here; greet_pause can.
-func pendingInput(net.Conn) bool { return false }
+// peekInput cannot be done here; greet_pause finds early talkers.
+func peekInput(net.Conn, []byte) int { return 0 }

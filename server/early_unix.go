@@ -7,22 +7,23 @@ import (
 	"syscall"
 )
 
-// pendingInput reports whether input has arrived on conn, without waiting and
-// without reading it. It is false for connections that are no sockets.
-func pendingInput(conn net.Conn) bool {
+// peekInput copies what has arrived on conn to b as far as there is room, without waiting
+// and without reading it. It is none for connections that are no sockets.
+func peekInput(conn net.Conn, b []byte) (n int) {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
-		return false
+		return 0
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return false
+		return 0
 	}
-	n := 0
 	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		n, _, _ = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		n, _, _ = syscall.Recvfrom(int(fd), b, syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		return true
 	})
-	return err == nil && n > 0
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -61,6 +62,7 @@ type fakeMTA struct {
 	asked     func(msg.AdmitQ)
 	admit     func(msg.AdmitQ) smtp.Reply
 	check     func(msg.CheckQ) msg.Verdict
+	users     map[string]string // what Lookup finds in any map
 	commit    func(msg.CommitQ) smtp.Reply
 	next      uint64
 	sessions  int // admitted and not ended
@@ -70,10 +72,10 @@ type fakeMTA struct {
 func newFakeMTA() *fakeMTA {
 	return &fakeMTA{
 		ports: msg.NewPorts(), store: &memStore{files: map[smtp.ID]*memFile{}}, log: &lockedBuffer{},
-		inlineMax: 1 << 20,
-		admit:     func(msg.AdmitQ) smtp.Reply { return smtp.Reply{} },
-		check:     func(msg.CheckQ) msg.Verdict { return msg.Verdict{} },
-		commit:    func(msg.CommitQ) smtp.Reply { return smtp.Reply{} },
+		inlineMax: 1 << 20, users: map[string]string{},
+		admit:  func(msg.AdmitQ) smtp.Reply { return smtp.Reply{} },
+		check:  func(msg.CheckQ) msg.Verdict { return msg.Verdict{} },
+		commit: func(msg.CommitQ) smtp.Reply { return smtp.Reply{} },
 	}
 }
 
@@ -95,6 +97,14 @@ func (f *fakeMTA) serve(ctx context.Context, g *supervise.Group, down ...string)
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			return f.check(q)
+		})
+	}
+	if !isDown("lookup") {
+		serveFake(ctx, g, f.ports.Lookup, func(q msg.LookupQ) msg.LookupA {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			value, found := f.users[q.Key]
+			return msg.LookupA{Value: value, Found: found}
 		})
 	}
 	if !isDown("commit") {
@@ -166,7 +176,7 @@ func (f *fakeMTA) deps(listeners ...net.Listener) Deps {
 	return Deps{
 		Ports: f.ports, Content: f.store, Listeners: listeners,
 		Log:      slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: noTime})),
-		Hostname: "mx.example.org", Version: "1.0",
+		Hostname: "mx.example.org", Version: "1.0", Random: zeros{},
 	}
 }
 
@@ -202,13 +212,18 @@ type memStore struct {
 	createErr error
 	writeErr  error
 	commitErr error
+	writes    int // calls of Write
 }
 
 type memFile struct {
 	store   *memStore
 	ta      smtp.ID
 	data    []byte
+	drop    int64 // bytes of data that head replaces
+	head    []byte
 	durable bool
+	// detached: the store knows nothing of it any more.
+	detached bool
 }
 
 func (s *memStore) Create(ta smtp.ID) (msg.ContentWriter, error) {
@@ -231,17 +246,32 @@ func (f *memFile) Write(p []byte) (int, error) {
 	if f.store.writeErr != nil {
 		return 0, f.store.writeErr
 	}
+	if f.detached {
+		return 0, os.ErrClosed
+	}
+	f.store.writes++
 	f.data = append(f.data, p...)
 	return len(p), nil
+}
+
+func (f *memFile) Top(drop int64, head []byte) error {
+	f.store.mu.Lock()
+	defer f.store.mu.Unlock()
+	f.drop, f.head = drop, head
+	return nil
 }
 
 func (f *memFile) Commit(*msg.Envelope) error {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
+	if f.detached {
+		return os.ErrClosed
+	}
 	if f.store.commitErr != nil {
 		delete(f.store.files, f.ta)
 		return f.store.commitErr
 	}
+	f.data = append(slices.Clone(f.head), f.data[f.drop:]...)
 	f.durable = true
 	return nil
 }
@@ -249,9 +279,25 @@ func (f *memFile) Commit(*msg.Envelope) error {
 func (f *memFile) Abort() {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
-	if !f.durable {
+	if !f.durable && !f.detached {
 		delete(f.store.files, f.ta)
 	}
+}
+
+func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
+	f.store.mu.Lock()
+	defer f.store.mu.Unlock()
+	return bytes.NewReader(f.data).ReadAt(p, off)
+}
+
+func (f *memFile) Detach() error {
+	f.store.mu.Lock()
+	defer f.store.mu.Unlock()
+	if !f.detached {
+		delete(f.store.files, f.ta)
+	}
+	f.detached = true
+	return nil
 }
 
 // unfinished are the files that nobody has committed or removed.
@@ -330,12 +376,14 @@ type client struct {
 	conn net.Conn
 
 	mu   sync.Mutex // guards the following
+	more sync.Cond  // something has come
 	got  bytes.Buffer
 	gone bool
 }
 
 func newClient(conn net.Conn, g *supervise.Group) *client {
 	c := &client{conn: conn}
+	c.more.L = &c.mu
 	g.Go(func(context.Context) error {
 		b := make([]byte, 4096)
 		for {
@@ -343,6 +391,7 @@ func newClient(conn net.Conn, g *supervise.Group) *client {
 			c.mu.Lock()
 			c.got.Write(b[:n])
 			c.gone = err != nil
+			c.more.Broadcast()
 			c.mu.Unlock()
 			if err != nil {
 				return nil
@@ -350,6 +399,16 @@ func newClient(conn net.Conn, g *supervise.Group) *client {
 		}
 	})
 	return c
+}
+
+// read waits for what comes.
+func (c *client) read(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.got.Len() == 0 && !c.gone {
+		c.more.Wait()
+	}
+	return c.got.Read(p) // io.EOF if it is empty
 }
 
 // take returns what has come since the last call, and whether the server has closed.
@@ -367,4 +426,12 @@ func wantReply(t testing.TB, s, code string) {
 	if !strings.HasPrefix(s, code) {
 		t.Fatalf("reply %q, want %s", s, code)
 	}
+}
+
+// zeros is a source of random bytes that are all 0, so that dialogues are always the same.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"meta1/mta/msg"
 	"meta1/mta/supervise"
 )
 
@@ -52,6 +53,9 @@ func FuzzSession(f *testing.F) {
 	for _, s := range dialogueInputs(f) {
 		f.Add([]byte(s), uint16(1000), uint16(0), uint16(7))
 		f.Add([]byte(s), uint16(3), uint16(500), uint16(3))
+		f.Add([]byte(s), uint16(7), uint16(500), uint16(1<<9))
+		f.Add([]byte(s), uint16(1000), uint16(0), uint16(3<<13))
+		f.Add([]byte(s), uint16(3), uint16(500), uint16(1<<15))
 	}
 	f.Fuzz(func(t *testing.T, in []byte, piece, inlineMax, flags uint16) {
 		fake := newFakeMTA()
@@ -62,8 +66,23 @@ func FuzzSession(f *testing.F) {
 			BadCommandsSession: 20, NopsBetween: 50, NopsInTransaction: 20, RecipientsTransaction: 10, Hops: 5,
 		}}
 		cfg.Flags = Flags{
-			EightBitMIME: flags&1 != 0, XVERP: flags&2 != 0, AllowSpaceAfterColon: flags&4 != 0,
+			AllowSpaceAfterColon: flags&4 != 0,
+			UntrustedRouting:     flags&128 != 0, DelayChecks: flags&256 != 0,
+			Offers: Offers{
+				EightBitMIME: flags&1 != 0, XVERP: flags&2 != 0, Chunking: flags&2048 == 0, Binary: flags&32768 != 0, UTF8: flags&4096 == 0, PRDR: flags&8192 != 0,
+			},
 			Access: flags&8 != 0, StrictEHLO: flags&16 != 0, SoftBounce: flags&32 != 0, RequireEHLO: flags&64 != 0,
+		}
+		cfg.NUL = [...]string{nulReject, nulStrip, nulAccept}[flags>>9%3]
+		if flags&8192 != 0 {
+			cfg.Checks = fuzzChecks
+		}
+		if flags&16384 != 0 {
+			cfg.Flags.LookupSessionConf = true
+			cfg.SessionFeatures = []SessionFeatures{{Name: "x", Flags: []string{"no_pipelining", "no_dsn", "xverp", "no_chunking"}}}
+			fake.check = func(q msg.CheckQ) msg.Verdict {
+				return msg.Verdict{SessionConf: &msg.Conf{SessionFeature: "x"}}
+			}
 		}
 		s := mustNew(t, cfg, fake.deps())
 		conn := &scriptConn{addrConn: addrConn{peer: "192.0.2.1"}, in: in, piece: int(piece) + 1}
@@ -75,8 +94,17 @@ func FuzzSession(f *testing.F) {
 			t.Fatal(err)
 		}
 		checkOutput(t, conn.out.Bytes())
-		checkAccepted(t, fake)
+		checkAccepted(t, fake, cfg.NUL == nulAccept)
 	})
+}
+
+// fuzzChecks are sections check of each stage, which a client can trip.
+var fuzzChecks = []Check{
+	{Stage: "connect", Action: actionAbort, Condition: `client_ip =~ "^198" || strcmp(client_name, hostname) == 0`},
+	{Stage: "mail", Action: actionPermfail, Condition: `mail =~ "(a|b)+@" && 100 / message_size > transactions`},
+	{Stage: "rcpt", Action: actionTempfail, Condition: `strcasecmp(rcpt, mail) == 0 || session_rcpts_total * message_size < 0`},
+	{Stage: "data", Action: actionPermfail, Condition: `transaction_rcpts_total - transaction_rcpts_ok > 1`},
+	{Stage: "eom", Action: actionAbort, Condition: `hops > 3 || message_id =~ "^<[^@]*>$" || hops =~ "0" && message_size == 1`},
 }
 
 func checkOutput(t *testing.T, out []byte) {
@@ -93,7 +121,7 @@ func checkOutput(t *testing.T, out []byte) {
 	}
 }
 
-func checkAccepted(t *testing.T, fake *fakeMTA) {
+func checkAccepted(t *testing.T, fake *fakeMTA, nul bool) {
 	if n := fake.store.unfinished(); n > 0 {
 		t.Fatalf("%d content files are left", n)
 	}
@@ -108,8 +136,14 @@ func checkAccepted(t *testing.T, fake *fakeMTA) {
 		if int64(len(data)) != q.Size || q.Inline != nil && q.Size > fake.inlineMax {
 			t.Fatalf("content of %d bytes with size %d, in memory: %v", len(data), q.Size, q.Inline != nil)
 		}
-		rest := bytes.ReplaceAll(data, []byte("\r\n"), nil)
-		if bytes.ContainsAny(rest, "\r\n") {
+		lines := data
+		if q.Envelope.Mail.Binary() { // lines are in its header alone
+			lines, _, _ = bytes.Cut(data, []byte("\r\n\r\n"))
+		}
+		if !nul && bytes.IndexByte(lines, 0) >= 0 {
+			t.Fatalf("NUL in %q", data)
+		}
+		if bareEnds(lines) {
 			t.Fatalf("bare CR or LF in %q", data)
 		}
 		if len(q.Envelope.Rcpts) == 0 || len(q.Envelope.Rcpts) > 10 {

@@ -11,11 +11,16 @@ const (
 	msgidMax = 250
 )
 
-// headerScan counts Received: headers and finds the Message-Id: while content
+// headerScan counts Received: headers, and finds Date: and the Message-Id: while content
 // passes. The zero value is at the beginning of a message.
 type headerScan struct {
 	hops  int
 	msgid string
+	date  bool // there is a Date:
+	named bool // there is a Message-Id:, perhaps an empty one
+	odd   bool // a line is none of a header
+	// tlsOptional: the sender wishes that TLS not be insisted on (RFC 8689 section 3).
+	tlsOptional bool
 
 	done    bool   // the header has ended
 	inMsgid bool   // the last header was a Message-Id: without a value so far
@@ -58,13 +63,32 @@ func (h *headerScan) line(line []byte) {
 	case hasName(line, "received:"):
 		h.hops++
 		h.inMsgid = false
+	case hasName(line, "tls-required:"):
+		h.tlsOptional = bytes.EqualFold(bytes.TrimSpace(line[len("tls-required:"):]), []byte("no"))
+		h.inMsgid = false
+	case hasName(line, "date:"):
+		h.date, h.inMsgid = true, false
 	case hasName(line, "message-id:"):
-		if h.msgid == "" {
+		if h.named = true; h.msgid == "" {
 			h.take(line[len("message-id:"):])
 		}
 	default:
 		h.inMsgid = false
+		h.odd = h.odd || !isField(line)
 	}
+}
+
+// isField reports whether a line begins a header field: a name and a colon (RFC 5322
+// section 2.2), blanks before the colon as old mailers write them.
+func isField(line []byte) bool {
+	name, _, found := bytes.Cut(line, []byte{':'})
+	name = bytes.TrimRight(name, " \t")
+	for _, c := range name {
+		if c < '!' || c > '~' {
+			return false
+		}
+	}
+	return found && len(name) > 0
 }
 
 // take sets the Message-Id, unless the value stands on the next line.

@@ -1,8 +1,6 @@
 package server
 
 import (
-	"log/slog"
-	"strconv"
 	"strings"
 
 	"meta1/mta/msg"
@@ -11,33 +9,47 @@ import (
 
 // ehlo is EHLO (RFC 5321 section 4.1.1.1).
 func (c *session) ehlo(arg string) smtp.Reply {
-	return c.hello(arg, "ESMTP", c.srv.ehloReply)
+	if r := c.hello(arg, "ESMTP"); !r.IsZero() {
+		return r
+	}
+	return c.ehloReply()
 }
 
 // helo is HELO.
 func (c *session) helo(arg string) smtp.Reply {
-	return c.hello(arg, "SMTP", c.srv.heloReply)
+	if r := c.hello(arg, "SMTP"); !r.IsZero() {
+		return r
+	}
+	return c.srv.heloReply
 }
 
-func (c *session) hello(arg, protocol string, ok smtp.Reply) smtp.Reply {
+// hello begins the session anew. The reply is zero if it may go on.
+func (c *session) hello(arg, protocol string) smtp.Reply {
 	arg = strings.Trim(arg, " \t")
+	c.note.helo = arg
 	if r := c.checkHelo(arg); !r.IsZero() {
 		return r
 	}
-	before := c.client
-	c.client.Helo, c.client.Protocol = arg, protocol
+	before, esmtp := c.client, c.esmtp
+	c.esmtp = protocol == "ESMTP"
+	c.client.Helo, c.client.Protocol = arg, c.protocol()
 	if c.srv.cfg.Flags.Access {
 		if r := c.checkSession(msg.StageEhlo); !r.IsZero() {
-			c.emit(slog.LevelInfo, "ehlo", slog.String("ehlo", arg), slog.String("reply", r.String()))
-			c.client = before
+			c.client, c.esmtp = before, esmtp
 			return r
 		}
 	}
-	c.esmtp = protocol == "ESMTP"
+	c.dropTransaction() // EHLO resets (RFC 5321 section 4.1.4)
+	if r := c.filterHelo(); !r.IsZero() {
+		c.client, c.esmtp = before, esmtp
+		return r
+	}
 	c.received = c.received[:0]
-	c.tx = nil // EHLO resets (RFC 5321 section 4.1.4)
 	c.enter(phaseReady)
-	return ok
+	if before.Helo == "" { // the first: repeating it leads nowhere
+		c.progress()
+	}
+	return smtp.Reply{}
 }
 
 // checkHelo checks the argument of EHLO and HELO. Without strict_EHLO_checks it may
@@ -57,25 +69,9 @@ func (c *session) checkHelo(arg string) smtp.Reply {
 			return replyBadHelo
 		}
 	}
-	if strings.EqualFold(arg, c.srv.deps.Hostname) && !c.local && !c.policy.quick {
-		c.emit(slog.LevelInfo, "ehlo", slog.String("ehlo", arg), slog.String("stat", "Identity_Theft"))
+	if strings.EqualFold(arg, c.srv.deps.Hostname) && !c.from.local && !c.policy.quick {
+		c.note.stat = "Identity_Theft"
 		return replyTheft
 	}
 	return smtp.Reply{}
-}
-
-// extensions is the reply to EHLO.
-func (s *Server) extensions() smtp.Reply {
-	size := "SIZE"
-	if s.cfg.MessageSizeMax > 0 {
-		size += " " + strconv.FormatInt(s.cfg.MessageSizeMax, 10)
-	}
-	lines := []string{s.deps.Hostname, "PIPELINING", size, "ENHANCEDSTATUSCODES", "DSN"}
-	if s.cfg.Flags.EightBitMIME {
-		lines = append(lines, "8BITMIME")
-	}
-	if s.cfg.Flags.XVERP {
-		lines = append(lines, "XVERP")
-	}
-	return smtp.Reply{Code: 250, Lines: append(lines, "HELP")}
 }

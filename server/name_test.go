@@ -62,3 +62,30 @@ func TestAdmitName(t *testing.T) {
 		}
 	}
 }
+
+// TestTransactionsNameTheirSession: QMGR holds a place in the active queue for each
+// transaction, and gets it back when the session ends or begins another one.
+func TestTransactionsNameTheirSession(t *testing.T) {
+	fake := newFakeMTA()
+	var got []string
+	fake.asked = func(q msg.AdmitQ) {
+		if q.Kind != msg.NewSession {
+			got = append(got, fmt.Sprint(q.Kind == msg.NewTransaction, q.Session.Counter))
+		}
+	}
+	g := supervise.NewGroup(t.Context())
+	fake.serve(g.Context(), g)
+	s := mustNew(t, Config{}, fake.deps())
+	in := "EHLO a.test\r\nMAIL FROM:<s@a.test>\r\nRSET\r\nMAIL FROM:<s@a.test>\r\nQUIT\r\n"
+	conn := &scriptConn{addrConn: addrConn{peer: "192.0.2.1"}, in: []byte(in), piece: 1}
+	if err := s.newSession(net.Conn(conn)).run(g.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.Stop()
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"true 1", "true 1", "false 1"}; !slices.Equal(got, want) {
+		t.Errorf("asked %q, want %q", got, want)
+	}
+}

@@ -12,7 +12,7 @@ import (
 func TestOptionDefaults(t *testing.T) {
 	c := loadConfig(t, "")
 	if c.IOTimeout != 5*time.Minute || c.MessageSizeMax != 10240000 || c.Limits.Hops != 50 ||
-		c.Limits.RecipientsTransaction != 1000 || c.ThreadsMax != 1000 || c.Flags != (Flags{}) || !c.TLS.RequestCert {
+		c.Limits.RecipientsTransaction != 1000 || c.ThreadsMax != 1000 || c.Flags != (Flags{Offers: Offers{UTF8: true, Chunking: true, RequireTLS: true}}) || !c.TLS.Flags.RequestCert {
 		t.Errorf("defaults are %+v", c)
 	}
 	if d := (Config{}).withDefaults(); d.IOTimeout != c.IOTimeout || d.ModuleTimeout != c.ModuleTimeout ||
@@ -25,7 +25,7 @@ func TestOptionValues(t *testing.T) {
 	c := loadConfig(t, `
 		id = 3; flags = { 8bitmime, access, xverp };
 		IO_timeout = 5m3s; message_size_max = 20MB; CDB_gid = 261;
-		auth { trusted_mechanisms = "PLAIN LOGIN"; flags = { noplaintext }; }
+		auth { password_map = users; trusted_mechanisms = "PLAIN LOGIN"; flags = { noplaintext }; }
 		session_features notls { flags = { -starttls }; }
 		check mail { condition == mail =~ "x"; action = permfail; }
 		check mail { condition == mail =~ "y"; action = tempfail; }
@@ -36,12 +36,12 @@ func TestOptionValues(t *testing.T) {
 	switch {
 	case c.ID != 3, !c.Flags.EightBitMIME, !c.Flags.Access, !c.Flags.XVERP, c.Flags.DelayChecks,
 		c.IOTimeout != 303*time.Second, c.MessageSizeMax != 20<<20, c.Host.CDBGid != 261,
-		!c.AuthPresent, len(c.Auth.TrustedMechanisms) != 2, !c.Auth.NoPlaintext,
+		!c.AuthPresent, !c.Auth.Trusts("LOGIN"), c.Auth.Trusts("CRAM-MD5"), !c.Auth.NoPlaintext,
 		len(c.SessionFeatures) != 1, c.SessionFeatures[0].Name != "notls",
 		len(c.Checks) != 2, c.Checks[1].Action != "tempfail", c.Checks[0].Stage != "mail",
 		len(c.DKIM.Sign) != 2, c.DKIM.Sign[1].From != "x",
 		len(c.Protected.AllowBy) != 2, c.Protected.MatchType != "exact",
-		c.TLS.RequestCert, !c.TLS.UseChain:
+		c.TLS.Flags.RequestCert, !c.TLS.Flags.UseChain, c.Auth.PasswordMap != "users":
 		t.Errorf("read as %+v", c)
 	}
 }
@@ -57,6 +57,10 @@ func TestOptionMistakes(t *testing.T) {
 		{"check later { condition == 1; action = abort; }", "later"},
 		{"check mail { action = abort; }", "condition"},
 		{"flags = { 9bitmime };", "9bitmime"},
+		{"auth { password_map = a; saslauthd_socket = b; }", "one source of passwords"},
+		{"auth { dovecot_address = a; dovecot_socket = b; }", "one source of passwords"},
+		{"flags = { smtps };", "smtps needs a section tls"},
+		{"flags = { smtps }; tls { }", "smtps needs a section tls"},
 	} {
 		t.Run(tt.options, func(t *testing.T) {
 			var cfg Config

@@ -6,11 +6,22 @@ import (
 	"sync"
 )
 
-// pools keeps the large buffers of a server that only some messages need.
+// pools keeps the buffers that a server's sessions need only now and then: the small ones
+// while a client is not idle, the large ones for some messages.
 type pools struct {
+	smalls  sync.Pool // *buffers
 	inputs  sync.Pool // *[]byte of bigBuffer bytes
 	writers sync.Pool // *bufio.Writer of bigBuffer bytes
 }
+
+func (p *pools) buffers() *buffers {
+	if b, ok := p.smalls.Get().(*buffers); ok {
+		return b
+	}
+	return new(buffers)
+}
+
+func (p *pools) returnBuffers(b *buffers) { p.smalls.Put(b) }
 
 func (p *pools) input() []byte {
 	if b, ok := p.inputs.Get().(*[]byte); ok {
@@ -19,12 +30,8 @@ func (p *pools) input() []byte {
 	return make([]byte, bigBuffer)
 }
 
-// returnInput takes back what input gave; nil is nothing.
-func (p *pools) returnInput(b []byte) {
-	if b != nil {
-		p.inputs.Put(&b)
-	}
-}
+// returnInput takes back what input gave.
+func (p *pools) returnInput(b []byte) { p.inputs.Put(&b) }
 
 func (p *pools) writer(w io.Writer) *bufio.Writer {
 	if b, ok := p.writers.Get().(*bufio.Writer); ok {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +22,10 @@ const receivedDate = "Mon, 2 Jan 2006 15:04:05 -0700"
 //
 //	Received: from HELO (CLIENT_NAME [CLIENT_IP])
 //		by HOST (meta1-VERSION) with PROTOCOL
+//		(TLS=VERSION, cipher=CIPHER, bits=BITS, verify=RESULT)
 //		id TA; DATE
+//
+// The line about TLS is there only if TLS is used.
 func appendReceived(b []byte, c *msg.Client, host, version string) []byte {
 	b = append(b, "Received: from "...)
 	if c.Helo == "" {
@@ -35,7 +39,18 @@ func appendReceived(b []byte, c *msg.Client, host, version string) []byte {
 	b = appendWord(b, version)
 	b = append(b, ") with "...)
 	b = append(b, c.Protocol...)
-	return append(b, "\r\n\tid "...)
+	return append(appendTLS(b, c.TLS), "\r\n\tid "...)
+}
+
+// appendTLS adds what the TLS handshake gave, on a line of its own.
+func appendTLS(b []byte, t *msg.TLS) []byte {
+	if t == nil {
+		return b
+	}
+	b = append(appendWord(append(b, "\r\n\t(TLS="...), t.Version), ", cipher="...)
+	b = append(appendWord(b, t.Cipher), ", bits="...)
+	b = append(strconv.AppendInt(b, int64(t.Bits), 10), ", verify="...)
+	return append(appendWord(b, t.Verify), ')')
 }
 
 // appendClient adds what is known of the client as a comment.
@@ -51,8 +66,8 @@ func appendClient(b []byte, name string, ip netip.Addr) []byte {
 }
 
 // appendID adds the end of the header.
-func appendID(b []byte, ta smtp.ID, t time.Time) []byte {
-	b = append(ta.Append(b), "; "...)
+func appendID(b []byte, ta smtp.ID, f *forward, t time.Time) []byte {
+	b = append(f.appendReceived(ta.Append(b)), "; "...)
 	return append(t.AppendFormat(b, receivedDate), "\r\n"...)
 }
 

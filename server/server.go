@@ -2,10 +2,14 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"math"
 	"net"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -15,6 +19,13 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/supervise"
+	"meta1/server/auth"
+	"meta1/server/authn/dmarcrpt"
+	"meta1/server/authn/verify"
+	"meta1/server/condition"
+	"meta1/server/crowd"
+	"meta1/server/dkim"
+	"meta1/server/pmilter"
 )
 
 // Deps are what a Server needs from mta.
@@ -24,6 +35,9 @@ type Deps struct {
 	Ports *msg.Ports
 	// Content takes messages that are too large for memory.
 	Content msg.ContentStore
+	// Memory is the budget for content and for the buffers of messages, shared with QMGR;
+	// nil: none.
+	Memory *msg.Memory
 	// Listeners are bound already. Run closes them when its context ends.
 	Listeners []net.Listener
 	// Log is nil for none.
@@ -32,10 +46,34 @@ type Deps struct {
 	Metrics prometheus.Registerer
 	// Hostname is the name in the greeting and in Received:, a domain name.
 	Hostname string
+	// DoubleBounce is the address of which bounces are discarded (qmgr's
+	// double_bounce_address); zero stands for doublebounce at Hostname.
+	DoubleBounce smtp.Path
 	// Version of meta1, such as "1.0".
 	Version string
+	// Dial connects to the programs that check passwords; nil: the network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Random is for the challenges of AUTH; nil: the system's.
+	Random io.Reader
 	// Name of the smtps section, or "".
 	Name string
+	// TLS has the certificates; nil: no TLS.
+	TLS TLSSource
+	// DKIM signs; nil: nothing is signed.
+	DKIM *dkim.Signer
+	// DMARCReports counts mail for reports about DMARC; nil: nobody does.
+	DMARCReports *dmarcrpt.Reports
+}
+
+// TLSSource is what a server needs of its section tls. Its methods may be called by any
+// goroutine.
+type TLSSource interface {
+	// ServerConfig is the configuration for the next handshake.
+	ServerConfig() *tls.Config
+	// Describe says what a handshake gave.
+	Describe(*tls.ConnectionState) *msg.TLS
+	// Unmet names the first requirement that is not met, "" if all are. t is nil without TLS.
+	Unmet(need *msg.TLSRequirements, t *msg.TLS) string
 }
 
 // Server is one SMTP server: one smtps section.
@@ -47,16 +85,29 @@ type Server struct {
 
 	rules         msg.CheckRules
 	verbs         map[string]*verb
+	checks        map[condition.Stage][]checkSection
+	classes       map[string]*class
 	greeting      smtp.Reply
-	ehloReply     smtp.Reply
+	extensions    [extCount]extensionRow
 	heloReply     smtp.Reply
 	replyStopping smtp.Reply
 	pools         pools
+	turns         *turns
 	halt          halt
+	made          time.Time
+	stress        chan struct{}       // says that there is stress
+	auth          *auth.Authenticator // nil: no AUTH
+	filters       filterSets
+	policyMilter  *pmilter.Filter  // nil: none
+	verifier      *verify.Verifier // of section authentication; nil: there is none
+	ending        context.Context  // ends when the server begins to stop
+	end           context.CancelFunc
 
-	mu       sync.Mutex            // guards the following
-	sessions map[*session]struct{} // open ones
-	idle     chan struct{}         // closed when the server stops and none is open
+	mu       sync.Mutex                // guards the following
+	sessions map[*crowd.Guest]*session // open ones
+	crowd    *crowd.Crowd              // decides which they are
+	peak     int                       // most of them at one time (README 9.4)
+	idle     chan struct{}             // closed when the server stops and none is open
 	stopping bool
 }
 
@@ -66,11 +117,18 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
+	if deps.Memory == nil {
+		deps.Memory = msg.NewMemory(math.MaxInt64)
+	}
 	s := &Server{
 		cfg: cfg.withDefaults(), deps: deps, log: deps.Log,
-		sessions: map[*session]struct{}{}, idle: make(chan struct{}),
+		sessions: map[*crowd.Guest]*session{}, idle: make(chan struct{}),
+		made: time.Now(), stress: make(chan struct{}, 1),
 		heloReply:     smtp.NewReply(250, "", deps.Hostname),
 		replyStopping: smtp.NewReply(421, "4.3.2", deps.Hostname+" is going down"),
+	}
+	if s.deps.DoubleBounce.IsNull() {
+		s.deps.DoubleBounce = smtp.Path{Local: "doublebounce", Domain: deps.Hostname}
 	}
 	var errs []error
 	if err := smtp.CheckDomain(deps.Hostname); err != nil {
@@ -83,12 +141,36 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if s.metrics, err = newMetrics(deps.Metrics, deps.Name); err != nil {
 		errs = append(errs, fmt.Errorf("registering metrics: %w", err))
 	}
+	if s.cfg.Flags.SMTPS && deps.TLS == nil {
+		errs = append(errs, errors.New("flag smtps needs section tls"))
+	}
+	if err := s.cfg.Proxy.prepare(); err != nil {
+		errs = append(errs, fmt.Errorf("section proxy: %w", err))
+	}
+	if err := s.cfg.Relays.prepare(); err != nil {
+		errs = append(errs, err)
+	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	s.crowd = crowd.New(s.cfg.crowdLimits())
+	if s.cfg.AuthPresent {
+		if s.auth, err = auth.New(s.cfg.Auth, s.authDeps()); err != nil {
+			return nil, fmt.Errorf("section auth: %w", err)
+		}
+	}
+	s.ending, s.end = context.WithCancel(context.Background())
 	s.rules = s.cfg.checkRules()
-	s.ehloReply = s.extensions()
+	s.extensions = extensionTable()
+	s.classes = s.cfg.classes()
+	if err := s.indexChecks(); err != nil {
+		return nil, err
+	}
 	s.indexVerbs()
+	s.Refilter(Filtering{s.cfg.Milters, s.cfg.PolicyServices})
+	s.makePolicyMilter()
+	s.makeVerifier()
+	s.turns = newTurns(s.cfg.Handshakes.places())
 	return s, nil
 }
 
@@ -100,6 +182,10 @@ func (s *Server) Run(ctx context.Context) error {
 	// Sessions outlive ctx for a while, hence a group of its own.
 	g := supervise.NewGroup(context.WithoutCancel(ctx))
 	g.Go(s.serveStatus)
+	g.Go(s.watchStress)
+	if s.auth != nil {
+		g.Go(s.auth.Run)
+	}
 	for _, l := range s.deps.Listeners {
 		g.Go(func(context.Context) error { return s.accept(ctx, l, g) })
 	}
@@ -112,7 +198,12 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.stopSessions()
 	g.Stop()
-	return g.Wait()
+	err := g.Wait()
+	s.filters.close()
+	if s.policyMilter != nil {
+		s.policyMilter.Close()
+	}
+	return err
 }
 
 // accept takes connections from one listener.
@@ -142,74 +233,72 @@ func (s *Server) accept(ctx context.Context, l net.Listener, g *supervise.Group)
 	}
 }
 
-// start begins a session, if there may be one more.
+// start begins a session, if there may be one more. If not, the connection costs one write:
+// nobody is asked, and it has neither a goroutine nor buffers.
 func (s *Server) start(conn net.Conn, g *supervise.Group) {
 	s.metrics.total.Inc()
 	c := s.newSession(conn)
-	if r := s.add(c); !r.IsZero() {
-		s.metrics.refused.WithLabelValues(refusedThreads).Inc()
-		s.log.LogAttrs(g.Context(), slog.LevelInfo, "session refused",
-			c.clientIP(), slog.String("reply", r.String()))
-		_ = conn.SetWriteDeadline(time.Now().Add(lastWords))
-		_, _ = conn.Write(r.AppendWire(nil)) // a courtesy; the connection ends anyway
-		_ = conn.Close()
+	addr := c.client.IP
+	switch {
+	case c.from.via != nil:
+		addr = netip.Addr{} // it is known when the header was read
+	case s.cfg.ProxyPresent && s.cfg.Proxy.Others != othersAccept:
+		s.turnAway(c, replyElsewhere, refusedElsewhere)
+		return
+	}
+	if r, reason := s.add(c, addr); !r.IsZero() {
+		s.turnAway(c, r, reason)
 		return
 	}
 	g.Go(func(ctx context.Context) error {
 		defer s.remove(c)
-		if err := supervise.Call(ctx, c.run); err != nil {
-			s.panicked(c, err)
-		}
+		_ = c.run(ctx) // it has been reported
 		return nil
 	})
 }
 
-// panicked reports a session that ended by a failure of the program. Its deferred
-// calls have closed the connection and removed what it had stored.
-func (s *Server) panicked(c *session, err error) {
-	s.metrics.panics.Inc()
+// turnAway ends a connection that gets no session.
+func (s *Server) turnAway(c *session, r smtp.Reply, reason string) {
+	s.metrics.refused.WithLabelValues(reason).Inc()
+	c.note.where = "connect"
+	c.logRefusal(s.verb(verbOther), r)
+	words := alertRefused
+	if !s.cfg.Flags.SMTPS {
+		words = r.AppendWire(nil)
+	}
+	_ = c.wire.raw.SetWriteDeadline(time.Now().Add(lastWords))
+	_, _ = c.wire.raw.Write(words) // a courtesy; the connection ends anyway
+	_ = c.wire.raw.Close()
+}
+
+// panicked reports a session that ends by a failure of the program, and tells the client to
+// try again: its message was not accepted, unless it was told so before. Deferred calls have
+// removed what the session had stored.
+func (c *session) panicked(err error) {
+	c.srv.metrics.panics.Inc()
 	attrs := []slog.Attr{slog.Any("error", err), c.clientIP()}
 	if p := (*supervise.PanicError)(nil); errors.As(err, &p) {
 		attrs = append(attrs, slog.String("stack", string(p.Stack)))
 	}
 	c.emit(slog.LevelError, "session failed", attrs...)
-}
-
-// add notes a session. The reply is zero if it may go on.
-func (s *Server) add(c *session) smtp.Reply {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.stopping:
-		return s.replyStopping
-	case s.cfg.ThreadsMax > 0 && len(s.sessions) >= s.cfg.ThreadsMax:
-		return smtp.NewReply(421, "4.3.2", s.deps.Hostname+" has too many connections, try again later")
+	if c.phase != phaseTLS { // then the client expects TLS
+		c.wire.out = replyDownSession.AppendWire(c.wire.out)
 	}
-	s.sessions[c] = struct{}{}
-	s.metrics.sessions.Inc()
-	return smtp.Reply{}
-}
-
-func (s *Server) remove(c *session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.sessions, c)
-	s.metrics.sessions.Dec()
-	if s.stopping && len(s.sessions) == 0 {
-		close(s.idle)
-	}
+	c.wire.farewell()
 }
 
 // stopSessions sends idle sessions away, waits for those in DATA as long as
 // stop_timeout says, and closes the connections of what is left.
 func (s *Server) stopSessions() {
 	s.halt.set(time.Now().Add(s.cfg.StopTimeout))
+	close(s.turns.stop)
+	s.end()
 	s.mu.Lock()
 	s.stopping = true
 	if len(s.sessions) == 0 {
 		close(s.idle)
 	}
-	for c := range s.sessions {
+	for _, c := range s.sessions {
 		c.wire.poke()
 	}
 	s.mu.Unlock()
@@ -223,8 +312,8 @@ func (s *Server) stopSessions() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for c := range s.sessions {
-		_ = c.wire.conn.Close() // wakes it up
+	for _, c := range s.sessions {
+		c.wire.abort() // wakes it up
 	}
 }
 
@@ -239,7 +328,12 @@ func (s *Server) serveStatus(ctx context.Context) error {
 	for {
 		select {
 		case r := <-requests:
-			r.Answer(s.status())
+			a := s.status()
+			if r.Q.Close != "" {
+				a.Closed = s.closeSession(r.Q.Close)
+			}
+			a.Connections = s.connections(r.Q.Connections)
+			r.Answer(a)
 		case <-ctx.Done():
 			return nil
 		}
@@ -248,21 +342,25 @@ func (s *Server) serveStatus(ctx context.Context) error {
 
 func (s *Server) status() msg.StatusA {
 	s.mu.Lock()
-	open, stopping := len(s.sessions), s.stopping
+	open, peak, stopping := len(s.sessions), s.peak, s.stopping
+	stressed, idle := s.crowd.Stressed(), s.crowd.IdleTime()
 	s.mu.Unlock()
 	a := msg.StatusA{Module: "smtps"}
-	add := func(name, value string) { a.Values = append(a.Values, msg.StatusValue{Name: name, Value: value}) }
+	add := func(v ...msg.StatusValue) { a.Values = append(a.Values, v...) }
 	if s.deps.Name != "" {
-		add("name", s.deps.Name)
+		add(msg.StatusValue{Name: "name", Text: s.deps.Name})
 	}
 	for _, l := range s.deps.Listeners {
-		add("listen", l.Addr().String())
+		add(msg.StatusValue{Name: "listen", Text: l.Addr().String()})
 	}
-	add("sessions", strconv.Itoa(open))
-	add("sessions_max", strconv.Itoa(s.cfg.ThreadsMax))
-	add("stopping", strconv.FormatBool(stopping))
-	for _, v := range s.metrics.values() {
-		add(v.Name, v.Value)
-	}
+	add(
+		msg.StatusValue{Name: "sessions", Number: int64(open)},
+		msg.StatusValue{Name: "sessions_peak", Number: int64(peak)},
+		msg.StatusValue{Name: "sessions_max", Number: int64(s.cfg.ThreadsMax)},
+		msg.StatusValue{Name: "stress", Text: strconv.FormatBool(stressed)},
+		msg.StatusValue{Name: "idle_max", Text: idle.Round(time.Second).String()},
+		msg.StatusValue{Name: "stopping", Text: strconv.FormatBool(stopping)},
+	)
+	add(s.metrics.values()...)
 	return a
 }

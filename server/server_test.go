@@ -267,7 +267,7 @@ func TestModuleTimeout(t *testing.T) {
 func TestThreadsMax(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipeListener()
-		b := startServer(t, Config{ThreadsMax: 1}, newFakeMTA(), l)
+		b := startServer(t, Config{ThreadsMax: 1, AddressShare: 100}, newFakeMTA(), l)
 		first := l.talker(t)
 		first.reply("220")
 		second := l.talker(t)
@@ -340,6 +340,7 @@ func TestPanicEndsOneSession(t *testing.T) {
 		c := l.talker(t)
 		c.begin()
 		c.send("x\r\n.\r\n")
+		c.reply("421 4.3.0")
 		c.eof()
 		other.say("NOOP", "250")
 		other.say("QUIT", "221")
@@ -371,7 +372,7 @@ func TestStatusAndMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := fmt.Sprint(a.Values)
-		for _, want := range []string{"{name MTA}", "{sessions 1}", "{sessions_max 7}", "{messages 1}", "{recipients 1}", "{bytes 7}"} {
+		for _, want := range []string{"{name 0 MTA}", "{sessions 1 }", "{sessions_peak 1 }", "{sessions_max 7 }", "{messages 1 }", "{recipients 1 }", "{bytes 7 }"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("status %s lacks %s", got, want)
 			}

@@ -10,8 +10,13 @@ import (
 	"os"
 	"time"
 
+	"meta1/mta/logline"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/mta/supervise"
+	"meta1/server/authn/verify"
+	"meta1/server/crowd"
+	"meta1/server/proxy"
 )
 
 // phase is where the dialogue stands. Only session.enter changes it.
@@ -20,14 +25,17 @@ type phase uint8
 const (
 	phaseConnected phase = iota // greeted; no EHLO yet
 	phaseReady                  // EHLO or HELO given, no transaction
+	phaseAuth                   // AUTH goes on: the next line is a response
 	phaseMail                   // MAIL given, no recipient accepted
 	phaseRcpt                   // at least one recipient accepted
+	phaseChunk                  // BDAT given, but not the last one
 	phaseData                   // 354 sent, the message follows
+	phaseTLS                    // 220 sent to STARTTLS, the handshake follows
 	phaseClosed                 // over, or to be closed after the reply
 )
 
 func (p phase) String() string {
-	return [...]string{"connected", "ready", "mail", "rcpt", "data", "closed"}[p]
+	return [...]string{"connected", "ready", "auth", "mail", "rcpt", "bdat", "data", "starttls", "closed"}[p]
 }
 
 // session is one connection of a client.
@@ -42,27 +50,36 @@ type session struct {
 	client   msg.Client
 	esmtp    bool   // EHLO, not HELO
 	received []byte // Received: up to the id; empty until needed
-	local    bool   // the client is this host
+	from     origin // what is known of the client beside its address
 	admitted bool   // QMGR counts this session
 	askName  bool   // QMGR wants to know the client's name
 
-	policy policy
-	count  counts
-	tx     *transaction // nil outside of a transaction
+	policy    policy
+	atConnect policy // as it was before the client said anything
+	count     counts
+	sasl      sasl
+	tx        *transaction // nil outside of a transaction
+	note      note         // on the command in progress, for the log
+	filter    filtered
+	seen      sighting
 }
 
 // policy is what verdicts decided for the whole session.
 type policy struct {
-	relaying bool       // may relay to anywhere
-	quick    bool       // quick:ok or quick:relay: no further checks but for relaying
-	marks    msg.Marks  // of the access map, at the stages before MAIL
-	discard  bool       // accept and drop all mail
-	refusal  smtp.Reply // to be sent at RCPT (delay_checks)
+	relaying bool      // may relay to anywhere
+	relays   bool      // may do so because of its address or name
+	quick    bool      // quick:ok or quick:relay: no further checks but for relaying
+	marks    msg.Marks // of the access map, at the stages before MAIL
+	discard  bool      // accept and drop all mail
+	refusal  refusal   // to be sent at RCPT (delay_checks)
+	class    *class    // that the access map names for the client; nil for none
+	tls      tlsPolicy // what TLS must give
 }
 
 // counts are what limits are set on.
 type counts struct {
 	bad, nops, invalid, recipients, transactions int
+	rcpts                                        int // RCPT commands with an address
 }
 
 // transaction lasts from MAIL to the end of the message, RSET or EHLO.
@@ -70,29 +87,40 @@ type transaction struct {
 	env       *msg.Envelope
 	inlineMax int64
 	discard   bool
-	marks     msg.Marks  // of the access map, at MAIL
-	refusal   smtp.Reply // to be sent at RCPT (delay_checks)
-	greylist  smtp.Reply // to be sent at DATA (delay_greylisting_error_until_DATA)
-	accepted  int        // recipients, discarded ones included
-	attempts  int        // RCPT commands
+	marks     msg.Marks // of the access map, at MAIL
+	refusal   refusal   // to be sent at RCPT (delay_checks)
+	greylist  refusal   // to be sent at DATA (delay_greylisting_error_until_DATA)
+	accepted  int       // recipients, discarded ones included
+	rcpts     int       // RCPT commands with an address
+	surplus   int       // RCPT commands beyond the limits on recipients
+	inVain    int       // RCPT commands that added none, invalid ones apart
 	bad       int
 	nops      int
 	invalid   int
 	seen      map[string]int // places in env.Rcpts, once they are many
+	prdr      bool           // PRDR was asked for
+	taken     int            // RCPT commands that were accepted, repeated recipients included
+	chunks    *chunks        // the message as it comes in by BDAT; nil: it does not
+	prepend   []byte         // fields that policy services put on top of the message
+	hold      string         // why the message is to be held; "": it is not
+	authn     *verify.Mail   // what section authentication has found; nil: there is none
+	each      []smtp.Reply   // of PRDR, for each RCPT that was accepted, zero for one that takes the message; nil: all do
+	order     []int          // for each RCPT that was accepted the recipient's number for the policy milter, -1 for none
 }
 
 // newSession makes the session of a connection.
 func (s *Server) newSession(conn net.Conn) *session {
-	c := &session{srv: s, wire: newWire(conn, s.cfg.IOTimeout, &s.halt), log: s.log}
+	c := &session{seen: sighting{begun: time.Now()}, srv: s, wire: newWire(conn, s.cfg.IOTimeout, &s.halt, &s.pools), log: s.log}
+	c.wire.lend = s.lendInput
+	c.filter.set = s.filters.get()
 	c.client.Protocol = "SMTP"
 	remote, ok := addrPort(conn.RemoteAddr())
-	if !ok {
-		c.local = true
-		return c
-	}
-	c.client.IP, c.client.Port = remote.Addr(), remote.Port()
 	own, _ := addrPort(conn.LocalAddr())
-	c.local = remote.Addr().IsLoopback() || remote.Addr() == own.Addr()
+	c.client.IP, c.client.Port, c.from.peer = remote.Addr(), remote.Port(), remote.Addr()
+	c.from.local = !ok || remote.Addr().IsLoopback() || remote.Addr() == own.Addr()
+	if s.cfg.ProxyPresent && s.cfg.Proxy.sent(conn) {
+		c.from.via, c.from.local = &proxy.Header{}, false
+	}
 	return c
 }
 
@@ -106,16 +134,33 @@ func addrPort(a net.Addr) (ap netip.AddrPort, ok bool) {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), true
 }
 
-// run is the whole life of a session. It closes the connection.
+// run is the whole life of a session. It closes the connection. The error is a panic, of
+// which the log and the client have been told.
 func (c *session) run(ctx context.Context) error {
 	c.asks.parent = ctx
 	defer c.asks.close()
 	defer c.endSession(ctx)
-	defer c.wire.close(&c.srv.pools)
+	defer c.endFilters()
+	defer c.dropTransaction()
+	defer func() { c.srv.returnInput(c.wire.close()) }()
+	defer c.endExchange()
+	err := supervise.Call(ctx, c.serve)
+	if err != nil {
+		c.panicked(err)
+	}
+	return err
+}
 
-	if c.admit() {
+// serve is the session from the greeting to the last reply.
+func (c *session) serve(context.Context) error {
+	c.note.where = "connect"
+	switch {
+	case !c.introduced(), !c.admit():
+		c.sayAlert()
+	case c.implicitTLS():
 		c.greet()
 	}
+	c.note = note{}
 	if c.phase == phaseClosed || c.dialogue() {
 		c.wire.farewell()
 	} else if err := c.wire.flush(); err != nil {
@@ -131,6 +176,10 @@ func (c *session) dialogue() (cut bool) {
 	for {
 		if c.phase == phaseData {
 			c.respond(c.srv.verb(verbData), c.receive())
+			c.note = note{}
+		}
+		if c.phase == phaseTLS {
+			c.handshake()
 		}
 		if c.phase == phaseClosed {
 			return true
@@ -140,14 +189,24 @@ func (c *session) dialogue() (cut bool) {
 				return true
 			}
 		}
-		line, err := c.wire.readLine()
+		line, err := c.wire.readLine(c.lineLimit())
 		if err != nil && !errors.Is(err, errLongLine) {
 			c.lost(err)
 			return true
 		}
-		v, r := c.command(line, err)
+		var v *verb
+		var r smtp.Reply
+		if c.phase == phaseAuth {
+			v, r = c.srv.verb(verbAuth), c.authResponse(line, err)
+		} else {
+			v, r = c.command(line, err)
+		}
+		if c.wire.home != nil {
+			c.srv.returnInput(c.wire.giveBack())
+		}
 		c.respond(v, r)
-		if v == quit && c.phase == phaseClosed && r.Positive() {
+		c.note = note{} // what it holds is not kept while the client waits
+		if v == quit && c.phase == phaseClosed && r.Accepted() {
 			return false
 		}
 	}
@@ -159,35 +218,59 @@ func (c *session) enter(p phase) {
 		c.emit(slog.LevelDebug, "phase", slog.String("from", c.phase.String()), slog.String("to", p.String()))
 	}
 	c.phase = p
+	c.show()
+	switch p {
+	case phaseMail, phaseRcpt, phaseChunk:
+		c.wire.awaits = crowd.InTransaction
+	case phaseData:
+		c.wire.awaits = crowd.Sending
+	default:
+		c.wire.awaits = crowd.Waiting
+	}
 }
 
 // command executes one command line. long is errLongLine if the line was too long
 // to be read.
 func (c *session) command(line []byte, long error) (*verb, smtp.Reply) {
+	c.note.tx = c.tx
 	if long != nil {
 		return c.srv.verb(verbOther), c.bad(replyLineLong)
 	}
 	v, arg := c.srv.find(line)
 	switch {
 	case len(line)+2 > v.lineMax:
-		return v, c.bad(replyLineLong)
+		return v, c.unreadable(v, replyLineLong)
 	case !printable(line):
-		return v, c.bad(replyBadByte)
+		return v, c.unreadable(v, replyBadByte)
 	case v.phases&(1<<c.phase) == 0:
-		return v, c.bad(c.misplaced())
-	case (v.flags&lastInGroup != 0 || !c.esmtp) && v.flags&maySync == 0 && len(c.wire.unread()) > 0:
-		c.emit(slog.LevelInfo, "illegal pipelining", slog.String("command", v.name))
-		c.enter(phaseClosed)
-		return v, replyPipelining
+		return v, c.bad(c.misplaced(v))
+	case (v.flags&lastInGroup != 0 || !c.offers(extPipelining)) && v.flags&maySync == 0 && len(c.wire.unread()) > 0:
+		return v, c.pipelined(v)
 	}
 	if r := c.idle(v); !r.IsZero() {
 		return v, r
 	}
-	r := v.handle(c, string(arg))
+	r := smtp.Reply{}
+	if v == c.srv.verb(verbOther) {
+		r = c.filterUnknown(line)
+	}
+	if r.IsZero() {
+		r = v.handle(c, string(arg))
+	}
 	if isBad(r.Code) {
 		r = c.bad(r)
 	}
 	return v, r
+}
+
+// unreadable refuses a command line that cannot be read. Behind one of BDAT there are
+// octets, nobody knows how many, that are no commands.
+func (c *session) unreadable(v *verb, r smtp.Reply) smtp.Reply {
+	r = c.bad(r)
+	if v.flags&payload != 0 {
+		c.enter(phaseClosed)
+	}
+	return r
 }
 
 // isBad reports the replies to unknown, misplaced and misspelt commands.
@@ -205,14 +288,13 @@ func (c *session) bad(r smtp.Reply) smtp.Reply {
 		over = over || exceeds(c.tx.bad, l.BadCommandsTransaction)
 	}
 	if over {
-		c.emit(slog.LevelInfo, "too many bad commands", slog.String("reply", r.String()))
 		return replyTooBad
 	}
 	return r
 }
 
-// idle counts a command that brings no mail forward. The reply is zero unless there
-// were too many. Commands that end a transaction count for the session, so that
+// idle counts a command that makes no progress toward a message. The reply is zero unless
+// there were too many. Commands that end a transaction count for the session, so that
 // beginning a new one does not begin the count anew.
 func (c *session) idle(v *verb) smtp.Reply {
 	l := &c.srv.cfg.Limits
@@ -227,14 +309,13 @@ func (c *session) idle(v *verb) smtp.Reply {
 		over = c.fruitless()
 	}
 	if over {
-		c.emit(slog.LevelInfo, "too many commands without effect")
 		return replyTooIdle
 	}
 	return smtp.Reply{}
 }
 
-// fruitless counts something that brought no mail, and reports whether that was
-// too much since the last successful transaction.
+// fruitless counts a command that made no progress toward a message, and reports whether
+// there were too many since the last accepted one.
 func (c *session) fruitless() bool {
 	c.count.nops++
 	return exceeds(c.count.nops, c.srv.cfg.Limits.NopsBetween)
@@ -255,27 +336,45 @@ func printable(line []byte) bool {
 }
 
 // misplaced is the reply to a command that may not be given in this phase.
-func (c *session) misplaced() smtp.Reply {
+func (c *session) misplaced(v *verb) smtp.Reply {
 	switch {
-	case c.phase >= phaseMail:
+	case c.phase == phaseChunk:
+		return replyHasChunks
+	case c.phase >= phaseMail && v.name == verbMail:
 		return replyNested
-	case c.phase == phaseConnected && c.srv.cfg.Flags.RequireEHLO:
+	case c.phase >= phaseMail:
+		return replyInTransaction
+	case c.phase == phaseConnected && (v.phases&(1<<phaseReady) != 0 || c.srv.cfg.Flags.RequireEHLO):
 		return replyNoEHLO
 	}
 	return replyNoMail
 }
 
-// respond collects the reply to be written. It is the only place where replies go
-// out after the greeting. A zero reply is none.
+// respond collects the reply to be written, and logs it if it refuses something. A zero
+// reply is none.
 func (c *session) respond(v *verb, r smtp.Reply) {
-	if r.IsZero() {
-		return
+	r = c.soften(r)
+	if r.Temporary() || r.Permanent() {
+		c.logRefusal(v, r)
 	}
+	c.reply(v, r)
+}
+
+// soften makes a permanent reply a temporary one if the option soft_bounce says so.
+func (c *session) soften(r smtp.Reply) smtp.Reply {
 	if c.srv.cfg.Flags.SoftBounce && r.Permanent() {
 		r.Code -= 100
 		if r.Enhanced[0] == 5 {
 			r.Enhanced[0] = 4
 		}
+	}
+	return r
+}
+
+// reply collects a reply. It is the only place where replies go out after the greeting.
+func (c *session) reply(v *verb, r smtp.Reply) {
+	if r.IsZero() {
+		return
 	}
 	if class := r.Code / 100; class >= 2 && class < len(v.replies) {
 		v.replies[class].Inc()
@@ -293,10 +392,15 @@ func (c *session) lost(err error) {
 	switch {
 	case errors.Is(err, errHalted):
 		r = c.srv.replyStopping
+	case errors.Is(err, errTLSRecord):
+		c.srv.metrics.countTLSFailure(tlsPort)
+		r = replyTLSRecord
 	case errors.Is(err, errBareLine):
 		r = replyBareCommand
 	case errors.Is(err, errFlood):
 		r = replyFlood
+	case errors.Is(err, errRoom):
+		r = replyRoom
 	case errors.Is(err, errSlow), errors.Is(err, os.ErrDeadlineExceeded):
 		r = replyTimeout
 	}
@@ -304,12 +408,14 @@ func (c *session) lost(err error) {
 	if errors.Is(err, io.EOF) && c.tx == nil {
 		level = slog.LevelDebug // closed without QUIT between transactions: common and harmless
 	}
-	attrs := make([]slog.Attr, 0, 3)
-	if c.tx != nil {
-		attrs = append(attrs, slog.Any("ss_ta", c.tx.env.TA))
+	attrs := c.who(make([]slog.Attr, 0, 10), &note{tx: c.tx})
+	attrs = append(attrs, slog.String("where", c.where()), slog.Any("error", err))
+	attrs = append(attrs, c.madeRoom(err)...)
+	if !r.IsZero() {
+		attrs = append(attrs, slog.String("reply", r.String()))
 	}
-	c.emit(level, "connection ended", append(attrs, slog.String("where", c.where()), slog.Any("error", err))...)
-	c.respond(c.srv.verb(verbOther), r)
+	c.emit(level, "connection ended", attrs...)
+	c.reply(c.srv.verb(verbOther), r)
 }
 
 // where names what the session was doing.
@@ -326,10 +432,22 @@ func (c *session) where() string {
 // endTransaction forgets the transaction. It sends nothing: QMGR learns of a
 // transaction only by Commit.
 func (c *session) endTransaction() {
-	c.tx = nil
+	c.dropTransaction()
+	c.from.forward = nil
 	if c.phase != phaseClosed {
 		c.enter(c.rest())
 	}
+}
+
+// dropTransaction forgets the transaction, and what came in of its message by BDAT.
+func (c *session) dropTransaction() {
+	if c.tx != nil && c.tx.chunks != nil {
+		c.tx.chunks.body.abort()
+		c.wire.patient = false
+	}
+	c.filter.session.Abort()
+	c.filter.policy.Abort()
+	c.tx = nil
 }
 
 // rest is the phase between transactions.
@@ -340,15 +458,7 @@ func (c *session) rest() phase {
 	return phaseReady
 }
 
-// emit logs one line. It makes the record itself, because slog.Logger would look for
-// the caller's place in the program each time.
+// emit logs one line.
 func (c *session) emit(level slog.Level, event string, attrs ...slog.Attr) {
-	ctx := context.Background()
-	h := c.log.Handler()
-	if !h.Enabled(ctx, level) {
-		return
-	}
-	r := slog.NewRecord(time.Now(), level, event, 0)
-	r.AddAttrs(attrs...)
-	_ = h.Handle(ctx, r) // there is no better place to complain than the log
+	logline.Emit(c.log, level, event, attrs...)
 }

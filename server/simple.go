@@ -1,7 +1,8 @@
 package server
 
 import (
-	"log/slog"
+	"strings"
+	"unicode/utf8"
 
 	"meta1/mta/smtp"
 )
@@ -20,10 +21,20 @@ func (c *session) rset(arg string) smtp.Reply {
 // noop is NOOP (4.1.1.9). Its argument is ignored.
 func (c *session) noop(string) smtp.Reply { return replyNoop }
 
-// vrfy is VRFY (4.1.1.6). It tells nothing about users (7.3).
+// vrfy is VRFY (4.1.1.6). It tells nothing about users (7.3). What goes beyond ASCII
+// needs the parameter SMTPUTF8 (RFC 6531 section 3.7.4.2).
 func (c *session) vrfy(arg string) smtp.Reply {
-	if arg == "" {
+	word := " SMTPUTF8"
+	at := len(arg) - len(word)
+	declared := at > 0 && strings.EqualFold(arg[at:], word) && c.offers(extUTF8)
+	if declared {
+		arg = arg[:at]
+	}
+	switch {
+	case arg == "", !utf8.ValidString(arg):
 		return replySyntax
+	case !declared && !smtp.IsASCII(arg):
+		return badAddress(smtp.ErrNonASCII, "5.1.3")
 	}
 	return replyVrfy
 }
@@ -45,7 +56,6 @@ func (c *session) quit(arg string) smtp.Reply {
 
 // foreign is a word of another protocol. It ends the session.
 func (c *session) foreign(string) smtp.Reply {
-	c.emit(slog.LevelInfo, "not a mail client")
 	c.enter(phaseClosed)
 	return replyForeign
 }

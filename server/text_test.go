@@ -81,7 +81,7 @@ func FuzzReceived(f *testing.F) {
 		addr, _ := netip.AddrFromSlice(ip)
 		c := msg.Client{Helo: helo, Name: name, IP: addr, Protocol: "ESMTP"}
 		b := appendReceived(nil, &c, "mx.example.org", "1.0")
-		b = appendID(b, smtp.ID{Counter: 1}, time.Unix(0, 0).UTC())
+		b = appendID(b, smtp.ID{Counter: 1}, nil, time.Unix(0, 0).UTC())
 		lines := strings.SplitAfter(string(b), "\r\n")
 		if len(lines) != 4 || lines[3] != "" || !strings.HasPrefix(lines[0], "Received: from ") ||
 			!strings.HasPrefix(lines[1], "\tby mx.example.org") || !strings.HasPrefix(lines[2], "\tid S") {

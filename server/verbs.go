@@ -13,8 +13,8 @@ import (
 const (
 	commandMax = 512
 	// SIZE (RFC 1870: 26), BODY (RFC 6152: 17), RET and ENVID (RFC 3461: 9 and 107),
-	// XVERP (6), AUTH (RFC 4954: 500).
-	mailMax = commandMax + 26 + 17 + 9 + 107 + 6 + 500
+	// XVERP (6), AUTH (RFC 4954: 500), SMTPUTF8 (RFC 6531: 10).
+	mailMax = commandMax + 26 + 17 + 9 + 107 + 6 + 500 + 10
 	// NOTIFY and ORCPT (RFC 3461: 500 and, since ORCPT may be that long alone, 35).
 	rcptMax = commandMax + 500 + 35
 )
@@ -27,21 +27,27 @@ const (
 	lastInGroup verbFlags = 1 << iota
 	// maySync: what the client sends behind it does not matter.
 	maySync
-	// nop: brings no mail forward; limited in a transaction and between them.
+	// nop: makes no progress toward a message; limited in a transaction and between them.
 	nop
 	// nopOfSession: the same, but it ends a transaction, and so counts between them.
 	nopOfSession
+	// payload: octets that are no commands follow the command line.
+	payload
 )
 
 // The names of rows that the program itself refers to.
 const (
-	verbQuit  = "QUIT"
-	verbData  = "DATA"
-	verbOther = "other" // whatever is in no row
+	verbMail     = "MAIL"
+	verbQuit     = "QUIT"
+	verbData     = "DATA"
+	verbBdat     = "BDAT"
+	verbStartTLS = "STARTTLS"
+	verbAuth     = "AUTH"
+	verbOther    = "other" // whatever is in no row
 )
 
 const (
-	anyPhase   = 1<<phaseConnected | 1<<phaseReady | 1<<phaseMail | 1<<phaseRcpt
+	anyPhase   = 1<<phaseConnected | 1<<phaseReady | 1<<phaseMail | 1<<phaseRcpt | 1<<phaseChunk
 	idlePhases = 1<<phaseConnected | 1<<phaseReady
 	txPhases   = 1<<phaseMail | 1<<phaseRcpt
 )
@@ -57,20 +63,28 @@ type verb struct {
 }
 
 // verbTable is the protocol. Rows that an extension adds come with it.
-func verbTable(f Flags) []verb {
+func verbTable(f Flags, withAuth bool) []verb {
 	mailPhases := idlePhases
 	if f.RequireEHLO {
 		mailPhases = 1 << phaseReady
 	}
-	return []verb{
+	var extensions []verb
+	if withAuth {
+		extensions = append(extensions, verb{name: verbAuth, phases: 1 << phaseReady, lineMax: authCommandMax, flags: lastInGroup, handle: (*session).auth})
+	}
+	return append(extensions, []verb{
 		{name: "EHLO", phases: anyPhase, lineMax: commandMax, flags: lastInGroup | nopOfSession, handle: (*session).ehlo},
 		{name: "HELO", phases: anyPhase, lineMax: commandMax, flags: lastInGroup | nopOfSession, handle: (*session).helo},
-		{name: "MAIL", phases: mailPhases, lineMax: mailMax, handle: (*session).mail},
+		{name: verbMail, phases: mailPhases, lineMax: mailMax, handle: (*session).mail},
 		{name: "RCPT", phases: txPhases, lineMax: rcptMax, handle: (*session).rcpt},
 		{name: verbData, phases: txPhases, lineMax: commandMax, flags: lastInGroup, handle: (*session).data},
+		{name: verbStartTLS, phases: 1 << phaseReady, lineMax: commandMax, flags: lastInGroup, handle: (*session).starttls},
+		{name: verbBdat, phases: anyPhase, lineMax: commandMax, flags: maySync | payload, handle: (*session).bdat},
+		{name: "XCLIENT", phases: idlePhases, lineMax: lineMax, flags: lastInGroup | nopOfSession, handle: (*session).xclient},
+		{name: "XFORWARD", phases: idlePhases, lineMax: lineMax, flags: nopOfSession, handle: (*session).xforward},
 		{name: "RSET", phases: anyPhase, lineMax: commandMax, flags: nopOfSession, handle: (*session).rset},
 		{name: "NOOP", phases: anyPhase, lineMax: commandMax, flags: lastInGroup | nop, handle: (*session).noop},
-		{name: "VRFY", phases: anyPhase, lineMax: commandMax, flags: lastInGroup | nop, handle: (*session).vrfy},
+		{name: "VRFY", phases: anyPhase, lineMax: commandMax + 10, flags: lastInGroup | nop, handle: (*session).vrfy},
 		{name: "EXPN", phases: anyPhase, lineMax: commandMax, flags: lastInGroup | nop, handle: (*session).expn},
 		{name: "HELP", phases: anyPhase, lineMax: commandMax, flags: nop, handle: (*session).help},
 		{name: verbQuit, phases: anyPhase, lineMax: commandMax, flags: maySync, handle: (*session).quit},
@@ -80,7 +94,7 @@ func verbTable(f Flags) []verb {
 		{name: "POST", phases: anyPhase, lineMax: lineMax, flags: maySync, handle: (*session).foreign},
 		{name: "CONNECT", phases: anyPhase, lineMax: lineMax, flags: maySync, handle: (*session).foreign},
 		{name: verbOther, phases: anyPhase, lineMax: commandMax, flags: maySync, handle: (*session).unknown},
-	}
+	}...)
 }
 
 // verbNameMax is the length of the longest name in the table.
@@ -89,7 +103,7 @@ const verbNameMax = 8
 // indexVerbs makes the table, in which rows are found by name.
 func (s *Server) indexVerbs() {
 	s.verbs = map[string]*verb{}
-	rows := verbTable(s.cfg.Flags)
+	rows := verbTable(s.cfg.Flags, s.auth != nil)
 	for i := range rows {
 		rows[i].replies = s.metrics.replyCounters(rows[i].name)
 		s.verbs[rows[i].name] = &rows[i]

@@ -1,6 +1,7 @@
 package manual
 
 import (
+	"cmp"
 	"strings"
 
 	"meta1/confparse"
@@ -39,7 +40,7 @@ func exampleTable(b *strings.Builder, t *confparse.Table, indent string, depth i
 		case confparse.KindSection:
 			name := ""
 			if o.Named {
-				name = " " + orElse(strings.Join(o.Words[:min(1, len(o.Words))], ""), "name")
+				name = " " + cmp.Or(strings.Join(o.Words[:min(1, len(o.Words))], ""), "name")
 			}
 			b.WriteString("\n" + wrapComment(indent, o.Doc) + indent + "#" + o.Name + name + " {\n")
 			exampleTable(b, o.Sample(), indent+"  ", depth+1)

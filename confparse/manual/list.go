@@ -1,6 +1,7 @@
 package manual
 
 import (
+	"cmp"
 	"strings"
 
 	"meta1/confparse"
@@ -38,7 +39,7 @@ func Verbose(root *confparse.Table, level int) string {
 		if r.Kind == confparse.KindFlag {
 			value = "flag, " + value
 		}
-		b.WriteString(r.Section + "/" + r.Name + ": " + orElse(value, "(no default)"))
+		b.WriteString(r.Section + "/" + r.Name + ": " + cmp.Or(value, "(no default)"))
 		if level >= 6 && len(r.Words) > 0 {
 			b.WriteString(" (of " + strings.Join(r.Words, ", ") + ")")
 		}

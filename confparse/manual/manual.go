@@ -4,6 +4,8 @@
 package manual
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"meta1/confparse"
@@ -15,9 +17,10 @@ type page struct {
 }
 
 type chapter struct {
-	title string
-	doc   string
-	items []item
+	title  string
+	doc    string
+	source string // the sections of MeTA1's README that its options come from
+	items  []item
 }
 
 // item is one option of a chapter.
@@ -52,6 +55,7 @@ func newPage(root *confparse.Table) page {
 	docs := map[string]string{}
 	var order []string
 	items := map[string][]item{}
+	sources := map[string][]string{}
 	for _, r := range rows {
 		if r.Kind == confparse.KindSection {
 			docs[sectionPath(r)] = r.Doc
@@ -67,16 +71,27 @@ func newPage(root *confparse.Table) page {
 			order = append(order, path)
 		}
 		items[path] = append(items[path], newItem(r, path))
+		if r.Readme != "own" && !slices.Contains(sources[path], r.Readme) {
+			sources[path] = append(sources[path], r.Readme)
+		}
 	}
 	p := page{}
 	for _, path := range order {
-		c := chapter{title: chapterTitle(path), doc: docs[path], items: items[path]}
+		c := chapter{title: chapterTitle(path), doc: docs[path], source: source(sources[path]), items: items[path]}
 		if strings.HasPrefix(path, "*/") {
 			c.doc = ""
 		}
 		p.chapters = append(p.chapters, c)
 	}
 	return p
+}
+
+// source says where more is to be read about the options of a chapter.
+func source(sections []string) string {
+	if len(sections) == 0 {
+		return ""
+	}
+	return "From MeTA1 README " + strings.Join(sections, ", ") + "."
 }
 
 func sectionPath(r confparse.Row) string {
@@ -129,7 +144,7 @@ func chapterTitle(path string) string {
 // newItem says of a row, in the chapter of path, what there is to know.
 func newItem(r confparse.Row, path string) item {
 	it := item{term: r.Name, doc: r.Doc}
-	facts := []string{orElse(r.Type, string(r.Kind))}
+	facts := []string{cmp.Or(r.Type, string(r.Kind))}
 	if r.Kind == confparse.KindSection {
 		facts[0] = strings.TrimSuffix("section, "+r.Type, ", ")
 	}
@@ -147,14 +162,16 @@ func newItem(r confparse.Row, path string) item {
 	add(r.Max != "", "at most "+r.Max)
 	add(r.Required, "required")
 	switch {
-	case r.Effect != confparse.Host || path == "service":
-	case path[0] == '*':
+	case r.Effect == confparse.NotYet:
+		facts = append(facts, "not yet in effect")
+	case r.Effect == confparse.None:
+		facts = append(facts, "no effect")
+	case r.Effect == confparse.Host && path[0] == '*':
 		facts = append(facts, "effect in service sections only")
-	default:
+	case r.Effect == confparse.Host && path != "service":
 		facts = append(facts, "no effect in one process")
 	}
 	add(r.Reload, "changed by a reload")
-	add(r.Readme != "own", "README "+r.Readme)
 	it.facts = strings.Join(facts, "; ")
 	return it
 }
@@ -162,12 +179,15 @@ func newItem(r confparse.Row, path string) item {
 // Markdown makes the manual of a configuration file as a Markdown page.
 func Markdown(root *confparse.Table) string {
 	var b strings.Builder
-	b.WriteString("# meta1.conf(5)\n\nThe configuration file of meta1. This page is made from the option tables; " +
-		"README is the one of MeTA1.\n\n## Syntax\n\n" + mdEscape(manualIntro) + "\n\n```\n" + manualExample + "\n```\n")
+	b.WriteString("# meta1.conf(5)\n\nThe configuration file of meta1. This page is made from the option tables. " +
+		"Maps, such as the mailertable and the access map, have a page of their own: docs/maps.md.\n\n## Syntax\n\n" + mdEscape(manualIntro) + "\n\n```\n" + manualExample + "\n```\n")
 	for _, c := range newPage(root).chapters {
 		b.WriteString("\n## " + mdEscape(c.title) + "\n\n")
 		if c.doc != "" {
 			b.WriteString(mdEscape(c.doc) + "\n\n")
+		}
+		if c.source != "" {
+			b.WriteString(mdEscape(c.source) + "\n\n")
 		}
 		for _, it := range c.items {
 			b.WriteString("- **`" + it.term + "`** (" + mdEscape(it.facts) + ")  \n  " + mdEscape(it.doc) + "\n")
@@ -191,6 +211,9 @@ func Man(root *confparse.Table) string {
 		if c.doc != "" {
 			b.WriteString(roffEscape(c.doc) + "\n")
 		}
+		if c.source != "" {
+			b.WriteString(roffEscape(c.source) + "\n")
+		}
 		for _, it := range c.items {
 			b.WriteString(".TP\n\\fB" + roffEscape(it.term) + "\\fR (" + roffEscape(it.facts) + ")\n" +
 				roffEscape(it.doc) + "\n")
@@ -209,11 +232,4 @@ func roffEscape(s string) string {
 		}
 	}
 	return strings.Join(lines, "\n")
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }

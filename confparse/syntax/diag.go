@@ -18,7 +18,7 @@ const maxLineShown = 160
 // Pos is a place in a configuration file. The zero Pos stands for "default": no
 // file gave the value.
 type Pos struct {
-	File string `json:"file,omitempty"` // as the user named it
+	File string `json:"file,omitempty"` // as the user named it; "" for a value of a map
 	Line int    `json:"line,omitempty"` // from 1
 	Col  int    `json:"col,omitempty"`  // from 1, in characters
 }
@@ -26,10 +26,14 @@ type Pos struct {
 // IsSet says whether p is a place in a file.
 func (p Pos) IsSet() bool { return p.Line > 0 }
 
-// String gives file:line:col, or "default" for the zero Pos.
+// String gives file:line:col, column col for a place in a value of a map, or "default"
+// for the zero Pos.
 func (p Pos) String() string {
-	if !p.IsSet() {
+	switch {
+	case !p.IsSet():
 		return "default"
+	case p.File == "":
+		return fmt.Sprintf("column %d", p.Col)
 	}
 	return fmt.Sprintf("%s:%d:%d", Clean(p.File), p.Line, p.Col)
 }
@@ -85,6 +89,18 @@ func (d Diagnostic) String() string {
 	return b.String()
 }
 
+// Brief gives d in one line without its place, for a text that is shown with it.
+func (d Diagnostic) Brief() string {
+	s := d.Message
+	if d.Expected != "" {
+		s += ", expected " + d.Expected
+	}
+	if d.Suggestion != "" {
+		s += "; " + d.Suggestion
+	}
+	return s
+}
+
 // Errors is the error of [Load]: every mistake of the configuration, by file and
 // line. It is never empty when returned as an error.
 type Errors []Diagnostic
@@ -109,6 +125,8 @@ type Source struct {
 	Text  string
 	lines []int32 // offset of each line's start; made when first asked for
 	last  struct{ start, off, col int32 }
+
+	hidden map[int]bool // lines that no diagnostic shows
 }
 
 // Span is a piece of a source, in bytes. The zero span is no place.
@@ -116,6 +134,9 @@ type Span struct {
 	Src      *Source
 	off, end int32
 }
+
+// Span is the piece of the source from byte off up to end.
+func (s *Source) Span(off, end int) Span { return Span{Src: s, off: int32(off), end: int32(end)} }
 
 func (s *Source) lineStart(off int32) (line int, start int32) {
 	if s.lines == nil {
@@ -160,7 +181,10 @@ func (s Span) excerpt() (text string, caret, width int) {
 	if s.Src == nil {
 		return "", 0, 0
 	}
-	_, start := s.Src.lineStart(s.off)
+	number, start := s.Src.lineStart(s.off)
+	if s.Src.hidden[number] {
+		return "", 0, 0
+	}
 	line, _, _ := strings.Cut(clip(s.Src.Text[start:], int(s.off-start)+4*maxLineShown), "\n")
 	line = strings.TrimRight(line, "\r")
 	at := min(int(s.off-start), len(line))
@@ -192,6 +216,28 @@ type Diags struct {
 	Errs     Errors
 	Warnings []Diagnostic
 	TooMany  bool // errors: going on is of no use
+}
+
+// Hide keeps the lines of s, which hold a secret, out of all diagnostics.
+func (l *Diags) Hide(s Span) {
+	if s.Src == nil {
+		return
+	}
+	if s.Src.hidden == nil {
+		s.Src.hidden = map[int]bool{}
+	}
+	from, _ := s.Src.lineStart(s.off)
+	to, _ := s.Src.lineStart(max(s.off, s.end-1))
+	for line := from; line <= to; line++ {
+		s.Src.hidden[line] = true
+	}
+	for _, list := range [][]Diagnostic{l.Errs, l.Warnings} {
+		for i := range list {
+			if d := &list[i]; d.File == s.Src.Name && s.Src.hidden[d.Line] {
+				d.Text, d.caret, d.width = "", 0, 0
+			}
+		}
+	}
 }
 
 // Report adds a diagnostic. Beyond MaxDiagnostics errors it only notes that there

@@ -1,6 +1,8 @@
 package syntax
 
 import (
+	"errors"
+	"math"
 	"strings"
 )
 
@@ -43,6 +45,7 @@ type Input struct {
 	Diags
 	Nodes    int  // what is left of MaxNodes
 	comments bool // comments are kept
+	line     bool // it is one value of a map, see [ParseLine]
 	// broken: braces do not match, so that names may be in another section than they
 	// seem to be.
 	Broken bool
@@ -51,7 +54,9 @@ type Input struct {
 // spend takes one node from the budget.
 func (in *Input) spend(at Span) bool {
 	in.Nodes--
-	if in.Nodes == -1 {
+	if in.Nodes == -1 && in.line {
+		in.Errorf(at, "", "", "too many entries and values")
+	} else if in.Nodes == -1 {
 		in.Errorf(at, "", "", "configuration has more than %d entries and values", MaxNodes)
 	}
 	return in.Nodes >= 0
@@ -92,6 +97,8 @@ func (l *lexer) skip() {
 			l.off++
 		case c == ' ' || c == '\t' || c == '\r' || c == '\f' || c == '\v':
 			l.off++
+		case l.line:
+			return
 		case c == '#':
 			text, _, _ := strings.Cut(rest, "\n")
 			l.keep(text)
@@ -172,7 +179,7 @@ func IsWordByte(c byte) bool {
 func (l *lexer) word() token {
 	from := l.off
 	for l.off < len(l.src.Text) && IsWordByte(l.src.Text[l.off]) &&
-		!strings.HasPrefix(l.src.Text[l.off:], "/*") {
+		(l.line || !strings.HasPrefix(l.src.Text[l.off:], "/*")) {
 		l.off++
 	}
 	if l.off == from {
@@ -197,6 +204,9 @@ func (l *lexer) strings() token {
 	ok := true
 	for {
 		ok = l.quoted(&b) && ok
+		if l.line { // a list may do without commas, and no string needs a second line
+			break
+		}
 		end, newline, blank, kept := l.off, l.newline, l.blank, len(l.notes)
 		l.skip()
 		if l.off >= len(l.src.Text) || l.src.Text[l.off] != '"' {
@@ -289,16 +299,31 @@ func number(s string, from, to, base int) (n int, c byte, ok bool) {
 func (l *lexer) raw() token {
 	l.skip()
 	from := l.off
+	text, ok := l.expr(math.MaxInt)
+	if !ok {
+		return token{kind: tokBad, at: l.span(from)}
+	}
+	text = strings.TrimSpace(text)
+	at := Span{l.src, int32(from), int32(from + max(1, len(text)))}
+	if l.off == from || text == "" {
+		at.end = at.off
+	}
+	return token{kind: tokWord, at: at, text: text}
+}
+
+// expr reads the text of an expression, in which a blank stands for each comment, up to its
+// end or until it has n bytes or more. ok is false if a string in it is not closed.
+func (l *lexer) expr(n int) (text string, ok bool) {
 	var b strings.Builder
-	for l.off < len(l.src.Text) {
+	for l.off < len(l.src.Text) && b.Len() < n {
 		c := l.src.Text[l.off]
 		start := l.off
 		switch {
 		case c == ';' || c == '{' || c == '}':
-			return l.rawEnd(from, b.String())
+			return b.String(), true
 		case c == '"':
 			if !l.quoted(&strings.Builder{}) {
-				return token{kind: tokBad, at: l.span(from)}
+				return b.String(), false
 			}
 		case c == '#' || strings.HasPrefix(l.src.Text[l.off:], "/*"):
 			l.skip()
@@ -309,14 +334,35 @@ func (l *lexer) raw() token {
 		}
 		b.WriteString(l.src.Text[start:l.off])
 	}
-	return l.rawEnd(from, b.String())
+	return b.String(), true
 }
 
-func (l *lexer) rawEnd(from int, text string) token {
-	text = strings.TrimSpace(text)
-	at := Span{l.src, int32(from), int32(from + max(1, len(text)))}
-	if l.off == from || text == "" {
-		at.end = at.off
+// Part is the place of the bytes from to to of the text of a boolean expression, which
+// stands at s.
+func (s Span) Part(from, to int) Span {
+	if s.Src == nil {
+		return s
 	}
-	return token{kind: tokWord, at: at, text: text}
+	place := func(n int) int32 {
+		l := newLexer(s.Src, &Input{})
+		l.off = int(s.off)
+		text, _ := l.expr(n)
+		return int32(l.off - max(len(text)-n, 0)) // what is copied as one piece, a string, may go beyond n
+	}
+	return Span{s.Src, place(from), place(to)}
+}
+
+// ReadString reads the string in double quotes with which text begins. n is how many bytes
+// of text it takes; with an error, how many were read.
+func ReadString(text string) (value string, n int, err error) {
+	in := &Input{line: true}
+	l := newLexer(&Source{Text: text}, in)
+	if !strings.HasPrefix(text, `"`) {
+		return "", 0, errors.New("no string")
+	}
+	var b strings.Builder
+	if !l.quoted(&b) {
+		return "", l.off, errors.New(in.Errs[0].Brief())
+	}
+	return b.String(), l.off, nil
 }

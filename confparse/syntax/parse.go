@@ -1,6 +1,7 @@
 package syntax
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -66,9 +67,10 @@ type Entry struct {
 // them are found.
 type parser struct {
 	*Input
-	lex  *lexer
-	tok  token
-	last Span // of the token before tok
+	lex    *lexer
+	tok    token
+	inList bool
+	last   Span // of the token before tok
 }
 
 // Parse reads src; tail are the comments at its end.
@@ -82,6 +84,23 @@ func Parse(src *Source, in *Input) (body []*Entry, tail []Comment) {
 		}
 		p.unexpectedClose()
 	}
+}
+
+// ParseLine reads options and sections from one value of a map (README 3.8.1, 3.9.3,
+// 3.10.1, 3.11.1): the language of a file in one line. There are no comments in it; the
+// semicolon at the end and before a brace and the commas of a list may be left out, as
+// in README's examples, so strings that follow each other are not joined. nodes bounds
+// its entries and values. The error is about the first mistake.
+func ParseLine(text string, nodes int) ([]*Entry, error) {
+	in := &Input{Nodes: nodes, line: true}
+	if len(text) > MaxBytes {
+		return nil, ErrTooLarge
+	}
+	body, _ := Parse(&Source{Text: text}, in)
+	if len(in.Errs) > 0 {
+		return nil, errors.New(in.Errs[0].Brief())
+	}
+	return body, nil
 }
 
 func (p *parser) advance() {
@@ -298,7 +317,8 @@ func (p *parser) value() (Value, bool) {
 		return v, false
 	}
 	p.advance()
-	for n := 1; !v.Quoted && p.tok.kind == tokWord && !p.lex.newline; n++ {
+	single := v.Quoted || p.line && p.inList
+	for n := 1; !single && p.tok.kind == tokWord && !p.lex.newline; n++ {
 		if n == maxWords {
 			p.Errorf(v.At, "", "", "value has more than %d words", maxWords)
 			return v, false
@@ -317,6 +337,9 @@ func (p *parser) semicolon() {
 		p.advance()
 		return
 	}
+	if p.line && (p.tok.kind == tokClose || p.tok.kind == tokEOF) {
+		return
+	}
 	if p.lex.newline || p.tok.kind == tokClose || p.tok.kind == tokEOF {
 		at := p.last
 		at.off = at.end
@@ -330,6 +353,8 @@ func (p *parser) semicolon() {
 // list reads { value, ... } with an optional comma at the end.
 func (p *parser) list(e *Entry) *Entry {
 	e.Form = FormList
+	p.inList = true
+	defer func() { p.inList = false }()
 	p.advance()
 	for p.tok.kind != tokClose {
 		if !p.spend(p.tok.at) {
@@ -349,7 +374,7 @@ func (p *parser) list(e *Entry) *Entry {
 			v.notes = &notes{lead: lead, trail: trail}
 		}
 		e.Values = append(e.Values, v)
-		if !comma && p.tok.kind != tokClose {
+		if !comma && p.tok.kind != tokClose && !p.line {
 			p.unexpected(`"," or "}"`, "")
 			p.skipList()
 			e.Form = formBad

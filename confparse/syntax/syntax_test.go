@@ -131,3 +131,63 @@ func FuzzFormat(f *testing.F) {
 		}
 	})
 }
+
+// TestParseLine: a value of a map is the language of a file, in one line.
+func TestParseLine(t *testing.T) {
+	show := func(body []*Entry) string {
+		var b strings.Builder
+		for _, e := range body {
+			fmt.Fprintf(&b, "%s[", e.Name)
+			for _, v := range e.Values {
+				fmt.Fprintf(&b, "<%s>", v.Text)
+			}
+			for _, in := range e.Body {
+				fmt.Fprintf(&b, "%s", in.Name)
+			}
+			b.WriteByte(']')
+		}
+		return b.String()
+	}
+	for text, want := range map[string]string{
+		"":                             "",
+		"a = b":                        "a[<b>]",
+		"a = b; c = d;":                "a[<b>]c[<d>]",
+		"a = 1h 5m":                    "a[<1h 5m>]",
+		"s { a = b } t { c = {d} }":    "s[a]t[c]",
+		`a = { "x" "y" z w, v, }`:      "a[<x><y><z><w><v>]",
+		`a = "\"\\\x41"`:               `a[<"\A>]`,
+		"a = /C=US":                    "",
+		"a = b # c":                    "",
+		"a = b /* c */":                "a[<b /* c */>]",
+		"a = b; }":                     "",
+		"a = { b":                      "",
+		"a":                            "",
+		`a = "`:                        "",
+		"a = { 1 2 3 4 5 6 7 8 9 10 }": "",
+	} {
+		body, err := ParseLine(text, 9)
+		if got := show(body); (err == nil) != (want != "" || text == "") || got != want && err == nil {
+			t.Errorf("%s: %s, %v; want %s", text, got, err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: more than a line: %v", text, err)
+		}
+	}
+}
+
+func FuzzParseLine(f *testing.F) {
+	f.Add(`session_feature=x; tls_requirements { cert_fps={"aa:bb" "cc"}; violation={tempfail, delay}; };`)
+	f.Add(`a = b # c`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var count func(body []*Entry) int
+		count = func(body []*Entry) (n int) {
+			for _, e := range body {
+				n += 1 + len(e.Values) + count(e.Body)
+			}
+			return n
+		}
+		if body, err := ParseLine(text, 50); err == nil && count(body) > 3*50 {
+			t.Errorf("%d entries and values", count(body))
+		}
+	})
+}

@@ -11,6 +11,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -77,25 +79,65 @@ func arguments(args []string) []string {
 }
 
 func newRoot(e *Env) *cobra.Command {
+	var version int
 	root := &cobra.Command{
 		Use:   "meta1",
 		Short: "A mail transfer agent",
 		Long: `meta1 is a mail gateway and relay, the successor of MeTA1 in one program.
 
 meta1 serve runs it. The other commands look at a running one, or work on files.
-A command finds the running meta1 by its control socket: by the configuration
-that -f names, else by $META1_CONF, else by /etc/meta1/meta1.conf, else at
-./var/spool/control, where the quick start has it.`,
+A command finds the running meta1 by its control socket: the one that --socket
+names, else by the configuration that -f names, else by $META1_CONF, else by
+/etc/meta1/meta1.conf, else at ./var/spool/control, where the quick start has it,
+or at /var/spool/meta1/control. It reads the configuration as far as it can: a
+mistake in the file keeps nobody from asking a running meta1.`,
 		SilenceUsage: true, SilenceErrors: true,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args: subcommand,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if version > 0 {
+				return showVersion(e, version)
+			}
+			return c.Help()
+		},
 	}
+	root.Flags().CountVarP(&version, "version", "V", "show the version and end; more of them show more, as serve -V does")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(
-		serveCommand(e), monitorCommand(), mailqCommand(e), queueCommand(e), fsckCommand(e), ctlCommand(e), healthcheckCommand(e), configCommand(e),
-		createmapCommand(e), sendmailCommand(e), ldaCommand(e), versionCommand(e), manCommand(),
+		serveCommand(e), monitorCommand(), explainCommand(e), diffCommand(e), mailqCommand(e), logCommand(e), queueCommand(e), fsckCommand(e), setupCommand(e), ctlCommand(e), healthcheckCommand(e), configCommand(e),
+		createmapCommand(e), passwdCommand(e), dkimCommand(e), sendmailCommand(e), ldaCommand(e), benchCommand(e), sinkCommand(e), sourceCommand(e), pmultCommand(e), versionCommand(e), manCommand(),
 	)
 	return root
+}
+
+// subcommand refuses an argument of a command that only has others below it, and
+// says what may have been meant.
+func subcommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	c.SuggestionsMinimumDistance = 2
+	err := fmt.Errorf("unknown command %q for %q", args[0], c.CommandPath())
+	meant := called(c.Root(), args[0])
+	for _, name := range c.SuggestionsFor(args[0]) {
+		if path := c.CommandPath() + " " + name; !slices.Contains(meant, path) {
+			meant = append(meant, path)
+		}
+	}
+	if len(meant) > 0 {
+		err = fmt.Errorf("%w: did you mean %s?", err, strings.Join(meant, " or "))
+	}
+	return usage(err)
+}
+
+// called are the commands that a name stands for, wherever they are.
+func called(c *cobra.Command, name string) (paths []string) {
+	for _, sub := range c.Commands() {
+		if sub.Name() == name || slices.Contains(sub.SuggestFor, name) {
+			paths = append(paths, sub.CommandPath())
+		}
+		paths = append(paths, called(sub, name)...)
+	}
+	return paths
 }
 
 // noArgs refuses arguments; exactArgs and maxArgs other numbers of them.
@@ -151,4 +193,16 @@ func status(err error) int {
 func configFlag(c *cobra.Command, file *string, value string) {
 	c.Flags().StringVarP(file, "file", "f", value, "configuration file")
 	_ = c.MarkFlagFilename("file", "conf") // fails only for a flag that does not exist
+}
+
+// fileArgument takes the configuration file from an argument, for who leaves -f out.
+func fileArgument(c *cobra.Command, args []string, file *string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case c.Flags().Changed("file"):
+		return usage(fmt.Errorf("two configuration files: %q and %q", *file, args[0]))
+	}
+	*file = args[0]
+	return nil
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,7 +13,10 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 
+	"meta1/confparse"
+	"meta1/mta"
 	"meta1/mta/control"
 	"meta1/mta/msg"
 )
@@ -37,6 +41,12 @@ func TestScripts(t *testing.T) {
 			e.Setenv("METRICS", freePort(t))
 			return nil
 		},
+		Condition: func(name string) (bool, error) {
+			if name == "root" {
+				return os.Getuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", name)
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "status": exitStatus, "subst": subst},
 	})
 }
@@ -53,7 +63,7 @@ func freePort(t *testing.T) string {
 
 // waitFor repeats a command until it prints the text: waitfor TEXT COMMAND ...
 func waitFor(ts *testscript.TestScript, _ bool, args []string) {
-	for range 500 {
+	for range 15_000 {
 		if ts.Exec(args[1], args[2:]...) == nil && strings.Contains(ts.ReadFile("stdout"), args[0]) {
 			return
 		}
@@ -170,7 +180,7 @@ func TestStatusText(t *testing.T) {
 	s := control.Status{
 		Version: "1", Hostname: "mx.test", PID: 7, Started: at, Spool: "/spool", Config: "/etc/x.conf",
 		Listen:  []control.Socket{{Section: "smtps", Network: "tcp", Address: "127.0.0.1:25"}},
-		Modules: []control.Module{{Name: "qmgr", State: "up", Since: at, Restarts: 1, Error: "bro\x1bken", Values: []control.Value{{Name: "accepting", Value: "yes"}}}},
+		Modules: []control.Module{{Name: "qmgr", State: "up", Since: at, Restarts: 1, Error: "bro\x1bken", Values: []control.Value{{Name: "accepting", Text: "yes"}, {Name: "AQ_entries", Number: 1 << 40}}}},
 	}
 	var b bytes.Buffer
 	if err := printStatus(&b, &s, at.Add(time.Hour)); err != nil {
@@ -210,16 +220,64 @@ func TestRoff(t *testing.T) {
 
 func TestPrintHosts(t *testing.T) {
 	var b bytes.Buffer
-	err := printHosts(&b, control.Hosts{More: true, Hosts: []control.Host{
+	err := printHosts(&b, control.Hosts{More: true, TriedLast: []control.Family{{Family: "IPv6", Until: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Reason: "451 4.4.1 network is unreachable"}}, Providers: []control.Provider{
+		{Provider: "big", InUse: 3, Max: 20, Waiting: 7, Rate: 299.6, RateMax: 600, Interval: "1m0s", Until: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Reason: "421 4.7.28 slow\x1b"},
+		{Provider: "other", Interval: "1m0s"},
+	}, Hosts: []control.Host{
 		{Host: "mx.test[192.0.2.1]:25", State: msg.HostClosed, Max: 100, Until: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Reason: "451 4.4.1 no\x1b[2J"},
-		{Host: "/run/lmtp", State: msg.HostServes, InUse: 3, Window: 12, Max: 100, Waiting: 7},
+		{Host: "mx.big[192.0.2.9]:25", State: msg.HostServes, InUse: 3, Window: 12, Max: 100, Waiting: 7, TLS: "TLSv1.3", Verify: "dane", Provider: "big"},
+		{Host: "/run/lmtp", State: msg.HostServes, InUse: 3, Window: 12, Max: 100, Waiting: 7, TLS: "none"},
 	}}, time.UTC)
-	const want = `HOST                   STATE   IN USE  WINDOW  MAX  WAITING  REASON
-mx.test[192.0.2.1]:25  closed  0       0       100  0        until Jan  2 03:04:05: 451 4.4.1 no?[2J
-/run/lmtp              serves  3       12      100  7        
+	const want = `IPv6 does not work, and its hosts are tried last, until Jan  2 03:04:05: 451 4.4.1 network is unreachable
+PROVIDER  IN USE  MAX  RATE    RATE MAX  WAITING  REASON
+big       3       20   300/1m  600/1m    7        until Jan  2 03:04:05: 421 4.7.28 slow?
+other     0       -    -       -         0        
+
+HOST                   STATE   IN USE  WINDOW  MAX  WAITING  TLS           PROVIDER  REASON
+mx.test[192.0.2.1]:25  closed  0       0       100  0        -             -         until Jan  2 03:04:05: 451 4.4.1 no?[2J
+mx.big[192.0.2.9]:25   serves  3       12      100  7        TLSv1.3 dane  big       
+/run/lmtp              serves  3       12      100  7        none          -         
 there are more
 `
 	if got := b.String(); err != nil || got != want {
 		t.Errorf("%v\n%s", err, got)
+	}
+}
+
+// TestMeTA1Options: the options of MeTA1's programs do what those of the configuration do.
+func TestMeTA1Options(t *testing.T) {
+	parse := func(args ...string) (*mta.Config, error) {
+		var o meta1Options
+		c := &cobra.Command{RunE: func(*cobra.Command, []string) error { return nil }, SilenceErrors: true, SilenceUsage: true}
+		o.flags(c)
+		c.SetArgs(args)
+		if err := c.Execute(); err != nil {
+			return nil, err
+		}
+		set, err := o.assignments()
+		if err != nil {
+			return nil, err
+		}
+		const text = "qmgr { smtpc { connections_max = 20; initial_connections = 5; } } smar { access_map { } } " +
+			"smtps { flags = { 8bitmime }; listen_socket { port = 25; } }"
+		conf, _, err := mta.Load("/m.conf", confparse.LoadOptions{FS: confparse.Files{"/m.conf": text}, Set: set})
+		return conf, err
+	}
+	c, err := parse("-C", "30", "-c", "7", "-O", "R=8", "-O", "O=9", "-a", "-T", "-L", "/var/log/meta1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, f := c.Queue.SMTPC, c.Servers[0].Server.Flags
+	if q.Max != 30 || q.Initial != 7 || c.Queue.SMTPS.RateMax != 8 || c.Queue.SMTPS.ConnectionsMax != 9 ||
+		!f.Access || !f.LMTPDoesNotImplyRelaying || !f.EightBitMIME || c.LogDirectory != "/var/log/meta1" {
+		t.Errorf("%+v %+v %+v %s", q, c.Queue.SMTPS, f, c.LogDirectory)
+	}
+	if c, err = parse(); err != nil || c.Queue.SMTPC.Max != 20 || c.Servers[0].Server.Flags.Access {
+		t.Errorf("without options: %v", err)
+	}
+	for _, args := range [][]string{{"-O", "X=1"}, {"-O", "R"}, {"-O", "R=-1"}, {"-C", "2"}, {"-C", "many"}, {"-x", "1"}} {
+		if _, err := parse(args...); err == nil {
+			t.Errorf("%q was accepted", args)
+		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 func configCommand(e *Env) *cobra.Command {
 	c := &cobra.Command{
-		Use: "config", Short: "Check, show and explain configurations", Args: noArgs,
+		Use: "config", Short: "Check, show and explain configurations", Args: subcommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(checkCommand(e), showCommand(e), optionsCommand(e), fmtCommand(e), exampleCommand(e), manualCommand(e))
@@ -29,25 +29,29 @@ type checked struct {
 	Errors   []confparse.Diagnostic `json:"errors"`
 	Warnings []confparse.Diagnostic `json:"warnings"`
 	NoEffect []string               `json:"no_effect"`
+	NotYet   []string               `json:"not_yet_in_effect"`
 }
 
 func checkCommand(e *Env) *cobra.Command {
 	var file string
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "check", Short: "Check a configuration", Args: noArgs,
+		Use: "check [file]", Short: "Check a configuration", Args: maxArgs(1),
 		Long: `check reads a configuration and prints everything that is wrong with it, with file, line
 and column. It also looks at the files that the configuration names: whether the account
 that will serve can read them, whether keys fit certificates, whether maps can be used,
-whether the directories of the queue are safe. It changes nothing.
+whether the directories of the queue are safe, whether the programs of services can be
+executed, whether no address is used twice. It asks DNS for the names of public source
+addresses (3 s at most). It changes nothing. Checked by root, it is the account of the option
+user that must be able to do all this.
 
 The exit status is 0 if nothing is wrong, else 78. Warnings go to standard error as well:
 options that have no effect, for example.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, result, err := mta.Check(file)
-			if err == nil {
-				err = c.CheckMaps(cmd.Context(), result)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := fileArgument(cmd, args, &file); err != nil {
+				return err
 			}
+			result, err := mta.CheckAll(cmd.Context(), file)
 			if asJSON {
 				return printChecked(e.Stdout, file, result, err)
 			}
@@ -66,13 +70,14 @@ options that have no effect, for example.`,
 }
 
 func printChecked(out io.Writer, file string, result *confparse.Result, err error) error {
-	r := checked{File: file, OK: err == nil, Errors: []confparse.Diagnostic{}, Warnings: []confparse.Diagnostic{}, NoEffect: []string{}}
+	r := checked{File: file, OK: err == nil, Errors: []confparse.Diagnostic{}, Warnings: []confparse.Diagnostic{}, NoEffect: []string{}, NotYet: []string{}}
 	var all confparse.Errors
 	if errors.As(err, &all) {
 		r.Errors = all
 	}
 	r.Warnings = append(r.Warnings, result.Warnings...)
 	r.NoEffect = append(r.NoEffect, result.NoEffect...)
+	r.NotYet = append(r.NotYet, result.NotYet...)
 	if err := printJSON(out, r); err != nil {
 		return err
 	}
@@ -84,15 +89,22 @@ func printChecked(out io.Writer, file string, result *confparse.Result, err erro
 
 func showCommand(e *Env) *cobra.Command {
 	var file string
-	var defaults, asJSON bool
+	var defaults, secrets, asJSON bool
 	c := &cobra.Command{
-		Use: "show", Short: "Show the effective configuration", Args: noArgs,
+		Use: "show [file]", Short: "Show the effective configuration", Args: maxArgs(1),
 		Long: `show prints the effective configuration so that it can be read again. Behind each value
-stands where it was set. With --defaults what no file sets is shown, too.`,
-		RunE: func(*cobra.Command, []string) error {
+stands where it was set. With --defaults what no file sets is shown, too. A password or key
+is shown as *** unless --secrets is given.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := fileArgument(cmd, args, &file); err != nil {
+				return err
+			}
 			_, result, err := mta.Load(file, confparse.LoadOptions{})
 			if err != nil {
 				return err
+			}
+			if !secrets {
+				result.HideSecrets()
 			}
 			if asJSON {
 				return printJSON(e.Stdout, result.Values(defaults))
@@ -103,6 +115,7 @@ stands where it was set. With --defaults what no file sets is shown, too.`,
 	}
 	configFlag(c, &file, orEnv("META1_CONF", mta.DefaultFile))
 	c.Flags().BoolVar(&defaults, "defaults", false, "show defaults, too")
+	c.Flags().BoolVar(&secrets, "secrets", false, "show passwords and keys, too")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -214,10 +227,17 @@ func exampleCommand(e *Env) *cobra.Command {
 }
 
 func manualCommand(e *Env) *cobra.Command {
-	var man bool
+	var man, ofMaps bool
 	c := &cobra.Command{
 		Use: "manual", Short: "Print the manual of the configuration file", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if ofMaps {
+				text, err := mapsManual()
+				if err == nil {
+					_, err = io.WriteString(e.Stdout, text)
+				}
+				return err
+			}
 			page := manual.Markdown
 			if man {
 				page = manual.Man
@@ -227,5 +247,7 @@ func manualCommand(e *Env) *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&man, "man", false, "print a man page")
+	c.Flags().BoolVar(&ofMaps, "maps", false, "print the page about the maps, in Markdown")
+	c.MarkFlagsMutuallyExclusive("man", "maps")
 	return c
 }

@@ -6,27 +6,43 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"meta1/maps"
 	"meta1/mta"
+	"meta1/resolver/access"
+	"meta1/resolver/alias"
+	"meta1/resolver/mailertable"
 )
 
 func createmapCommand(e *Env) *cobra.Command {
-	var path, query string
+	var path, query, typ string
+	var lists []string
 	var dump bool
 	var o maps.CreateOptions
 	c := &cobra.Command{
 		Use: "createmap -F FILE [source] | -d FILE | -q KEY FILE", Short: "Make a map file from its text", Args: maxArgs(1),
-		Long: `createmap makes the map FILE from lines "key value" (README 3.9.3), or from the output of
+		Long: `createmap makes the map FILE from lines "key value", or from the output of
 Berkeley DB's db_dump. It reads the source file, or standard input. If any line is wrong
 nothing is written; otherwise readers see the old map or the new one at any moment.
+
+With --type access, aliases or mailertable it also refuses entries that such a map cannot
+use or that can have no effect, each with its line. The tags of DNS lists, which an access
+map may have, are named with --dnsbl-tag. docs/maps.md describes the maps.
+
+FILE is a cdb file, whatever its name is; .db and .cdb are what the configuration expects
+of the name of a map that it does not declare. A colon at the end of a key is dropped.
 
 With -d it prints the map FILE as text, with -q the value of one key.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if looks := dump || query != ""; looks && path == "" && len(args) == 1 {
 				path = args[0]
+			}
+			var err error
+			if o.Check, err = entryCheck(typ, lists); err != nil {
+				return &usageError{err}
 			}
 			switch {
 			case path == "":
@@ -40,12 +56,38 @@ With -d it prints the map FILE as text, with -q the value of one key.`,
 		},
 	}
 	c.Flags().StringVarP(&path, "map", "F", "", "the map file")
-	c.Flags().StringVarP(&o.Type, "type", "t", "", "hash or cdb; by default cdb for a name that ends in .cdb, else hash")
+	c.Flags().StringVarP(&typ, "type", "t", "", "what the map is for: access, aliases or mailertable")
+	c.Flags().StringSliceVar(&lists, "dnsbl-tag", nil, "a tag of a DNS list, with --type access")
 	c.Flags().BoolVarP(&o.CaseSensitive, "case-sensitive", "k", false, "keep upper case in keys")
 	c.Flags().BoolVar(&o.Verbatim, "verbatim", false, "keep a colon at the end of a key")
 	c.Flags().BoolVarP(&dump, "dump", "d", false, "print the map file as text")
 	c.Flags().StringVarP(&query, "query", "q", "", "print the value of this key; exit status 1 if there is none")
 	return c
+}
+
+// entryCheck is the check of the entries of a map of a type; nil for none. hash and cdb,
+// which are one format, ask for none.
+func entryCheck(typ string, lists []string) (func(maps.Entry) error, error) {
+	var check func(key, value string) error
+	switch typ {
+	case "", "hash", "cdb":
+		return nil, nil
+	case "access":
+		tags := access.Tags(lists...)
+		check = func(key, value string) error { return access.CheckEntry(tags, key, value) }
+	case "aliases":
+		check = alias.CheckEntry
+	case "mailertable":
+		check = mailertable.CheckEntry
+	default:
+		return nil, fmt.Errorf("createmap knows no maps of type %q, only access, aliases and mailertable", typ)
+	}
+	return func(e maps.Entry) error {
+		if err := check(e.Key, e.Value); err != nil {
+			return fmt.Errorf("%q: %s", e.Key, strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+		return nil
+	}, nil
 }
 
 func maxArgs(n int) cobra.PositionalArgs {

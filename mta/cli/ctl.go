@@ -17,20 +17,21 @@ import (
 
 func ctlCommand(e *Env) *cobra.Command {
 	c := &cobra.Command{
-		Use: "ctl", Short: "Ask and steer a running meta1", Args: noArgs,
+		Use: "ctl", Short: "Ask and steer a running meta1", Args: subcommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(statusCommand(e), reloadCommand(e))
+	c.AddCommand(statusCommand(e), statsCommand(e), topCommand(e), connectionsCommand(e), throttleCommand(e), drainCommand(e),
+		reloadCommand(e), stopCommand(e), tlsReportsCommand(e), dmarcReportsCommand(e))
 	return c
 }
 
 func statusCommand(e *Env) *cobra.Command {
-	var file string
+	var to target
 	var asJSON bool
 	c := &cobra.Command{
 		Use: "status", Short: "Show what the modules do", Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return withClient(file, func(k *control.Client) error {
+			return to.ask(func(k *control.Client) error {
 				s, err := k.Status(c.Context())
 				if err != nil {
 					return err
@@ -42,7 +43,7 @@ func statusCommand(e *Env) *cobra.Command {
 			})
 		},
 	}
-	configFlag(c, &file, "")
+	to.flags(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -65,6 +66,17 @@ func printStatus(out io.Writer, s *control.Status, now time.Time) error {
 	for _, l := range s.Listen {
 		line("listen", l.Address+" ("+l.Section+")")
 	}
+	for _, l := range s.Limits {
+		line("limit", l)
+	}
+	switch {
+	case s.Health.OK:
+		line("health", "ok")
+	default:
+		for _, r := range s.Health.Reasons {
+			line("health", "not ok: "+r)
+		}
+	}
 	for i := range s.Modules {
 		m := &s.Modules[i]
 		state := fmt.Sprintf("%s for %v", m.State, now.Sub(m.Since).Round(time.Second))
@@ -77,7 +89,7 @@ func printStatus(out io.Writer, s *control.Status, now time.Time) error {
 		fmt.Fprintln(w, "\t")
 		line(m.Name, state)
 		for _, v := range m.Values {
-			line("  "+v.Name, v.Value)
+			line("  "+v.Name, v.String())
 		}
 	}
 	if err := w.Flush(); err != nil {
@@ -92,7 +104,7 @@ func printStatus(out io.Writer, s *control.Status, now time.Time) error {
 }
 
 func reloadCommand(e *Env) *cobra.Command {
-	var file string
+	var to target
 	var asJSON bool
 	c := &cobra.Command{
 		Use: "reload", Short: "Read maps and log levels anew", Args: noArgs,
@@ -101,7 +113,7 @@ signal HUP does. Other options that have changed in the configuration are named:
 take effect at the next start. What cannot be read leaves the old state as it is, and
 the exit status is 78.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return withClient(file, func(k *control.Client) error {
+			return to.ask(func(k *control.Client) error {
 				r, err := k.Reload(c.Context())
 				if err != nil {
 					return err
@@ -110,7 +122,7 @@ the exit status is 78.`,
 			})
 		},
 	}
-	configFlag(c, &file, "")
+	to.flags(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -138,21 +150,58 @@ func printReload(out io.Writer, r control.ReloadReport, asJSON bool) error {
 	return failed
 }
 
+// stopPause is the time between two looks whether meta1 has ended.
+const stopPause = 50 * time.Millisecond
+
+func stopCommand(e *Env) *cobra.Command {
+	var to target
+	var wait time.Duration
+	c := &cobra.Command{
+		Use: "stop", Short: "Make meta1 end", Args: noArgs,
+		Long: `stop makes a running meta1 end as the signal TERM does, and waits until it has: no connection
+is taken any more, sessions that send a message may finish it for a while, and deliveries that
+are under way are ended in order. What is queued stays in the queue. If meta1 has not ended when
+--wait is over the exit status is 75; it goes on to end.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return to.ask(func(k *control.Client) error {
+				asked := k.Stop(c.Context())
+				if errors.Is(asked, control.ErrNotRunning) || errors.Is(asked, control.ErrForbidden) {
+					return asked
+				}
+				for until := time.Now().Add(wait); ; time.Sleep(stopPause) {
+					// The control socket is the last that is closed. It may have been before the answer came.
+					if _, err := k.Health(c.Context()); err != nil {
+						fmt.Fprintln(e.Stdout, "stopped")
+						return nil
+					}
+					if asked != nil {
+						return asked
+					}
+					if time.Now().After(until) {
+						return &statusError{mta.ExTempFail, fmt.Errorf("meta1 has not ended within %v", wait)}
+					}
+				}
+			})
+		},
+	}
+	to.flags(c)
+	wait = 90 * time.Second
+	c.Flags().Var((*timeValue)(&wait), "wait", "how long to wait for its end; without it 90s")
+	return c
+}
+
 func healthcheckCommand(e *Env) *cobra.Command {
-	var file string
+	var to target
 	c := &cobra.Command{
 		Use: "healthcheck", Short: "Say whether meta1 works", Args: noArgs,
-		Long: `healthcheck ends with status 0 if all modules of a running meta1 are up and it takes mail.
-Otherwise it prints the reasons and ends with status 1, as a container's HEALTHCHECK
+		Long: `healthcheck ends with status 0 if all modules of a running meta1 are up, it takes mail,
+and no service was given up. Otherwise it prints the reasons and ends with status 1, as a container's HEALTHCHECK
 wants it.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			err := withClient(file, func(k *control.Client) error {
+			err := to.ask(func(k *control.Client) error {
 				h, err := k.Health(c.Context())
 				if err != nil {
 					return err
-				}
-				for _, w := range h.Warnings {
-					fmt.Fprintln(e.Stdout, "warning:", plain(w))
 				}
 				if !h.OK {
 					return errors.New(strings.Join(h.Reasons, "; "))
@@ -166,6 +215,6 @@ wants it.`,
 			return nil
 		},
 	}
-	configFlag(c, &file, "")
+	to.flags(c)
 	return c
 }

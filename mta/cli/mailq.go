@@ -15,23 +15,30 @@ import (
 )
 
 func mailqCommand(e *Env) *cobra.Command {
-	var file string
-	var asJSON bool
+	var to target
+	var asJSON, summed bool
 	c := &cobra.Command{
-		Use: "mailq", Short: "List the queue", Args: noArgs,
+		Use: "mailq", Short: "List the queue", SuggestFor: []string{"list"}, Args: noArgs,
 		Long: `mailq lists the messages in the queue with their recipients: identifier, size, time of
 arrival, sender, and below for each recipient why it waits and when it is tried next.
 An identifier is followed by * if the message is in the active queue, and by ! if it is
 held.
 
 With --json each message is a JSON object on a line, with the member names that
-postqueue -j has.`,
+postqueue -j has.
+
+With --summary mailq counts recipients: by destination and the minutes they are in the queue, in
+the columns of qshape (less than 5, 10, 20 and so on), and by the reason why they wait.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return withClient(file, func(k *control.Client) error {
+			return to.ask(func(k *control.Client) error {
 				out := bufio.NewWriter(e.Stdout)
 				l := lister{out: out, zone: time.Local}
 				l.print = l.text
-				if asJSON {
+				switch {
+				case summed:
+					l.summary = newSummary(time.Now())
+					l.print = l.summary.add
+				case asJSON:
 					l.print = l.json
 				}
 				err := k.Queue(c.Context(), l.add)
@@ -45,8 +52,9 @@ postqueue -j has.`,
 			})
 		},
 	}
-	configFlag(c, &file, "")
-	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object for each message")
+	to.flags(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print a JSON object for each message, or for the summary")
+	c.Flags().BoolVar(&summed, "summary", false, "count recipients by destination, age and reason")
 	return c
 }
 
@@ -55,6 +63,8 @@ type lister struct {
 	out   *bufio.Writer
 	zone  *time.Location
 	print func([]control.Entry) error
+	// summary is what is printed at the end, in place of the messages; nil for none.
+	summary *summary
 
 	current         []control.Entry // recipients of one message
 	messages, rcpts int
@@ -85,8 +95,16 @@ func (l *lister) flush() error {
 
 // end prints the last message and the sum.
 func (l *lister) end(asJSON bool) error {
-	if err := l.flush(); err != nil || asJSON {
+	if err := l.flush(); err != nil {
 		return err
+	}
+	switch {
+	case l.summary != nil && asJSON:
+		return printJSON(l.out, l.summary.Summary())
+	case l.summary != nil:
+		return l.summary.text(l.out)
+	case asJSON:
+		return nil
 	}
 	if l.messages == 0 {
 		_, err := l.out.WriteString("Mail queue is empty\n")

@@ -8,13 +8,22 @@ import (
 
 	"meta1/confparse"
 	"meta1/confparse/manual"
+	"meta1/maps"
 	"meta1/mta"
+	"meta1/queue/conf"
+	"meta1/resolver/access"
+	"meta1/resolver/alias"
 )
 
 // TestManuals compares the manual pages that are kept with the source with those that
 // would be made now.
 func TestManuals(t *testing.T) {
 	want := map[string]string{"../../docs/meta1.conf.5.md": manual.Markdown((&mta.Config{}).Options())}
+	ofMaps, err := mapsManual()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want["../../docs/maps.md"] = ofMaps
 	for name, text := range pages(newRoot(&Env{})) {
 		want["../../man/"+name] = text
 	}
@@ -76,6 +85,55 @@ func TestExampleFile(t *testing.T) {
 	for line := range strings.Lines(err.Error()) { // sections without what they need are no matter of syntax
 		if strings.Contains(line, "error: ") && !strings.Contains(line, "lacks") && !strings.Contains(line, "needs") {
 			t.Error(line)
+		}
+	}
+}
+
+// TestSources: a manual explains options itself; MeTA1's README is named once for a
+// section, as the source.
+func TestSources(t *testing.T) {
+	page := manual.Markdown((&mta.Config{}).Options())
+	if n, chapters := strings.Count(page, "README"), strings.Count(page, "\n## "); n > chapters {
+		t.Errorf("README is named %d times in %d sections", n, chapters)
+	}
+	for _, r := range confparse.Rows((&mta.Config{}).Options()) {
+		if strings.Contains(r.Doc, "README") {
+			t.Errorf("%s/%s is explained by a text that readers do not have: %s", r.Section, r.Name, r.Doc)
+		}
+	}
+}
+
+// TestMapsPage: the page about maps has all tags, and its examples are right.
+func TestMapsPage(t *testing.T) {
+	page, err := mapsManual()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tag := range access.Tags() {
+		if !strings.Contains(page, "| `"+tag.Name+"` |") {
+			t.Errorf("%s is missing", tag.Name)
+		}
+	}
+	for _, tag := range conf.Tags() {
+		if !strings.Contains(page, "| `"+tag.Name+"` |") {
+			t.Errorf("%s of QMGR's map is missing", tag.Name)
+		}
+	}
+	examples := strings.Split(page, "```\n")
+	if len(examples) != 5 {
+		t.Fatalf("%d examples", len(examples)/2)
+	}
+	for i, check := range []func(key, value string) error{
+		func(key, value string) error { return access.CheckEntry(access.Tags(), key, value) }, alias.CheckEntry,
+	} {
+		for line := range strings.Lines(examples[2*i+1]) {
+			key, value, err := maps.SplitEntry(strings.TrimSuffix(line, "\n"))
+			if err == nil {
+				err = check(key, value)
+			}
+			if err != nil {
+				t.Errorf("%s: %v", line, err)
+			}
 		}
 	}
 }

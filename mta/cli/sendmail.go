@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"meta1/confparse"
 	"meta1/mta"
 	"meta1/mta/control"
 	"meta1/mta/submit"
@@ -120,15 +119,13 @@ func submitMessage(ctx context.Context, e *Env, o submit.Options, own ownOptions
 	if len(o.Rcpts) == 0 && !o.FromHeader {
 		return &statusError{submit.ExUsage, fmt.Errorf("no recipients\n%s", submit.Usage())}
 	}
-	o.Input, o.Addr, o.User = e.Stdin, own.server, loginName()
-	if o.Addr == "" {
-		var err error
-		if o.Addr, o.Hostname, err = findServer(ctx, own.file); err != nil {
-			return &statusError{mta.ExTempFail, err}
-		}
+	o.Input, o.User = e.Stdin, loginName()
+	var err error
+	if o.Addr, o.Hostname, err = findServer(ctx, own); err != nil {
+		return &statusError{mta.ExTempFail, err}
 	}
 	if o.Hostname == "" {
-		o.Hostname = plainHostname()
+		o.Hostname = mta.Hostname(ctx)
 	}
 	if err := submit.Submit(ctx, o); err != nil {
 		return &statusError{submit.ExitCode(err), fmt.Errorf("message not sent: %w", err)}
@@ -144,63 +141,40 @@ func loginName() string {
 	return strconv.Itoa(os.Getuid())
 }
 
-func plainHostname() string {
-	if name, err := os.Hostname(); err == nil && name != "" {
-		return name
-	}
-	return "localhost"
-}
-
 // errNoServer says that the running meta1 takes no mail.
 var errNoServer = errors.New("meta1 has no SMTP server (section smtps)")
 
-// findServer asks the running meta1 where it takes mail and what it is called. Who
-// may not ask, or if it does not run, finds the address in the configuration.
-func findServer(ctx context.Context, file string) (addr, host string, err error) {
-	var s control.Status
-	err = withClient(file, func(k *control.Client) (err error) {
-		s, err = k.Status(ctx)
-		return err
-	})
-	if err != nil {
-		if addr, ok := configuredServer(file); ok {
-			return addr, "", nil
+// findServer says where the running meta1 takes mail and what it is called; host is ""
+// for the host's own name. Who may not ask it finds that in the configuration, and so does
+// who names a server: then the message must look as if it came from this one.
+func findServer(ctx context.Context, own ownOptions) (addr, host string, err error) {
+	to := target{file: own.file}
+	if own.server == "" {
+		var s control.Status
+		err = to.ask(func(k *control.Client) (err error) {
+			s, err = k.Status(ctx)
+			return err
+		})
+		if err == nil {
+			for _, l := range s.Listen {
+				if section, _, _ := strings.Cut(l.Section, " "); section == "smtps" {
+					return reachable(l), s.Hostname, nil
+				}
+			}
+			return "", "", errNoServer
 		}
+	}
+	var found mta.Found
+	if file := to.config(); file != "" {
+		found, _ = mta.Find(file) // to.ask has said why it cannot be read
+	}
+	switch {
+	case own.server != "":
+		return own.server, found.Hostname, nil
+	case len(found.Servers) == 0:
 		return "", "", err
 	}
-	for _, l := range s.Listen {
-		if section, _, _ := strings.Cut(l.Section, " "); section == "smtps" {
-			return reachable(l), s.Hostname, nil
-		}
-	}
-	return "", "", errNoServer
-}
-
-// configuredServer is the first address of a section smtps of the configuration.
-func configuredServer(file string) (string, bool) {
-	if file == "" {
-		file = configFile()
-	}
-	if file == "" {
-		return "", false
-	}
-	c, _, err := mta.Load(file, confparse.LoadOptions{})
-	if err != nil {
-		return "", false
-	}
-	for _, s := range c.Servers {
-		for _, l := range s.Of.Listen {
-			if l.Type == "unix" || l.Port == 0 {
-				continue
-			}
-			host := ""
-			if l.Address.IsValid() {
-				host = l.Address.String()
-			}
-			return reachable(control.Socket{Network: "tcp", Address: net.JoinHostPort(host, strconv.Itoa(l.Port))}), true
-		}
-	}
-	return "", false
+	return reachable(control.Socket{Network: "tcp", Address: found.Servers[0]}), found.Hostname, nil
 }
 
 // reachable is the address to connect to from this host: a socket that is bound to

@@ -8,15 +8,19 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"meta1/confparse"
 	"meta1/confparse/manual"
+	"meta1/confparse/syntax"
 	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/listen"
 	"meta1/mta/service"
 )
 
@@ -26,10 +30,15 @@ const monitorName = "monitor"
 func serveCommand(e *Env) *cobra.Command {
 	var file, hints string
 	var verbose int
+	var old meta1Options
 	c := &cobra.Command{
-		Use: "serve", Short: "Run the mail transfer agent", Args: noArgs,
+		Use: "serve", Short: "Run the mail transfer agent", SuggestFor: []string{"run", "start"}, Args: noArgs,
 		Long: `serve runs meta1 in the foreground until it gets TERM or INT; a second INT ends it at once.
-HUP and USR1 read the maps and log levels anew, USR2 opens the log file again.
+HUP and USR1 read the maps and log levels anew, USR2 opens the log files again.
+
+The options -C, -c, -O, -L, -a and -T are those of MeTA1's programs; they override the
+configuration file. MeTA1's -N is not needed, since one process serves all sections smtps,
+and -x neither: the option log_level of a section says how much is logged.
 
 Exit status: 0 after an orderly stop, 69 if a socket cannot be bound, 73 or 77 if the
 main queue directory cannot be made or written, 74 if a store cannot be used, 78 for a
@@ -38,13 +47,70 @@ wrong configuration.`,
 			if verbose > 0 {
 				return showVersion(e, verbose)
 			}
-			return serve(e, file, hints)
+			set, err := old.assignments()
+			if err != nil {
+				return &usageError{err}
+			}
+			return serve(e, file, hints, set)
 		},
 	}
 	configFlag(c, &file, orEnv("META1_CONF", mta.DefaultFile))
 	c.Flags().CountVarP(&verbose, "version", "V", "show the version and end; more of them show more, -VVVVV all options with their defaults, -VVVVVV all flags, too")
 	c.Flags().StringVar(&hints, "hints", "auto", "print what to try next: always, never, or auto for a terminal and for a relative working_directory")
+	old.flags(c)
 	return c
+}
+
+// meta1Options are the options of MeTA1's programs (README 3.1, 3.8.1, 8.2) that make
+// sense in one process.
+type meta1Options struct {
+	connections, initial int
+	incoming             []string
+	logs                 string
+	access, noRelaying   bool
+}
+
+func (o *meta1Options) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.IntVarP(&o.connections, "connections-max", "C", 0, "most connections to one IP address (connections_max of qmgr.smtpc)")
+	f.IntVarP(&o.initial, "initial-connections", "c", 0, "connections to one IP address with which slow start begins (initial_connections of qmgr.smtpc)")
+	f.StringArrayVarP(&o.incoming, "incoming", "O", nil, "R=n: most connections of a client within a minute, O=n: most open connections of a client (connection_rate_max and connections_max of qmgr.smtps)")
+	f.StringVarP(&o.logs, "log-directory", "L", "", "a log file for each section below this directory (log_directory)")
+	f.BoolVarP(&o.access, "access", "a", false, "all sections smtps ask the access map (flag access)")
+	f.BoolVarP(&o.noRelaying, "lmtp-does-not-imply-relaying", "T", false, "domains that go to lmtp: are not local by that alone (flag lmtp_does_not_imply_relaying of smtps)")
+}
+
+// assignments are the options in the language of the configuration.
+func (o *meta1Options) assignments() ([]confparse.Assignment, error) {
+	var set []confparse.Assignment
+	add := func(option, section, format string, args ...any) {
+		set = append(set, confparse.Assignment{Section: section, Text: fmt.Sprintf(format, args...), Source: "option " + option})
+	}
+	if o.connections != 0 {
+		add("-C", "qmgr/smtpc", "connections_max = %d;", o.connections)
+	}
+	if o.initial != 0 {
+		add("-c", "qmgr/smtpc", "initial_connections = %d;", o.initial)
+	}
+	for _, limit := range o.incoming {
+		name, value, _ := strings.Cut(limit, "=")
+		n, err := strconv.ParseUint(value, 10, 31)
+		option := map[string]string{"R": "connection_rate_max", "O": "connections_max"}[name]
+		if err != nil || option == "" {
+			return nil, fmt.Errorf("-O takes R=n or O=n, not %q", limit)
+		}
+		add("-O", "qmgr/smtps", "%s = %d;", option, n)
+	}
+	if o.logs != "" {
+		add("-L", "", "log_directory = %s;", syntax.Quoted(o.logs))
+	}
+	if o.access {
+		add("-a", "smtps", "flags = { access };")
+	}
+	if o.noRelaying {
+		add("-T", "smtps", "flags = { lmtp_does_not_imply_relaying };")
+	}
+	return set, nil
 }
 
 func orEnv(name, value string) string {
@@ -54,7 +120,7 @@ func orEnv(name, value string) string {
 	return value
 }
 
-func serve(e *Env, file, hints string) error {
+func serve(e *Env, file, hints string, set []confparse.Assignment) error {
 	if hints != "auto" && hints != "always" && hints != "never" {
 		return &usageError{fmt.Errorf("--hints is auto, always or never, not %q", hints)}
 	}
@@ -62,14 +128,18 @@ func serve(e *Env, file, hints string) error {
 	if err != nil {
 		return &statusError{mta.ExOSErr, fmt.Errorf("finding our own binary: %w", err)}
 	}
+	inherited, err := listen.Inherit(os.Getenv, os.Getpid())
+	if err != nil {
+		return &statusError{mta.ExUsage, err}
+	}
 	unix.Umask(0o027)                                       // what we make is nobody else's business
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // dropped; to ignore it would make services ignore it, too
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
 	return mta.Run(context.Background(), mta.Setup{
-		File: file, Version: e.Version, Executable: exe, MonitorArgs: []string{monitorName},
-		Stderr: e.Stderr, Signals: signals, Exit: e.Exit,
+		File: file, Set: set, Version: e.Version, Executable: exe, MonitorArgs: []string{monitorName},
+		Stderr: e.Stderr, Signals: signals, Exit: e.Exit, Inherited: inherited,
 		Ready: func(s control.Status, c *mta.Config) {
 			if wantHints(hints, e.Stderr, c) {
 				_, _ = io.WriteString(e.Stderr, hintText(e.Args[0], s))
@@ -112,7 +182,7 @@ func hintText(program string, s control.Status) string {
 		fmt.Fprintf(&b, "  %-10s %s\n", l.Section, address)
 	}
 	option := ""
-	if path, err := controlPath(""); err != nil || !listensOn(s, path) {
+	if path, _, err := new(target).path(); err != nil || !listensOn(s, path) {
 		option = " -f " + s.Config
 	}
 	fmt.Fprintf(&b, "\nTry in another terminal\n  printf 'Subject: hello\\n\\nIt works.\\n' | %s sendmail%s user@localhost\n  %s mailq%s\n  %s ctl status%s\n",
@@ -135,8 +205,8 @@ func listensOn(s control.Status, path string) bool {
 
 func monitorCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: monitorName, Hidden: true, Args: noArgs, Short: "Start programs of services (used by serve)",
-		RunE: func(*cobra.Command, []string) error { return service.Monitor() },
+		Use: monitorName, Hidden: true, Args: noArgs, Short: "Start programs of services and read keys (used by serve)",
+		RunE: func(*cobra.Command, []string) error { return service.Monitor(mta.ReadForServer) },
 	}
 }
 

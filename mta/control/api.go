@@ -1,10 +1,17 @@
 package control
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"strconv"
 	"time"
 
+	"meta1/client/tlsrpt"
+	"meta1/confparse"
+	"meta1/mta/explain"
 	"meta1/mta/msg"
+	"meta1/server/authn/dmarcrpt"
 )
 
 // Status is a snapshot of a running meta1.
@@ -16,7 +23,11 @@ type Status struct {
 	Spool    string    `json:"spool"`
 	Config   string    `json:"config"`
 	Listen   []Socket  `json:"listen"`
-	Modules  []Module  `json:"modules"`
+	Health   Health    `json:"health"`
+	// Limits are the options that are lower than configured because the system does not
+	// allow more.
+	Limits  []string `json:"limits,omitempty"`
+	Modules []Module `json:"modules"`
 }
 
 // Socket is one socket on which meta1 or a service listens.
@@ -36,18 +47,55 @@ type Module struct {
 	Values   []Value   `json:"values,omitempty"`
 }
 
-// Value is one line of a module's own snapshot.
+// Value is one line of a module's own snapshot: a number, or a text. In JSON it is
+// {"name": ..., "value": ...}, and the value of a number is a number.
 type Value struct {
+	Name   string
+	Number int64
+	Text   string // if not "", the value is this text and not the number
+}
+
+// jsonValue is a Value in JSON.
+type jsonValue struct {
 	Name  string `json:"name"`
-	Value string `json:"value"`
+	Value any    `json:"value"` // int64 or string
+}
+
+// MarshalJSON implements json.Marshaler.
+func (v Value) MarshalJSON() ([]byte, error) {
+	if v.Text != "" {
+		return json.Marshal(jsonValue{v.Name, v.Text})
+	}
+	return json.Marshal(jsonValue{v.Name, v.Number})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (v *Value) UnmarshalJSON(data []byte) error {
+	*v = Value{}
+	number := jsonValue{Value: &v.Number}
+	err := json.Unmarshal(data, &number)
+	if err != nil {
+		number.Value = &v.Text
+		err = json.Unmarshal(data, &number)
+	}
+	v.Name = number.Name
+	return err
+}
+
+// String is the value as text.
+func (v Value) String() string { return cmp.Or(v.Text, strconv.FormatInt(v.Number, 10)) }
+
+// OpenAPI describes how a Value is written.
+func (v Value) OpenAPI() map[string]any {
+	return map[string]any{"type": "object", "required": []any{"name", "value"}, "properties": map[string]any{
+		"name": map[string]any{"type": "string"}, "value": map[string]any{"type": []any{"integer", "string"}},
+	}}
 }
 
 // Health says whether meta1 works, and if not why.
 type Health struct {
 	OK      bool     `json:"ok"`
 	Reasons []string `json:"reasons,omitempty"`
-	// Warnings do not make it unhealthy: a service that was given up.
-	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Page is a part of the queue.
@@ -83,6 +131,25 @@ type Host struct {
 	LastUse time.Time     `json:"last_use"`
 	Until   time.Time     `json:"until,omitzero"`
 	Reason  string        `json:"reason,omitempty"`
+	// Provider is that to which the host belongs. TLS and Verify are of the last session: the version, or
+	// "none", and what the certificate was worth (encrypted, verified, MTA-STS, dane).
+	Provider string `json:"provider,omitempty"`
+	TLS      string `json:"tls,omitempty"`
+	Verify   string `json:"verify,omitempty"`
+}
+
+// Provider is hosts that share limits; see msg.ProviderEntry.
+type Provider struct {
+	Provider  string    `json:"provider"`
+	InUse     int       `json:"in_use"`
+	Max       int       `json:"connections_max,omitempty"` // 0: no limit
+	Waiting   int       `json:"waiting"`
+	Rate      float64   `json:"rate,omitempty"`          // messages within the interval now; 0: no limit
+	RateMax   int       `json:"rate_max,omitempty"`      // 0: no limit
+	Interval  string    `json:"rate_interval,omitempty"` // as 1m0s
+	SlowDowns int       `json:"slow_downs"`              // how often the rate was halved since the start
+	Until     time.Time `json:"until,omitzero"`          // when it is whole again
+	Reason    string    `json:"reason,omitempty"`        // the reply that halved it
 }
 
 // Hosts are the hosts of the outgoing connection cache.
@@ -90,6 +157,17 @@ type Hosts struct {
 	Hosts []Host `json:"hosts"`
 	// More says that some were left out.
 	More bool `json:"more"`
+	// Providers are all to which mail went, or with closed hosts alone those whose rate is lowered.
+	Providers []Provider `json:"providers,omitempty"`
+	// TriedLast are the families of addresses that do not work.
+	TriedLast []Family `json:"tried_last,omitempty"`
+}
+
+// Family is IPv4 or IPv6; see msg.FamilyEntry.
+type Family struct {
+	Family string    `json:"family"`
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason"`
 }
 
 // ReloadReport says what a reload did.
@@ -108,11 +186,14 @@ type ReloadReport struct {
 type Operation struct {
 	Op     msg.Operation `json:"op"`
 	TA     string        `json:"ss_ta,omitempty"`
+	RcptID string        `json:"rcpt_id,omitempty"`
 	Sender string        `json:"sender,omitempty"` // "<>" for the null sender, @domain for all of a domain
 	Rcpt   string        `json:"rcpt,omitempty"`
 	Domain string        `json:"domain,omitempty"` // of the recipient
 	Hop    string        `json:"hop,omitempty"`    // see msg.Selection
 	MinAge time.Duration `json:"min_age,omitempty"`
+	MaxAge time.Duration `json:"max_age,omitempty"`
+	Reason string        `json:"reason,omitempty"` // a part of why it waits
 	Held   bool          `json:"held,omitempty"`
 	Unheld bool          `json:"unheld,omitempty"`
 }
@@ -122,6 +203,18 @@ type Operated struct {
 	Done int    `json:"done"`            // recipients to which it was done
 	Busy int    `json:"busy"`            // matching ones that were left alone: an attempt runs
 	Err  string `json:"error,omitempty"` // why it ended early
+}
+
+// SendReports asks for reports to be sent now.
+type SendReports struct {
+	Domain string `json:"domain,omitempty"` // "": all
+	Today  bool   `json:"today,omitempty"`  // those that are being collected, too
+}
+
+// ReportsSent is what came of it.
+type ReportsSent struct {
+	Sent int    `json:"sent"`
+	Err  string `json:"error,omitempty"` // why others were not sent
 }
 
 // FsckQuestion asks for a check of a part of the databases of the queue.
@@ -161,6 +254,36 @@ type Backend interface {
 	Hosts(ctx context.Context, closed bool) (Hosts, error)
 	// Fsck checks a part of the databases of the queue.
 	Fsck(ctx context.Context, q FsckQuestion) (FsckAnswer, error)
+	// Explain tries a dialogue; the error is for a question that cannot be tried.
+	Explain(ctx context.Context, q explain.Question) (*explain.Report, error)
+	// TLSReports lists the reports about TLS that are collected or wait to be sent, those on
+	// one domain unless it is "".
+	TLSReports(ctx context.Context, domain string) ([]tlsrpt.Entry, error)
+	// SendTLSReports sends what waits at once.
+	SendTLSReports(ctx context.Context, q SendReports) (ReportsSent, error)
+	// DMARCReports and SendDMARCReports do the same for reports about DMARC.
+	DMARCReports(ctx context.Context, domain string) ([]dmarcrpt.Entry, error)
+	SendDMARCReports(ctx context.Context, q SendReports) (ReportsSent, error)
 	Health(ctx context.Context) Health
+	// Stop begins the end of meta1, as the signal TERM does. It does not wait for it.
+	Stop(ctx context.Context)
 	Reload(ctx context.Context) ReloadReport
+	// Connections lists sessions of clients and connections to hosts; CloseConnection ends one, and
+	// reports whether there was one.
+	Connections(ctx context.Context) (Connections, error)
+	CloseConnection(ctx context.Context, q CloseConnection) (Closed, error)
+	// Throttles lists the limits that were set; Throttle sets or clears one.
+	Throttles(ctx context.Context) []Throttle
+	Throttle(ctx context.Context, q ThrottleQuestion) ([]Throttle, error)
+	// Drain begins, changes or cancels a drain; DrainState tells of it.
+	Drain(ctx context.Context, q DrainQuestion) (Drain, error)
+	DrainState(ctx context.Context) Drain
+	// Stats tells counts and rates.
+	Stats(ctx context.Context) (Stats, error)
+	// Summary counts the queue. It may be some seconds old.
+	Summary(ctx context.Context) (Summary, error)
+	// Message tells of one message, by its ss_ta or a rcpt_id; ErrNoMessage if nothing is known.
+	Message(ctx context.Context, id string) (Message, error)
+	// Config is the configuration in effect without secrets, with the defaults if they are wanted.
+	Config(ctx context.Context, defaults bool) []confparse.Shown
 }

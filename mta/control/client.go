@@ -7,11 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"strconv"
+	"syscall"
 	"time"
+
+	"meta1/client/tlsrpt"
+	"meta1/mta/explain"
+	"meta1/mta/supervise"
+	"meta1/server/authn/dmarcrpt"
 )
 
 const (
@@ -23,8 +30,12 @@ const (
 	answerMax = 64 << 20
 )
 
-// ErrNotRunning says that no meta1 serves the control socket.
-var ErrNotRunning = errors.New("meta1 does not run")
+// ErrNotRunning says that no meta1 serves the control socket, ErrForbidden that we may not
+// use it.
+var (
+	ErrNotRunning = errors.New("meta1 does not run")
+	ErrForbidden  = errors.New("no permission to ask meta1")
+)
 
 // Client asks a running meta1.
 type Client struct {
@@ -53,6 +64,11 @@ func (c *Client) Health(ctx context.Context) (h Health, err error) {
 	return h, c.ask(ctx, http.MethodGet, "/healthz", nil, &h, http.StatusServiceUnavailable)
 }
 
+// Stop makes meta1 end. It returns when the end has begun.
+func (c *Client) Stop(ctx context.Context) error {
+	return c.ask(ctx, http.MethodPost, "/stop", nil, &struct{}{})
+}
+
 // Reload makes meta1 read its maps and log levels anew.
 func (c *Client) Reload(ctx context.Context) (r ReloadReport, err error) {
 	return r, c.ask(ctx, http.MethodPost, "/reload", nil, &r, http.StatusUnprocessableEntity)
@@ -60,23 +76,60 @@ func (c *Client) Reload(ctx context.Context) (r ReloadReport, err error) {
 
 // Queue calls f for each recipient in the queue, in order, until it returns an error.
 func (c *Client) Queue(ctx context.Context, f func(Entry) error) error {
-	after := ""
-	for {
-		var p Page
-		q := url.Values{"after": {after}, "max": {strconv.Itoa(PageMax)}}
-		if err := c.ask(ctx, http.MethodGet, "/queue?"+q.Encode(), nil, &p); err != nil {
-			return err
+	return c.QueueBehind(ctx, "", f)
+}
+
+// firstPage is how many recipients are asked for at first, so that the first is there at once.
+const firstPage = 200
+
+// QueueBehind is Queue for the recipients behind one of that id. While f is called for one page
+// the next is on its way, so two pages are in memory.
+func (c *Client) QueueBehind(ctx context.Context, after string, f func(Entry) error) error {
+	type answer struct {
+		page Page
+		err  error
+	}
+	g := supervise.NewGroup(ctx)
+	answers := make(chan answer) // not buffered: one page waits while another is worked on
+	g.Go(func(ctx context.Context) error {
+		defer close(answers)
+		for n := firstPage; ; n = PageMax {
+			var a answer
+			q := url.Values{"after": {after}, "max": {strconv.Itoa(n)}}
+			a.err = c.ask(ctx, http.MethodGet, "/queue?"+q.Encode(), nil, &a.page)
+			select {
+			case answers <- a:
+			case <-ctx.Done():
+				return nil
+			}
+			if a.err != nil || !a.page.More || len(a.page.Entries) == 0 {
+				return nil
+			}
+			after = a.page.Entries[len(a.page.Entries)-1].RcptID
 		}
-		for _, e := range p.Entries {
-			if err := f(e); err != nil {
-				return err
+	})
+	var err error
+	for a := range answers {
+		if err = a.err; err != nil {
+			break
+		}
+		for i := range a.page.Entries {
+			if err = f(a.page.Entries[i]); err != nil {
+				break
 			}
 		}
-		if !p.More || len(p.Entries) == 0 {
-			return nil
+		if err != nil {
+			break
 		}
-		after = p.Entries[len(p.Entries)-1].RcptID
 	}
+	g.Stop()
+	if end := g.Wait(); err == nil {
+		err = end
+	}
+	if err == nil {
+		err = context.Cause(ctx) // the listing may be cut off
+	}
+	return err
 }
 
 // Operate does something to recipients in the queue.
@@ -87,6 +140,73 @@ func (c *Client) Operate(ctx context.Context, o Operation) (done Operated, err e
 // Hosts asks for the hosts to which mail goes, or only for those that are closed.
 func (c *Client) Hosts(ctx context.Context, closed bool) (h Hosts, err error) {
 	return h, c.ask(ctx, http.MethodGet, "/hosts?closed="+strconv.FormatBool(closed), nil, &h)
+}
+
+// Stats asks for counts and rates.
+func (c *Client) Stats(ctx context.Context) (s Stats, err error) {
+	return s, c.ask(ctx, http.MethodGet, "/stats", nil, &s)
+}
+
+// Summary asks for the queue, counted.
+func (c *Client) Summary(ctx context.Context) (s Summary, err error) {
+	return s, c.ask(ctx, http.MethodGet, "/queue/summary", nil, &s)
+}
+
+// Connections asks for sessions of clients and connections to hosts.
+func (c *Client) Connections(ctx context.Context) (all Connections, err error) {
+	return all, c.ask(ctx, http.MethodGet, "/connections", nil, &all)
+}
+
+// CloseConnection closes one, and reports whether there was one.
+func (c *Client) CloseConnection(ctx context.Context, id string) (bool, error) {
+	var done Closed
+	err := c.ask(ctx, http.MethodPost, "/connections/close", CloseConnection{ID: id}, &done)
+	return done.Closed, err
+}
+
+// Throttles asks for the limits that were set.
+func (c *Client) Throttles(ctx context.Context) (all []Throttle, err error) {
+	return all, c.ask(ctx, http.MethodGet, "/throttle", nil, &all)
+}
+
+// Throttle sets or clears a limit.
+func (c *Client) Throttle(ctx context.Context, q ThrottleQuestion) (all []Throttle, err error) {
+	return all, c.ask(ctx, http.MethodPost, "/throttle", q, &all)
+}
+
+// DrainState asks where a drain stands.
+func (c *Client) DrainState(ctx context.Context) (d Drain, err error) {
+	return d, c.ask(ctx, http.MethodGet, "/drain", nil, &d)
+}
+
+// Drain begins or cancels a drain.
+func (c *Client) Drain(ctx context.Context, q DrainQuestion) (d Drain, err error) {
+	return d, c.ask(ctx, http.MethodPost, "/drain", q, &d)
+}
+
+// Explain asks what would become of mail, and why.
+func (c *Client) Explain(ctx context.Context, q explain.Question) (r explain.Report, err error) {
+	return r, c.ask(ctx, http.MethodPost, "/explain", q, &r)
+}
+
+// TLSReports asks for the reports about TLS that are collected or wait to be sent.
+func (c *Client) TLSReports(ctx context.Context, domain string) (list []tlsrpt.Entry, err error) {
+	return list, c.ask(ctx, http.MethodGet, "/tlsreports?"+url.Values{"domain": {domain}}.Encode(), nil, &list)
+}
+
+// SendTLSReports has reports sent at once.
+func (c *Client) SendTLSReports(ctx context.Context, q SendReports) (done ReportsSent, err error) {
+	return done, c.ask(ctx, http.MethodPost, "/tlsreports", q, &done)
+}
+
+// DMARCReports asks for the reports about DMARC that are collected or wait to be sent.
+func (c *Client) DMARCReports(ctx context.Context, domain string) (list []dmarcrpt.Entry, err error) {
+	return list, c.ask(ctx, http.MethodGet, "/dmarcreports?"+url.Values{"domain": {domain}}.Encode(), nil, &list)
+}
+
+// SendDMARCReports has reports sent at once.
+func (c *Client) SendDMARCReports(ctx context.Context, q SendReports) (done ReportsSent, err error) {
+	return done, c.ask(ctx, http.MethodPost, "/dmarcreports", q, &done)
 }
 
 // Fsck calls f for each thing that a check of the databases of the queue finds, and
@@ -131,6 +251,9 @@ func (c *Client) ask(ctx context.Context, method, path string, body, v any, also
 	if err != nil {
 		return err
 	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	r, err := c.http.Do(req)
 	if err != nil {
 		return c.unreachable(err)
@@ -145,6 +268,9 @@ func (c *Client) ask(ctx context.Context, method, path string, body, v any, also
 		var e apiError
 		if json.NewDecoder(answer).Decode(&e) != nil || e.Error == "" {
 			e.Error = r.Status
+		}
+		if r.StatusCode == http.StatusForbidden {
+			return fmt.Errorf("%w: %s", ErrForbidden, e.Error)
 		}
 		return fmt.Errorf("asking meta1 at %s: %s", c.path, e.Error)
 	}
@@ -162,6 +288,9 @@ func (c *Client) unreachable(err error) error {
 	}
 	if errors.Is(err, context.DeadlineExceeded) || op.Timeout() {
 		return fmt.Errorf("asking meta1 at %s: %w", c.path, op.Err)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: control socket %s: %w: it is for root, the account that serves, and those whom section control names", ErrForbidden, c.path, syscall.EACCES)
 	}
 	return fmt.Errorf("%w: control socket %s: %w", ErrNotRunning, c.path, op.Err)
 }

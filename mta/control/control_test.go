@@ -2,11 +2,13 @@ package control_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -16,12 +18,42 @@ import (
 
 	"go.uber.org/goleak"
 
+	"meta1/client/tlsrpt"
+	"meta1/confparse"
+	"meta1/mta/access"
 	"meta1/mta/control"
+	"meta1/mta/explain"
 	"meta1/mta/msg"
 	"meta1/mta/supervise"
+	"meta1/server/authn/dmarcrpt"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestValueJSON: a number is a number, and a text of digits stays a text.
+func TestValueJSON(t *testing.T) {
+	for v, want := range map[control.Value]string{
+		{Name: "n", Number: 12}:        `{"name":"n","value":12}`,
+		{Name: "n"}:                    `{"name":"n","value":0}`,
+		{Name: "t", Text: "12"}:        `{"name":"t","value":"12"}`,
+		{Name: "n", Number: 1<<62 + 1}: `{"name":"n","value":4611686018427387905}`,
+	} {
+		data, err := json.Marshal(v)
+		if err != nil || string(data) != want {
+			t.Errorf("%+v: %s %v", v, data, err)
+		}
+		var back control.Value
+		if err := json.Unmarshal(data, &back); err != nil || back != v {
+			t.Errorf("%s: %+v %v", data, back, err)
+		}
+	}
+	var v control.Value
+	for _, bad := range []string{`{"name":"x","value":1.5}`, `{"name":"x","value":{}}`, `[]`} {
+		if err := json.Unmarshal([]byte(bad), &v); err == nil {
+			t.Errorf("%s is read as %+v", bad, v)
+		}
+	}
+}
 
 // backend has a queue of n recipients.
 type backend struct {
@@ -34,7 +66,7 @@ type backend struct {
 
 func (b *backend) Status(context.Context) control.Status {
 	return control.Status{Version: "1", Hostname: "mx.test", PID: 7, Started: time.Unix(1, 0).UTC(), Modules: []control.Module{
-		{Name: "qmgr", State: "up", Since: time.Unix(2, 0).UTC(), Values: []control.Value{{Name: "a", Value: "b"}}},
+		{Name: "qmgr", State: "up", Since: time.Unix(2, 0).UTC(), Values: []control.Value{{Name: "a", Text: "b"}, {Name: "n", Number: 1 << 60}, {Name: "zero"}, {Name: "digits", Text: "7"}}},
 	}}
 }
 
@@ -66,6 +98,54 @@ func (b *backend) Hosts(_ context.Context, closed bool) (control.Hosts, error) {
 	return control.Hosts{Hosts: all}, b.err
 }
 
+func (b *backend) Stop(context.Context) {}
+
+func (b *backend) Stats(context.Context) (control.Stats, error) {
+	return control.Stats{Accepting: "yes"}, b.err
+}
+
+func (b *backend) Summary(context.Context) (control.Summary, error) {
+	return control.NewSummarizer(time.Unix(1, 0)).Summary(), b.err
+}
+
+func (b *backend) Message(_ context.Context, id string) (control.Message, error) {
+	if id == "none" {
+		return control.Message{}, control.ErrNoMessage
+	}
+	return control.Message{TA: id}, b.err
+}
+
+func (b *backend) Config(_ context.Context, defaults bool) []confparse.Shown {
+	return []confparse.Shown{{Name: "hostname", Value: "h", Set: !defaults}}
+}
+
+func (b *backend) Connections(context.Context) (control.Connections, error) {
+	return control.Connections{Connections: []control.Connection{{ID: "S1", Direction: "in", State: "ready"}}}, b.err
+}
+
+func (b *backend) CloseConnection(_ context.Context, q control.CloseConnection) (control.Closed, error) {
+	return control.Closed{Closed: q.ID == "S1"}, b.err
+}
+func (b *backend) Throttles(context.Context) []control.Throttle { return nil }
+func (b *backend) Throttle(_ context.Context, q control.ThrottleQuestion) ([]control.Throttle, error) {
+	return []control.Throttle{{Kind: q.Kind, Max: q.Max}}, b.err
+}
+
+func (b *backend) DrainState(context.Context) control.Drain {
+	return control.Drain{Phase: control.NotDraining}
+}
+
+func (b *backend) Drain(_ context.Context, q control.DrainQuestion) (control.Drain, error) {
+	return control.Drain{Phase: control.Draining, Reason: q.Reason}, b.err
+}
+
+// anybody lets everybody in.
+func anybody(*http.Request) access.Who { return access.Who{Level: access.Change} }
+
+func (b *backend) Explain(_ context.Context, q explain.Question) (*explain.Report, error) {
+	return &explain.Report{Server: q.Server, Verdict: explain.Accepted}, b.err
+}
+
 func (b *backend) Fsck(_ context.Context, q control.FsckQuestion) (control.FsckAnswer, error) {
 	b.asked = append(b.asked, fmt.Sprintf("%+v", q))
 	a := control.FsckAnswer{Findings: []control.Finding{{Code: "c" + q.Cursor}}, Examined: 5}
@@ -87,7 +167,7 @@ func serve(t *testing.T, b *backend) string {
 		t.Fatal(err)
 	}
 	g := supervise.NewGroup(context.Background())
-	g.Go(func(ctx context.Context) error { return control.Serve(ctx, l, control.Handler(b)) })
+	g.Go(func(ctx context.Context) error { return control.Serve(ctx, l, control.Handler(b, anybody, nil)) })
 	t.Cleanup(func() {
 		g.Stop()
 		if err := g.Wait(); err != nil {
@@ -132,15 +212,15 @@ func TestQueue(t *testing.T) {
 	if err != nil || n != b.n {
 		t.Fatalf("%d entries, error %v", n, err)
 	}
-	if want := []string{" 10000", "id9999 10000", "id19999 10000"}; !reflect.DeepEqual(b.asked, want) {
+	if want := []string{" 200", "id199 10000", "id10199 10000", "id20199 10000"}; !reflect.DeepEqual(b.asked, want) {
 		t.Errorf("asked %q, want %q", b.asked, want)
 	}
 	stop := errors.New("stop")
 	if err := c.Queue(t.Context(), func(control.Entry) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("error %v", err)
 	}
-	b.err = errors.New("module is down")
-	if err := c.Queue(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "module is down") {
+	down := client(t, serve(t, &backend{err: errors.New("module is down")})) // b may still be asked for a page
+	if err := down.Queue(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "module is down") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -237,5 +317,59 @@ func TestFsckAsksOn(t *testing.T) {
 	}
 	if want := []string{"{Cursor: Content:true}", "{Cursor:next Content:true}"}; !slices.Equal(b.asked, want) {
 		t.Errorf("asked %q", b.asked)
+	}
+}
+
+func (b *backend) TLSReports(_ context.Context, domain string) ([]tlsrpt.Entry, error) {
+	return []tlsrpt.Entry{{Domain: domain, Report: &tlsrpt.Report{ID: "id@host.example", Policies: []tlsrpt.Policy{}}}}, nil
+}
+
+func (b *backend) SendTLSReports(_ context.Context, q control.SendReports) (control.ReportsSent, error) {
+	if q.Domain == "" {
+		return control.ReportsSent{}, errors.New("no domain")
+	}
+	return control.ReportsSent{Sent: 1, Err: q.Domain}, nil
+}
+
+func (b *backend) DMARCReports(_ context.Context, domain string) ([]dmarcrpt.Entry, error) {
+	return []dmarcrpt.Entry{{Domain: domain, Report: &dmarcrpt.Report{Records: []dmarcrpt.Record{{Source: netip.MustParseAddr("192.0.2.1"), Count: 7}}}}}, nil
+}
+
+func (b *backend) SendDMARCReports(_ context.Context, q control.SendReports) (control.ReportsSent, error) {
+	if q.Domain == "" {
+		return control.ReportsSent{}, errors.New("no domain")
+	}
+	return control.ReportsSent{Sent: 2, Err: q.Domain}, nil
+}
+
+// TestDMARCReports: the same for reports about DMARC.
+func TestDMARCReports(t *testing.T) {
+	c := client(t, serve(t, &backend{}))
+	list, err := c.DMARCReports(t.Context(), "a.example")
+	if err != nil || len(list) != 1 || list[0].Domain != "a.example" || list[0].Report.Records[0].Count != 7 {
+		t.Errorf("%+v %v", list, err)
+	}
+	done, err := c.SendDMARCReports(t.Context(), control.SendReports{Domain: "a.example", Today: true})
+	if err != nil || done != (control.ReportsSent{Sent: 2, Err: "a.example"}) {
+		t.Errorf("%+v %v", done, err)
+	}
+	if _, err := c.SendDMARCReports(t.Context(), control.SendReports{}); err == nil || !strings.Contains(err.Error(), "no domain") {
+		t.Error(err)
+	}
+}
+
+// TestTLSReports: questions about reports arrive as they were asked, and so do the answers.
+func TestTLSReports(t *testing.T) {
+	c := client(t, serve(t, &backend{}))
+	list, err := c.TLSReports(t.Context(), "a.example")
+	if err != nil || len(list) != 1 || list[0].Domain != "a.example" || list[0].Report.ID != "id@host.example" {
+		t.Errorf("%+v %v", list, err)
+	}
+	done, err := c.SendTLSReports(t.Context(), control.SendReports{Domain: "a.example", Today: true})
+	if err != nil || done != (control.ReportsSent{Sent: 1, Err: "a.example"}) {
+		t.Errorf("%+v %v", done, err)
+	}
+	if _, err := c.SendTLSReports(t.Context(), control.SendReports{}); err == nil || !strings.Contains(err.Error(), "no domain") {
+		t.Error(err)
 	}
 }

@@ -3,111 +3,25 @@ package control
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
+	"io"
+	"log/slog"
+	"mime"
 	"net/http"
-	"strconv"
+	"reflect"
+	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
-
-	"meta1/mta/supervise"
+	"meta1/mta/access"
+	"meta1/mta/openapi"
 )
 
 const (
 	// PageMax is the most entries of one answer to /queue.
 	PageMax = 10_000
-	// connectionsMax bounds the connections that are open at once.
-	connectionsMax = 64
 	// requestTime bounds the work on one request. Operations on a long queue take a while.
 	requestTime = 5 * time.Minute
-	// writeTime bounds an answer: a profile may take a while.
-	writeTime = 10 * time.Minute
 )
-
-// Handler serves the API.
-func Handler(b Backend) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusOK, b.Status(r.Context()))
-	})
-	mux.HandleFunc("GET /queue", func(w http.ResponseWriter, r *http.Request) { queue(b, w, r) })
-	mux.HandleFunc("POST /queue", func(w http.ResponseWriter, r *http.Request) { operate(b, w, r) })
-	mux.HandleFunc("GET /hosts", func(w http.ResponseWriter, r *http.Request) {
-		hosts, err := b.Hosts(r.Context(), r.FormValue("closed") == "true")
-		if err != nil {
-			answer(w, http.StatusServiceUnavailable, apiError{Error: err.Error()})
-			return
-		}
-		answer(w, http.StatusOK, hosts)
-	})
-	mux.HandleFunc("POST /fsck", func(w http.ResponseWriter, r *http.Request) { fsck(b, w, r) })
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
-		h := b.Health(r.Context())
-		status := http.StatusOK
-		if !h.OK {
-			status = http.StatusServiceUnavailable
-		}
-		answer(w, status, h)
-	})
-	mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) {
-		report := b.Reload(r.Context())
-		status := http.StatusOK
-		if len(report.Errors) > 0 {
-			status = http.StatusUnprocessableEntity
-		}
-		answer(w, status, report)
-	})
-	return limit(mux)
-}
-
-func queue(b Backend, w http.ResponseWriter, r *http.Request) {
-	n := PageMax
-	if s := r.FormValue("max"); s != "" {
-		var err error
-		if n, err = strconv.Atoi(s); err != nil || n < 1 {
-			answer(w, http.StatusBadRequest, apiError{Error: "max is not a positive number"})
-			return
-		}
-	}
-	page, err := b.Queue(r.Context(), r.FormValue("after"), min(n, PageMax))
-	if err != nil {
-		answer(w, http.StatusServiceUnavailable, apiError{Error: err.Error()})
-		return
-	}
-	answer(w, http.StatusOK, page)
-}
-
-func operate(b Backend, w http.ResponseWriter, r *http.Request) {
-	var o Operation
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields() // a criterion that is not understood must not match all
-	if err := d.Decode(&o); err != nil {
-		answer(w, http.StatusBadRequest, apiError{Error: "reading the operation: " + err.Error()})
-		return
-	}
-	done, err := b.Operate(r.Context(), o)
-	if err != nil {
-		answer(w, http.StatusBadRequest, apiError{Error: err.Error()})
-		return
-	}
-	answer(w, http.StatusOK, done)
-}
-
-func fsck(b Backend, w http.ResponseWriter, r *http.Request) {
-	var q FsckQuestion
-	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
-		answer(w, http.StatusBadRequest, apiError{Error: "reading the question: " + err.Error()})
-		return
-	}
-	a, err := b.Fsck(r.Context(), q)
-	if err != nil {
-		answer(w, http.StatusServiceUnavailable, apiError{Error: err.Error()})
-		return
-	}
-	answer(w, http.StatusOK, a)
-}
 
 // apiError is the body of an error.
 type apiError struct {
@@ -120,39 +34,122 @@ func answer(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // the client has gone otherwise
 }
 
-// limit bounds the time and the size of requests.
-func limit(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
-		defer cancel()
-		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
-		h.ServeHTTP(w, r.WithContext(ctx))
-	})
+// bodyMax bounds the body of a request, in bytes.
+const bodyMax = 64 << 10
+
+// api serves the routes to those whom a door lets in.
+type api struct {
+	backend Backend
+	door    access.Door
+	log     *slog.Logger
+	refusal refusals
 }
 
-// Serve serves a handler on a listener until ctx ends, and closes it. It bounds the
-// connections, their idle time and the time for a request's header; further
-// connections wait. It suits the HTTP server for metrics as well.
-func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
-		WriteTimeout: writeTime, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+// Handler serves the API to those whom the door lets in, as far as their level goes. Who changes
+// something is logged, and who is refused, that at most once a second; log may be nil.
+func Handler(b Backend, door access.Door, log *slog.Logger) http.Handler {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
-	g := supervise.NewGroup(context.WithoutCancel(ctx))
-	g.Go(func(context.Context) error {
-		if err := s.Serve(netutil.LimitListener(l, connectionsMax)); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serving HTTP on %s: %w", l.Addr(), err)
+	a := &api{backend: b, door: door, log: log}
+	mux := http.NewServeMux()
+	for _, r := range routes() {
+		mux.HandleFunc(r.method+" "+r.path, func(w http.ResponseWriter, q *http.Request) { a.serve(&r, w, q) })
+	}
+	return mux
+}
+
+// serve answers one request.
+func (a *api) serve(r *route, w http.ResponseWriter, q *http.Request) {
+	who := a.door(q)
+	switch {
+	case who.Refused != "":
+		a.refuse(w, q, who, who.Status, who.Refused)
+		return
+	case who.Level < r.level:
+		a.refuse(w, q, who, http.StatusForbidden, "this needs the level "+r.level.String()+", and you have "+who.Level.String())
+		return
+	}
+	if q.Method != http.MethodGet && q.ContentLength != 0 {
+		// A page of a stranger cannot send this type without asking first (CORS), which nobody answers.
+		if t, _, err := mime.ParseMediaType(q.Header.Get("Content-Type")); err != nil || t != "application/json" {
+			answer(w, http.StatusUnsupportedMediaType, apiError{Error: "the body must be application/json"})
+			return
 		}
-		return nil
-	})
-	select {
-	case <-ctx.Done():
-	case <-g.Context().Done():
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	if r.level == access.Change {
+		a.log.LogAttrs(q.Context(), slog.LevelInfo, "control request", slog.String("by", who.Name), slog.String("request", r.method+" "+r.path))
+	}
+	ctx, cancel := context.WithTimeout(q.Context(), requestTime)
 	defer cancel()
-	if s.Shutdown(stop) != nil {
-		_ = s.Close()
+	q.Body = http.MaxBytesReader(w, q.Body, bodyMax)
+	status, v := r.handle(a.backend, q.WithContext(context.WithValue(ctx, whoKey{}, who)))
+	answer(w, status, v)
+}
+
+type whoKey struct{}
+
+// whoAsks is the asker of a request that serve lets in.
+func whoAsks(r *http.Request) WhoAmI {
+	who, _ := r.Context().Value(whoKey{}).(access.Who)
+	return WhoAmI{Level: who.Level.String(), Name: who.Name}
+}
+
+func (a *api) refuse(w http.ResponseWriter, q *http.Request, who access.Who, status int, reason string) {
+	if n, ok := a.refusal.tell(time.Now()); ok {
+		a.log.LogAttrs(q.Context(), slog.LevelWarn, "control request refused", slog.String("by", who.Name), slog.String("reason", reason), slog.Int("untold", n))
 	}
-	return g.Wait()
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="meta1"`)
+	}
+	answer(w, status, apiError{Error: reason})
+}
+
+// refusals bounds how often refusals are logged.
+type refusals struct {
+	mu     sync.Mutex // guards the fields below
+	last   time.Time
+	untold int
+}
+
+// tell reports whether one more is logged, and how many were not since the last.
+func (r *refusals) tell(now time.Time) (untold int, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(r.last) < time.Second {
+		r.untold++
+		return 0, false
+	}
+	untold, r.untold, r.last = r.untold, 0, now
+	return untold, true
+}
+
+// decode reads a body. What is not understood is an error: a condition that is passed over would
+// match too much.
+func decode(r *http.Request, v any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("reading the question: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fmt.Errorf("reading the question: something follows it")
+	}
+	return nil
+}
+
+// Description is the OpenAPI document of the API, which docs/openapi.json is.
+func Description() ([]byte, error) {
+	d := openapi.API{
+		Title: "meta1 control API", Version: "1", Error: reflect.TypeFor[apiError](),
+		Description: "Ask and steer a running meta1: by the control socket, and over TCP with a token or a certificate (docs/control.md). " +
+			"x-level says what an asker must be allowed to do: read, or change. Bodies are application/json of at most 64 KB.",
+	}
+	for _, r := range routes() {
+		d.Operations = append(d.Operations, openapi.Operation{
+			Method: r.method, Path: r.path, ID: r.id, Summary: r.summary, Level: r.level.String(),
+			Params: r.params, Body: r.body, Answer: r.answer, Also: r.also,
+		})
+	}
+	return openapi.Document(d)
 }

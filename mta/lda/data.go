@@ -196,7 +196,7 @@ func (d *delivery) finish() []smtp.Reply {
 			continue
 		}
 		p.delivered = true
-		replies[i] = smtp.NewReply(250, "2.1.5", "delivered")
+		replies[i] = smtp.NewReply(250, "2.1.5", "delivered as "+d.s.tx.id)
 		d.logDelivered(p)
 	}
 	return replies
@@ -252,16 +252,14 @@ func (s *session) failed(addr string, err error) smtp.Reply {
 	case isQuota(err):
 		r = smtp.NewReply(452, "4.2.2", "mailbox is full")
 	}
-	s.a.log.LogAttrs(s.a.stop, slog.LevelError, "cannot deliver",
-		slog.String("rcpt", "<"+addr+">"), slog.Int("stat", r.Code), slog.String("reason", err.Error()))
+	s.log.LogAttrs(s.a.stop, slog.LevelError, "cannot deliver",
+		slog.String("lda_ta", s.tx.id), slog.String("mail", s.tx.from), slog.String("rcpt", "<"+addr+">"), slog.Int("stat", r.Code), slog.String("reason", err.Error()))
 	return r
 }
 
 func (d *delivery) logDelivered(p *part) {
-	if !d.s.a.log.Enabled(d.s.a.stop, slog.LevelInfo) {
-		return
-	}
-	d.s.a.log.LogAttrs(d.s.a.stop, slog.LevelInfo, "delivered",
-		slog.String("mail", d.s.tx.from), slog.String("rcpt", "<"+p.rcpt.addr+">"),
-		slog.Int64("size", d.size), slog.Int("stat", 0))
+	tx := d.s.tx
+	d.s.log.LogAttrs(d.s.a.stop, slog.LevelInfo, "delivered",
+		slog.String("lda_ta", tx.id), slog.String("mail", tx.from), slog.String("rcpt", "<"+p.rcpt.addr+">"),
+		slog.Int64("size", d.size), slog.String("file", p.name), slog.Int("stat", 0))
 }

@@ -16,4 +16,13 @@
 // NAME never repeats on this host (time, process, counter). Content is kept with LF
 // line ends, as Maildirs have it; below the header fields Return-Path and Delivered-To
 // of the agent it is the content that was sent.
+//
+// # Why the session is our own
+//
+// emersion/go-smtp (0.25.1) has an LMTP server, but mail that this agent takes would not
+// get through it: content that ends in CR CR LF has no end for it and is bounced after a
+// timeout, a line of more than MaxLineLength, which bounds commands and content alike, ends
+// the session, a line that begins with a dot and CR loses both, and the sender is handed on
+// unquoted. TestLargeMessages holds the agent to the first three. emersion/go-maildir
+// does not sync, which comes before every 250 here.
 package lda

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"meta1/mta/supervise"
@@ -52,7 +53,15 @@ type agent struct {
 	log   *slog.Logger
 	store *store
 	// stop ends with Run's context; sessions then finish what they have begun.
-	stop context.Context
+	stop    context.Context
+	counter atomic.Uint32 // of identifiers
+}
+
+// newID makes an identifier of a session or a transaction, in the form of README 10.3:
+// "L", the process and a counter in hexadecimal. It is unique on this host until a process
+// number comes again.
+func (a *agent) newID() string {
+	return fmt.Sprintf("L%08X%08X", uint32(os.Getpid()), a.counter.Add(1))
 }
 
 // Run serves LMTP until ctx ends, the listener fails, or the only connection ends. It
@@ -150,15 +159,14 @@ func (a *agent) serve(nc net.Conn) {
 	defer nc.Close() // what counts was answered before
 	wire := &wire{Conn: nc, a: a}
 	defer context.AfterFunc(a.stop, wire.stopping)()
-	err := supervise.Call(a.stop, func(context.Context) error {
-		return newSession(a, wire).run()
-	})
+	s := newSession(a, wire)
+	err := supervise.Call(a.stop, func(context.Context) error { return s.run() })
 	var p *supervise.PanicError
 	switch {
 	case errors.As(err, &p):
-		a.log.LogAttrs(a.stop, slog.LevelError, "panic in a session", slog.Any("panic", p.Value), slog.String("stack", string(p.Stack)))
+		s.log.LogAttrs(a.stop, slog.LevelError, "panic in a session", slog.Any("panic", p.Value), slog.String("stack", string(p.Stack)))
 	case err != nil && !errors.Is(err, io.EOF):
-		a.log.LogAttrs(a.stop, slog.LevelInfo, "session ended", slog.String("reason", err.Error()))
+		s.log.LogAttrs(a.stop, slog.LevelInfo, "session ended", slog.String("reason", err.Error()))
 	}
 }
 

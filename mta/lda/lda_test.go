@@ -8,14 +8,17 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -29,8 +32,14 @@ var update = flag.Bool("update", false, "rewrite the expected output in testdata
 
 // speak runs a session over a pipe: it sends input at once and returns all that the
 // agent said.
-func speak(t testing.TB, o Options, input string) string {
+func speak(t *testing.T, o Options, input string) (said string) {
 	t.Helper()
+	synctest.Test(t, func(t *testing.T) { said = converse(t, o, input) })
+	return said
+}
+
+// converse is speak in a bubble, where the agent has nothing more to say when time passes.
+func converse(t *testing.T, o Options, input string) string {
 	ours, theirs := net.Pipe()
 	g := supervise.NewGroup(context.Background())
 	o.Conn = theirs
@@ -57,6 +66,11 @@ func speak(t testing.TB, o Options, input string) string {
 		t.Errorf("run: %v", err)
 	}
 	return out.String()
+}
+
+// withoutIDs leaves the identifiers out of replies.
+func withoutIDs(said string) string {
+	return regexp.MustCompile(`delivered as L[0-9A-F]{16}`).ReplaceAllString(said, "delivered")
 }
 
 // maildirs lists every file below root with its content; the changing part of file
@@ -106,7 +120,7 @@ func TestSessions(t *testing.T) {
 			}
 			send = strings.ReplaceAll(send+"\n", "\n", "\r\n")
 			send = strings.NewReplacer(`\r`, "\r", `\n`, "\n", `\x00`, "\x00").Replace(send)
-			got := strings.ReplaceAll(speak(t, o, send), "\r\n", "\n") + "==\n" + maildirs(t, o.MailDir)
+			got := strings.ReplaceAll(withoutIDs(speak(t, o, send)), "\r\n", "\n") + "==\n" + maildirs(t, o.MailDir)
 			if *update {
 				if err := os.WriteFile(file, []byte(input+"\n==\n"+got), 0o644); err != nil {
 					t.Fatal(err)
@@ -167,6 +181,7 @@ func TestLargeMessages(t *testing.T) {
 		"dots":       strings.Repeat("..\r\n", 100000),
 		"long lines": strings.Repeat(strings.Repeat("y", 40000)+"\r\n", 20),
 		"bare CR":    strings.Repeat("x\ry\r\r\n", 50000),
+		"dot and CR": strings.Repeat("x\r\n..\rx\r\n", 10000) + "x\r\r\n",
 		"edge":       strings.Repeat("z", 16<<10-1) + "\r\n" + strings.Repeat("z", 16<<10-2) + "\r\n",
 		"bare LF":    strings.Repeat("x\ny\n", 40000) + "\r\n",
 	}
@@ -276,7 +291,7 @@ func TestDiskFaults(t *testing.T) {
 				if at == "open" {
 					replies = "250 2.1.0 ok\r\n" + reply + "\r\n250 2.1.5 ok\r\n"
 				}
-				if !strings.Contains(out, replies) {
+				if !strings.Contains(withoutIDs(out), replies) {
 					t.Errorf("said %q", out)
 				}
 				want := `good/new: "Return-Path: <>\nDelivered-To: good@y.example\nx\n"`
@@ -475,7 +490,7 @@ func TestStop(t *testing.T) {
 				t.Fatal(err)
 			}
 			rest, _ := io.ReadAll(r)
-			if !strings.HasPrefix(string(rest), c.want) {
+			if !strings.HasPrefix(withoutIDs(string(rest)), c.want) {
 				t.Errorf("said %q", rest)
 			}
 			if err := g.Wait(); err != nil {
@@ -600,7 +615,7 @@ func FuzzSession(f *testing.F) {
 		if strings.Contains(out.String(), "421 4.3.0") {
 			t.Fatal("panic")
 		}
-		said := strings.Count(out.String(), "250 2.1.5 delivered\r\n")
+		said := strings.Count(out.String(), "250 2.1.5 delivered as L")
 		files, _ := filepath.Glob(filepath.Join(o.MailDir, "*", "new", "*"))
 		left, _ := filepath.Glob(filepath.Join(o.MailDir, "*", "tmp", "*"))
 		if len(files) != said || len(left) != 0 {
@@ -667,4 +682,61 @@ func BenchmarkDeliver(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestLog: each line has the id of its session, those of a message that of the
+// transaction, which the client learns from the replies; and a client that says QUIT and
+// goes is nothing to tell of.
+func TestLog(t *testing.T) {
+	var log bytes.Buffer
+	o := Options{MailDir: t.TempDir(), Log: slog.New(slog.NewTextHandler(&log, nil))}
+	for _, dir := range []string{"good/tmp", "good/new", "good/cur"} {
+		if err := os.MkdirAll(filepath.Join(o.MailDir, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(o.MailDir, "bad"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := speak(t, o, hello+message("a@b.example", "x\r\n", "bad@y.example", "good@y.example")+"QUIT\r\n")
+	_, id, _ := strings.Cut(out, "delivered as ")
+	id, _, _ = strings.Cut(id, "\r")
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != 2 || len(id) != 17 {
+		t.Fatalf("id %q in\n%s", id, &log)
+	}
+	session := regexp.MustCompile(`lda_se=L[0-9A-F]{16} `)
+	for i, want := range []string{"cannot deliver", "delivered"} {
+		if !strings.Contains(lines[i], want) || !strings.Contains(lines[i], " lda_ta="+id+" ") || session.FindString(lines[i]) != session.FindString(lines[0]) {
+			t.Errorf("line %s", lines[i])
+		}
+	}
+}
+
+// TestQuitUnheard: a client may close as soon as it has said QUIT, as SMTPC does with an
+// idle connection.
+func TestQuitUnheard(t *testing.T) {
+	var log bytes.Buffer
+	o := Options{MailDir: t.TempDir(), Log: slog.New(slog.NewTextHandler(&log, nil))}
+	a := &agent{Options: o, stop: context.Background()}
+	setDefaults(&a.Options)
+	a.log = a.Log
+	a.serve(&canned{in: io.MultiReader(strings.NewReader(hello), strings.NewReader("QUIT\r\n")), out: gone{}})
+	if log.Len() > 0 {
+		t.Errorf("logged %s", &log)
+	}
+	a.serve(&canned{in: strings.NewReader(hello + "QUIT\r\n"), out: gone{}})
+	if !strings.Contains(log.String(), "broken pipe") {
+		t.Errorf("a client that did not get its replies is not told of: %s", &log)
+	}
+}
+
+// gone is a client that has closed: of what is written to it the reply to QUIT fails.
+type gone struct{}
+
+func (gone) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte("221 ")) {
+		return 0, syscall.EPIPE
+	}
+	return len(p), nil
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -23,6 +24,7 @@ const (
 // one assignment.
 type session struct {
 	a    *agent
+	log  *slog.Logger // with the id of the session
 	wire *wire
 	r    *bufio.Reader
 	w    *bufio.Writer
@@ -35,6 +37,7 @@ type session struct {
 
 // transaction is what stands between MAIL and the final dot.
 type transaction struct {
+	id    string
 	from  string // with angle brackets
 	rcpts []rcpt
 }
@@ -72,7 +75,8 @@ var (
 )
 
 func newSession(a *agent, w *wire) *session {
-	return &session{a: a, wire: w, r: bufio.NewReaderSize(w, 16<<10), w: bufio.NewWriterSize(w, 4<<10)}
+	log := a.log.With(slog.String("lda_se", a.newID()))
+	return &session{a: a, log: log, wire: w, r: bufio.NewReaderSize(w, 16<<10), w: bufio.NewWriterSize(w, 4<<10)}
 }
 
 // run speaks until QUIT, an error, or the end of the agent.
@@ -86,7 +90,7 @@ func (s *session) run() error {
 		case err == nil:
 			continue
 		case errors.Is(err, errQuit):
-			err = nil
+			return nil
 		case s.wire.stopped():
 			s.say(smtp.NewReply(421, "4.3.2", s.a.Hostname+" stops"))
 			err = errStopped
@@ -137,7 +141,11 @@ func (s *session) step(table []verb) error {
 	case "DATA":
 		return s.data()
 	case "QUIT":
+		owed := s.w.Buffered() > 0
 		s.say(smtp.NewReply(221, "2.0.0", s.a.Hostname+" closes"))
+		if err := s.w.Flush(); err != nil && owed { // nobody need wait for the reply to QUIT
+			return err
+		}
 		return errQuit
 	}
 	for _, v := range table {
@@ -189,7 +197,7 @@ func (s *session) lhlo(arg string) smtp.Reply {
 	s.reset()
 	s.greeted = true
 	return smtp.Reply{Code: 250, Lines: []string{
-		s.a.Hostname, "PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME", "SIZE " + strconv.FormatInt(s.a.SizeMax, 10),
+		s.a.Hostname, "PIPELINING", "ENHANCEDSTATUSCODES", "8BITMIME", "SMTPUTF8", "SIZE " + strconv.FormatInt(s.a.SizeMax, 10),
 	}}
 }
 
@@ -227,7 +235,7 @@ func (s *session) mail(arg string) smtp.Reply {
 	if r := s.mailParams(rest); !r.IsZero() {
 		return r
 	}
-	s.tx = &transaction{from: from}
+	s.tx = &transaction{id: s.a.newID(), from: from}
 	s.wire.inside.Store(true)
 	return smtp.NewReply(250, "2.1.0", "ok")
 }
@@ -237,7 +245,7 @@ func (s *session) mailParams(rest string) smtp.Reply {
 	for rest != "" {
 		var p smtp.Param
 		var err error
-		if p, rest, err = smtp.NextParam(rest); err != nil {
+		if p, rest, err = smtp.NextParam(rest, smtp.ASCII); err != nil {
 			return s.wrong(501, "5.5.4", err.Error())
 		}
 		switch p.Name {
@@ -252,6 +260,10 @@ func (s *session) mailParams(rest string) smtp.Reply {
 			}
 			if n > s.a.SizeMax {
 				return smtp.NewReply(552, "5.3.4", "message is too large")
+			}
+		case "SMTPUTF8": // a message is stored as it is, whatever its header holds
+			if p.Value != "" {
+				return s.wrong(501, "5.5.4", "SMTPUTF8 has no value")
 			}
 		default:
 			return s.wrong(555, "5.5.4", "parameter not known")
@@ -290,7 +302,7 @@ func (s *session) rcpt(arg string) smtp.Reply {
 	if !ok {
 		return s.wrong(501, "5.5.4", "RCPT needs TO:<address>")
 	}
-	to, rest, err := smtp.CutForwardPath(rest)
+	to, rest, err := smtp.CutForwardPath(rest, smtp.UTF8)
 	if err != nil {
 		return s.wrong(553, "5.1.3", err.Error())
 	}

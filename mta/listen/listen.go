@@ -1,5 +1,9 @@
 // Package listen binds the sockets on which meta1 and the services listen
 // (README 3.7, item 2), all of them or none, and says clearly why one cannot be bound.
+//
+// A Unix socket is bound, and one that was left behind removed, by path. Root does that
+// only in folders that nobody else may write; elsewhere the caller takes the rights of the
+// account that may, see Give for what then is left to root.
 package listen
 
 import (
@@ -8,7 +12,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -21,8 +27,9 @@ type Socket struct {
 	Port    uint16
 	Path    string // of unix
 	Mode    fs.FileMode
-	UID     int // owner of unix; -1 for the account that binds
-	GID     int
+	// UID and GID are the owner of a Unix socket, to whom Give gives it; -1 for the
+	// account that binds.
+	UID, GID int
 	// Section and Where are the section and the place in the configuration that ask
 	// for the socket, for messages: "smtps" and "meta1.conf:12".
 	Section, Where string
@@ -34,6 +41,27 @@ func (s Socket) Address() string {
 		return s.Path
 	}
 	return net.JoinHostPort(s.Host, strconv.Itoa(int(s.Port)))
+}
+
+// Overlaps reports whether two sockets cannot both be bound. Port 0 is another port each
+// time; a socket of IPv6 takes no connections of IPv4.
+func (s Socket) Overlaps(other Socket) bool {
+	if s.Network != other.Network {
+		return false
+	}
+	if s.Network == "unix" {
+		return filepath.Clean(s.Path) == filepath.Clean(other.Path)
+	}
+	a, b := s.host(), other.host()
+	return s.Port != 0 && s.Port == other.Port && (a == b || a.IsUnspecified() || b.IsUnspecified())
+}
+
+// host is the address; that of all addresses is unspecified.
+func (s Socket) host() netip.Addr {
+	if addr, err := netip.ParseAddr(s.Host); err == nil {
+		return addr
+	}
+	return netip.IPv6Unspecified()
 }
 
 // Error says why a socket could not be bound.
@@ -127,37 +155,53 @@ func bindUnix(s Socket) (net.Listener, error) {
 	if len(s.Path) > maxPath {
 		return nil, fmt.Errorf("the path has %d bytes, a Unix socket allows %d", len(s.Path), maxPath)
 	}
-	if err := removeStale(s.Path); err != nil {
+	if err := s.removeStale(); err != nil {
 		return nil, err
 	}
 	l, err := new(net.ListenConfig).Listen(context.Background(), "unix", s.Path)
 	if err != nil {
 		return nil, err
 	}
-	if err := open(s); err != nil {
+	if err := os.Chmod(s.Path, s.Mode); err != nil {
 		_ = l.Close()
-		return nil, err
+		return nil, fmt.Errorf("changing the mode: %w", err)
 	}
 	return l, nil
 }
 
-// open gives the socket its owner and its mode.
-func open(s Socket) error {
-	if s.UID != -1 || s.GID != -1 {
-		if err := os.Lchown(s.Path, s.UID, s.GID); err != nil {
-			return fmt.Errorf("changing the owner: %w", err)
-		}
+// Give gives a bound Unix socket to its owner and its group. from is the account that
+// has bound it. Nothing but a socket of that account changes its owner, whatever stands
+// at the path by now. Its error is an *Error.
+func Give(s Socket, from int) error {
+	if s.Network != "unix" || s.UID == -1 && s.GID == -1 {
+		return nil
 	}
-	if err := os.Chmod(s.Path, s.Mode); err != nil {
-		return fmt.Errorf("changing the mode: %w", err)
+	if err := give(s, from); err != nil {
+		return &Error{Socket: s, Err: fmt.Errorf("changing its owner: %w", err)}
+	}
+	return nil
+}
+
+// has reports whether the socket is to have this owner and group.
+func (s Socket) has(uid, gid uint32) bool {
+	return (s.UID == -1 || int64(s.UID) == int64(uid)) && (s.GID == -1 || int64(s.GID) == int64(gid))
+}
+
+// owned says why a file is no socket that an account has bound.
+func owned(mode uint32, links uint64, owner uint32, by int) error {
+	switch {
+	case mode&syscall.S_IFMT != syscall.S_IFSOCK:
+		return errors.New("it is not a socket any more")
+	case int64(owner) != int64(by) || links != 1:
+		return errors.New("it is not the socket that was bound")
 	}
 	return nil
 }
 
 // removeStale removes a socket that an ended process left behind. A socket
 // that somebody serves, and anything but a socket, is an error.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
+func (s Socket) removeStale() error {
+	info, err := os.Lstat(s.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -166,13 +210,16 @@ func removeStale(path string) error {
 	case info.Mode().Type() != fs.ModeSocket:
 		return errors.New("there is a file that is not a socket")
 	}
-	c, err := net.DialTimeout("unix", path, time.Second)
+	c, err := net.DialTimeout("unix", s.Path, time.Second)
 	if err == nil {
 		_ = c.Close()
 		return syscall.EADDRINUSE
 	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	// One that we gave away and may not use ourselves can only be one that we left behind.
+	given := ok && s.UID != -1 && s.has(st.Uid, st.Gid) && errors.Is(err, syscall.EACCES)
+	if !given && !errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("asking who listens there: %w", err)
 	}
-	return os.Remove(path)
+	return os.Remove(s.Path)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"meta1/mta/listen"
@@ -102,5 +103,62 @@ func TestNoSuchAddress(t *testing.T) {
 	_, err := listen.Bind(listen.Socket{Network: "tcp4", Host: "192.0.2.1", Port: 25, Section: "smtps"})
 	if err == nil || !strings.Contains(err.Error(), "no interface of this host has the address") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestGive gives a socket away, and nothing else that stands at its path by then.
+func TestGive(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	const other = 987654
+	dir := t.TempDir()
+	bind := func(path string) listen.Socket {
+		t.Helper()
+		s := unix(path)
+		s.UID, s.GID = other, other
+		l, err := listen.Bind(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		t.Cleanup(func() { _ = l.Close() })
+		return s
+	}
+	owner := func(path string) uint32 {
+		t.Helper()
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Sys().(*syscall.Stat_t).Uid
+	}
+	s := bind(dir + "/s")
+	if err := listen.Give(s, 0); err != nil || owner(s.Path) != other {
+		t.Errorf("owner %d, %v", owner(s.Path), err)
+	}
+	if err := listen.Give(s, 0); err == nil {
+		t.Error("another account's socket was given away")
+	}
+	foreign := map[string]func(path string) error{
+		"link":   func(path string) error { return os.Symlink(dir+"/foreign", path) },
+		"hard":   func(path string) error { return os.Link(dir+"/foreign", path) },
+		"socket": func(path string) error { return os.Link(dir+"/foreign.sock", path) },
+	}
+	if err := os.WriteFile(dir+"/foreign", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bind(dir + "/foreign.sock")
+	for name, put := range foreign {
+		s := bind(dir + "/" + name)
+		if err := errors.Join(os.Remove(s.Path), put(s.Path)); err != nil {
+			t.Fatal(err)
+		}
+		if err := listen.Give(s, 0); err == nil || !strings.Contains(err.Error(), "changing its owner: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if owner(dir+"/foreign") != 0 || owner(dir+"/foreign.sock") != 0 {
+		t.Error("something else has changed its owner")
 	}
 }

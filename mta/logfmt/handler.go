@@ -103,28 +103,47 @@ const maxPooled = 16 << 10
 // Handle prints one record. It never fails: what a sink loses the sink counts.
 func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 	p := pool.Get().(*[]byte)
-	b := (*p)[:0]
-	if h.opt.JSON {
-		b = h.appendJSONHead(b, r)
-	} else {
-		b = h.appendTextHead(b, r)
-	}
-	b = append(append(b, h.module...), h.event(r.Message)...)
-	b = append(h.appendMessage(b, r.Message), h.attrs...)
+	b := h.appendHead((*p)[:0], r.Time, r.Level, r.Message)
 	r.Attrs(func(a slog.Attr) bool {
 		b = h.appendAttr(b, h.prefix, a)
 		return true
 	})
+	h.put(p, b, r.Level)
+	return nil
+}
+
+// HandleAttrs prints one line without a record (logline.Handler).
+func (h *Handler) HandleAttrs(t time.Time, level slog.Level, event string, attrs []slog.Attr) {
+	p := pool.Get().(*[]byte)
+	b := h.appendHead((*p)[:0], t, level, event)
+	for i := range attrs {
+		b = h.appendAttr(b, h.prefix, attrs[i])
+	}
+	h.put(p, b, level)
+}
+
+// appendHead begins a line: all that stands before the attributes of the record.
+func (h *Handler) appendHead(b []byte, t time.Time, level slog.Level, message string) []byte {
+	if h.opt.JSON {
+		b = h.appendJSONHead(b, t, level)
+	} else {
+		b = h.appendTextHead(b, t, level)
+	}
+	b = append(append(b, h.module...), h.event(message)...)
+	return append(h.appendMessage(b, message), h.attrs...)
+}
+
+// put ends a line, which is in the buffer p or has outgrown it, and hands it to the sink.
+func (h *Handler) put(p *[]byte, b []byte, level slog.Level) {
 	if h.opt.JSON {
 		b = append(b, '}')
 	}
 	b = append(b, '\n')
-	h.sink.Put(r.Level, b)
+	h.sink.Put(level, b)
 	if cap(b) <= maxPooled {
 		*p = b
 		pool.Put(p)
 	}
-	return nil
 }
 
 // event is the key of the message, separator in front; nothing without a message.
@@ -150,26 +169,30 @@ func (h *Handler) appendMessage(b []byte, message string) []byte {
 	}
 }
 
-func (h *Handler) appendTextHead(b []byte, r slog.Record) []byte {
-	if !h.opt.NoTime && !r.Time.IsZero() {
-		b = append(h.appendTime(b, r.Time), ' ')
+func (h *Handler) appendTextHead(b []byte, t time.Time, level slog.Level) []byte {
+	if !h.opt.NoTime && !t.IsZero() {
+		b = append(h.appendTime(b, t), ' ')
 	}
-	return append(append(b, "sev="...), Severity(r.Level)...)
+	return append(append(b, "sev="...), Severity(level)...)
 }
 
-func (h *Handler) appendJSONHead(b []byte, r slog.Record) []byte {
+func (h *Handler) appendJSONHead(b []byte, t time.Time, level slog.Level) []byte {
 	b = append(b, '{')
-	if !h.opt.NoTime && !r.Time.IsZero() {
-		b = append(h.appendTime(append(b, `"time":"`...), r.Time), `",`...)
+	if !h.opt.NoTime && !t.IsZero() {
+		b = append(h.appendTime(append(b, `"time":"`...), t), `",`...)
 	}
-	return append(append(append(b, `"sev":"`...), Severity(r.Level)...), '"')
+	return append(append(append(b, `"sev":"`...), Severity(level)...), '"')
 }
 
 // appendAttr adds an attribute with its separator. An empty attribute adds nothing, a
 // group its members.
 func (h *Handler) appendAttr(b []byte, prefix string, a slog.Attr) []byte {
-	v := a.Value.Resolve()
-	if v.Kind() == slog.KindGroup {
+	v, kind := a.Value, a.Value.Kind() // which is not cheap
+	if kind == slog.KindLogValuer {
+		v = v.Resolve()
+		kind = v.Kind()
+	}
+	if kind == slog.KindGroup {
 		if a.Key != "" {
 			prefix += a.Key + "."
 		}
@@ -186,7 +209,7 @@ func (h *Handler) appendAttr(b []byte, prefix string, a slog.Attr) []byte {
 		return appendJSONValue(append(b, ':'), v)
 	}
 	b = append(append(append(b, ", "...), prefix...), a.Key...)
-	return appendValue(append(b, '='), v)
+	return appendValue(append(b, '='), v, kind)
 }
 
 // Severity is the level's name in the field sev=.

@@ -28,7 +28,9 @@ func appendJSONValue(b []byte, v slog.Value) []byte {
 }
 
 // appendJSONText adds s as a JSON string (RFC 8259, section 7). Characters that
-// are not printable are escaped, bytes that are not UTF-8 become U+FFFD.
+// are not printable are escaped, bytes that are not UTF-8 become U+FFFD. The handler of
+// log/slog leaves characters such as U+202E, which turns the direction of what follows in a
+// terminal, as they are, and does not bound a value.
 func appendJSONText(b []byte, s string) []byte {
 	cut := len(s) > maxValue
 	if cut {

@@ -1,6 +1,7 @@
 package logfmt
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -9,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -49,10 +49,10 @@ func Facilities() []string {
 	return names
 }
 
-// SyslogOptions are the options of openlog(3) that may be given, without LOG_.
-// pid adds the process id and perror prints to the Writer as well; the others are
-// accepted and mean nothing here: the connection is opened at the first line
-// and nothing is ever written to the console.
+// SyslogOptions are the options of openlog(3) that may be given, without LOG_. perror
+// prints to the Writer as well; the others are accepted and mean nothing here: every
+// line has the process id, the connection is opened at the first line, and nothing is
+// ever written to the console.
 func SyslogOptions() []string { return []string{"pid", "perror", "ndelay", "odelay", "cons", "nowait"} }
 
 // SyslogConfig is where and how a Syslog logs.
@@ -68,8 +68,6 @@ type SyslogConfig struct {
 }
 
 const (
-	// syslogQueue is how many lines wait for a slow syslog daemon; more are dropped.
-	syslogQueue = 4096
 	// syslogLine is the longest line in bytes: RFC 3164 allows 1,024 in all, and daemons
 	// of today take 8 KiB; what is longer is cut.
 	syslogLine = 8 << 10
@@ -78,21 +76,26 @@ const (
 )
 
 // Syslog is a Sink that sends each line to the syslog daemon of this host
-// (RFC 3164, without the host name, as syslog(3) does). Put never waits: lines
-// beyond 4,096 waiting ones, and those of a time without daemon, are dropped and
-// counted. Run must run for anything to be sent.
+// (RFC 3164, without the host name, as syslog(3) does), with the process id and the
+// time at which it was logged; log/syslog would give lines that had to wait for the daemon
+// the time at which they were sent. Put never waits, except at most a
+// second with a line of FATAL: a megabyte of lines waits for a daemon that is slow or is
+// being started again, and what comes then is dropped and counted.
 type Syslog struct {
+	outbox
 	conf     SyslogConfig
 	facility int
 	tag      string // "ident[pid]: "
 	perror   bool
-	lines    chan []byte
-	dropped  atomic.Uint64
+	daemon   net.Conn      // nil: not connected; used by send alone
+	stopped  chan struct{} // closed when Run ends: the daemon is not waited for any more
 }
 
 // NewSyslog makes a sink. It fails if the facility or an option is not known.
 func NewSyslog(c SyslogConfig) (*Syslog, error) {
-	s := &Syslog{conf: c, facility: -1, lines: make(chan []byte, syslogQueue)}
+	s := &Syslog{conf: c, facility: -1, tag: c.Ident + "[" + strconv.Itoa(os.Getpid()) + "]: ", stopped: make(chan struct{})}
+	loss := lossLine(Options{NoTime: true})
+	s.write, s.loss = s.send, func(n uint64) []byte { return s.packet(slog.LevelWarn, time.Now(), loss(n)) }
 	if c.Facility == "" {
 		c.Facility = "mail"
 	}
@@ -104,18 +107,12 @@ func NewSyslog(c SyslogConfig) (*Syslog, error) {
 	if s.facility < 0 {
 		return nil, fmt.Errorf("%q is not a facility of syslog(3)", c.Facility)
 	}
-	s.tag = c.Ident
 	for _, o := range c.Options {
-		switch {
-		case !slices.Contains(SyslogOptions(), o):
+		if !slices.Contains(SyslogOptions(), o) {
 			return nil, fmt.Errorf("%q is not an option of openlog(3)", o)
-		case o == "pid":
-			s.tag = c.Ident + "[" + strconv.Itoa(os.Getpid()) + "]"
-		case o == "perror":
-			s.perror = c.Stderr != nil
 		}
+		s.perror = s.perror || o == "perror" && c.Stderr != nil
 	}
-	s.tag += ": "
 	return s, nil
 }
 
@@ -124,20 +121,16 @@ func (s *Syslog) Put(level slog.Level, line []byte) {
 	if s.perror {
 		s.conf.Stderr.Put(level, line)
 	}
-	select {
-	case s.lines <- s.packet(level, time.Now(), line):
-	default:
-		s.dropped.Add(1)
-	}
+	s.outbox.Put(level, s.packet(level, time.Now(), line))
 }
 
-// packet is a line as it is sent.
+// packet is a line as it is sent, with a line feed that is not.
 func (s *Syslog) packet(level slog.Level, now time.Time, line []byte) []byte {
 	b := make([]byte, 0, len(line)+len(s.tag)+24)
 	b = append(strconv.AppendInt(append(b, '<'), int64(s.facility<<3|priority(level)), 10), '>')
 	b = now.AppendFormat(b, time.Stamp)
-	b = append(append(append(b, ' '), s.tag...), line[:max(0, len(line)-1)]...)
-	return b[:min(len(b), syslogLine)]
+	b = append(append(append(b, ' '), s.tag...), bytes.TrimSuffix(line, []byte("\n"))...)
+	return append(b[:min(len(b), syslogLine)], '\n')
 }
 
 // priority is the severity of syslog(3).
@@ -158,85 +151,60 @@ func priority(l slog.Level) int {
 	}
 }
 
-// Dropped is the number of lines that were not sent.
-func (s *Syslog) Dropped() uint64 { return s.dropped.Load() }
-
-// Run sends the lines until ctx ends, and then those that wait, for at most a
-// second. It has to be kept by a goroutine group.
+// Run sends lines until ctx ends, and then those that wait, for at most a second. It has
+// to be kept by a goroutine group. Before it, lines are sent at once.
 func (s *Syslog) Run(ctx context.Context) error {
-	c := syslogConn{socket: s.conf.Socket}
-	defer c.close()
-	for {
-		select {
-		case line := <-s.lines:
-			s.send(&c, line)
-		case <-ctx.Done():
-			s.drain(&c)
-			return nil
+	err := s.outbox.Run(ctx)
+	close(s.stopped)
+	return err
+}
+
+// send sends lines one by one. A daemon that is gone is waited for.
+func (s *Syslog) send(b batch) (lost int) {
+	start := 0
+	for i, m := range b.lines {
+		line := b.text[start : m.end-1]
+		start = m.end
+		for !s.sendOne(line) {
+			select {
+			case <-s.stopped:
+				return len(b.lines) - i
+			case <-time.After(syslogRetry):
+			}
 		}
 	}
+	return 0
 }
 
-func (s *Syslog) drain(c *syslogConn) {
-	for end := time.Now().Add(time.Second); time.Now().Before(end); {
-		select {
-		case line := <-s.lines:
-			s.send(c, line)
-		default:
-			return
-		}
-	}
-}
-
-func (s *Syslog) send(c *syslogConn, line []byte) {
-	if !c.write(line) {
-		s.dropped.Add(1)
-	}
-}
-
-// syslogConn is the connection to a daemon that may come and go.
-type syslogConn struct {
-	socket string
-	conn   net.Conn
-	retry  time.Time // do not connect before
-}
-
-// write sends a line, over a new connection if the daemon was started again.
-func (c *syslogConn) write(line []byte) bool {
+// sendOne sends a line, over a new connection if the daemon was started again.
+func (s *Syslog) sendOne(line []byte) bool {
 	for range 2 {
-		if c.conn == nil && !c.dial() {
+		if s.daemon == nil {
+			s.daemon = s.dial()
+		}
+		if s.daemon == nil {
 			return false
 		}
-		_ = c.conn.SetWriteDeadline(time.Now().Add(syslogRetry))
-		if _, err := c.conn.Write(line); err == nil {
+		_ = s.daemon.SetWriteDeadline(time.Now().Add(syslogRetry))
+		if _, err := s.daemon.Write(line); err == nil {
 			return true
 		}
-		c.close()
+		_ = s.daemon.Close()
+		s.daemon = nil
 	}
 	return false
 }
 
-func (c *syslogConn) dial() bool {
-	if time.Now().Before(c.retry) {
-		return false
-	}
-	paths := []string{c.socket}
-	if c.socket == "" {
+// dial connects to the daemon; nil if it is not there.
+func (s *Syslog) dial() net.Conn {
+	paths := []string{s.conf.Socket}
+	if s.conf.Socket == "" {
 		paths = []string{"/dev/log", "/var/run/syslog", "/var/run/log"}
 	}
 	for _, path := range paths {
 		if conn, err := net.Dial("unixgram", path); err == nil {
-			c.conn = conn
-			return true
+			return conn
 		}
 	}
-	c.retry = time.Now().Add(syslogRetry)
-	return false
-}
-
-func (c *syslogConn) close() {
-	if c.conn != nil {
-		_ = c.conn.Close()
-		c.conn = nil
-	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,9 +19,10 @@ const maxValue = 1024
 
 const upperHex = "0123456789ABCDEF"
 
-// appendValue adds an attribute's value in the format of README 10.4.
-func appendValue(b []byte, v slog.Value) []byte {
-	switch v = v.Resolve(); v.Kind() {
+// appendValue adds an attribute's value, which is resolved and of that kind, in the format of
+// README 10.4.
+func appendValue(b []byte, v slog.Value, kind slog.Kind) []byte {
+	switch kind {
 	case slog.KindString:
 		return appendText(b, v.String())
 	case slog.KindAny:
@@ -58,13 +60,21 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 }
 
 // appendAny adds a value of a type that slog does not know. The types of the hot
-// path come first and allocate nothing.
+// path come first and allocate nothing; as pointers they need no memory in the line either.
 func appendAny(b []byte, v any) []byte {
 	switch v := v.(type) {
+	case *smtp.ID:
+		return v.Append(b)
 	case smtp.ID:
 		return v.Append(b)
 	case smtp.Path:
 		return appendPath(b, v)
+	case *smtp.Path:
+		return appendPath(b, *v)
+	case *smtp.Reply:
+		return appendReply(b, *v)
+	case smtp.Reply:
+		return appendReply(b, v)
 	case netip.Addr:
 		if v.Zone() != "" { // the name of an interface may hold any byte
 			return appendText(b, v.String())
@@ -87,6 +97,19 @@ func appendPath(b []byte, p smtp.Path) []byte {
 	}
 	return append(b, '>')
 }
+
+// appendReply adds a reply, as a rule without a copy: few have what must be escaped.
+func appendReply(b []byte, r smtp.Reply) []byte {
+	start := len(b)
+	b = r.Append(b)
+	if len(b)-start <= maxValue && !slices.ContainsFunc(b[start:], escaped) {
+		return b
+	}
+	return appendText(b[:start], string(b[start:]))
+}
+
+// escaped reports whether a byte may have to be escaped.
+func escaped(c byte) bool { return c < ' ' || c >= 0x7f || c == ',' || c == '%' }
 
 // anyText is the text of a value of another type.
 func anyText(v any) string {
@@ -120,7 +143,7 @@ func appendText(b []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
-		if ' ' <= c && c < 0x7f && c != ',' && c != '%' { // nearly every byte
+		if !escaped(c) { // nearly every byte
 			i++
 			continue
 		}

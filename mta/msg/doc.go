@@ -7,6 +7,7 @@
 //	Commit   server -> queue      CommitQ      CommitA: durable, or a 4xx reply
 //	Check    server -> resolver   CheckQ       Verdict
 //	Route    queue -> resolver    RouteQ       RouteA: hops, or expansion, or a reply
+//	TLSA     client -> resolver   TLSAQ        TLSAA: records, or none, or a 4xx reply
 //	Deliver  queue -> client      DeliverQ     DeliverA: a reply per recipient
 //	List     mta -> queue         ListQ        ListA: entries of the queue
 //	Operate  mta -> queue         OperateQ     OperateA: how many recipients it was done to

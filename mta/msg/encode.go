@@ -10,9 +10,13 @@ import (
 	"meta1/mta/smtp"
 )
 
-// envelopeVersion is the first byte of an encoded envelope. A reader refuses any
-// other, so that a newer spool is never misread.
-const envelopeVersion = 1
+// The versions of an encoded envelope, its first byte. A reader refuses any other, so that
+// a newer spool is never misread. Version 2 has flags that a program must not pass over; an
+// envelope without them is written as version 1, which earlier programs read, too.
+const (
+	envelopeVersion      = 1
+	envelopeVersionFlags = 2
+)
 
 // maxRcpts bounds the recipients of a decoded envelope.
 const maxRcpts = 1 << 24
@@ -22,14 +26,28 @@ const (
 	flagUTF8 = 1 << iota
 	flagVERP
 	flagExpanded
+	flagRequireTLS
+	flagTLSOptional
+	flagBinary // the body is BINARYMIME: who does not know it would send it by DATA
+
+	flagsV1 = flagRequireTLS - 1
+	flagsV2 = flagBinary<<1 - 1
 )
 
-var errShort = errors.New("envelope record is cut short")
+var (
+	errShort  = errors.New("envelope record is cut short")
+	errBinary = errors.New("envelope record contradicts itself about BINARYMIME")
+	errFlags  = errors.New("envelope record has flags that its version does not know")
+)
 
 // AppendEnvelope adds the envelope's stored form to b: the value that the
 // envelope databases keep.
 func AppendEnvelope(b []byte, e *Envelope) []byte {
-	b = append(b, envelopeVersion)
+	version := byte(envelopeVersion)
+	if e.Mail.RequireTLS || e.Mail.TLSOptional || e.Mail.Binary() {
+		version = envelopeVersionFlags
+	}
+	b = append(b, version)
 	b = appendID(b, e.TA)
 	b = appendID(b, e.Session)
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Arrival.UnixNano()))
@@ -72,6 +90,15 @@ func appendMail(b []byte, m *Mail, expanded bool) []byte {
 	if expanded {
 		flags |= flagExpanded
 	}
+	if m.RequireTLS {
+		flags |= flagRequireTLS
+	}
+	if m.TLSOptional {
+		flags |= flagTLSOptional
+	}
+	if m.Binary() {
+		flags |= flagBinary
+	}
 	return append(b, flags)
 }
 
@@ -93,10 +120,16 @@ func DecodeEnvelope(b []byte) (*Envelope, error) {
 	if len(b) == 0 {
 		return nil, errShort
 	}
-	if b[0] != envelopeVersion {
-		return nil, fmt.Errorf("envelope record has version %d; this program reads version %d", b[0], envelopeVersion)
+	var known byte
+	switch b[0] {
+	case envelopeVersion:
+		known = flagsV1
+	case envelopeVersionFlags:
+		known = flagsV2
+	default:
+		return nil, fmt.Errorf("envelope record has version %d; this program reads versions up to %d", b[0], envelopeVersionFlags)
 	}
-	d := decoder{b: b[1:]}
+	d := decoder{b: b[1:], flags: known}
 	e := &Envelope{TA: d.id(), Session: d.id()}
 	e.Arrival = time.Unix(0, int64(d.uint64()))
 	e.Client = d.client()
@@ -114,8 +147,9 @@ func DecodeEnvelope(b []byte) (*Envelope, error) {
 
 // decoder takes values off the front of b. The first failure sticks.
 type decoder struct {
-	b   []byte
-	err error
+	b     []byte
+	flags byte // those that the version knows
+	err   error
 }
 
 func (d *decoder) end() error {
@@ -181,6 +215,13 @@ func (d *decoder) client() Client {
 func (d *decoder) mail() (Mail, bool) {
 	m := Mail{From: d.path(), Size: int64(d.uvarint()), Body: d.string(), Ret: d.string(), EnvID: d.string()}
 	flags := d.byte()
+	if flags&^d.flags != 0 && d.err == nil {
+		d.err = errFlags
+	}
 	m.UTF8, m.VERP = flags&flagUTF8 != 0, flags&flagVERP != 0
+	m.RequireTLS, m.TLSOptional = flags&flagRequireTLS != 0, flags&flagTLSOptional != 0
+	if m.Binary() != (flags&flagBinary != 0) && d.err == nil {
+		d.err = errBinary
+	}
 	return m, flags&flagExpanded != 0
 }

@@ -35,6 +35,37 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 	}
 }
 
+// TestEnvelopeVersions: what earlier programs can read is written so that they do, and
+// flags that they would pass over are in a version that they refuse.
+func TestEnvelopeVersions(t *testing.T) {
+	for _, tt := range []struct {
+		mail    Mail
+		version byte
+	}{
+		{Mail{UTF8: true, VERP: true, Body: "8BITMIME"}, 1},
+		{Mail{RequireTLS: true}, 2},
+		{Mail{TLSOptional: true, VERP: true}, 2},
+		{Mail{Body: smtp.BodyBinary}, 2},
+	} {
+		e := &Envelope{Arrival: time.Unix(0, 0), Mail: tt.mail, Rcpts: []Rcpt{}}
+		b := AppendEnvelope(nil, e)
+		if b[0] != tt.version {
+			t.Errorf("%+v has version %d, want %d", tt.mail, b[0], tt.version)
+		}
+		if got, err := DecodeEnvelope(b); err != nil || got.Mail != tt.mail {
+			t.Errorf("%+v came back as %+v, %v", tt.mail, got, err)
+		}
+		b[0] = 1
+		if _, err := DecodeEnvelope(b); (err != nil) != (tt.version > 1) {
+			t.Errorf("%+v as version 1: %v", tt.mail, err)
+		}
+		b[0] = 3
+		if _, err := DecodeEnvelope(b); err == nil {
+			t.Error("version 3 was read")
+		}
+	}
+}
+
 func TestDecodeEnvelopeRefusesEveryCut(t *testing.T) {
 	whole := AppendEnvelope(nil, sampleEnvelope())
 	for n := range whole {
@@ -45,7 +76,7 @@ func TestDecodeEnvelopeRefusesEveryCut(t *testing.T) {
 	if _, err := DecodeEnvelope(append(whole, 0)); err == nil {
 		t.Error("a record with a byte too many was accepted")
 	}
-	whole[0]++
+	whole[0] = envelopeVersionFlags + 1
 	if _, err := DecodeEnvelope(whole); err == nil {
 		t.Error("a record of an unknown version was accepted")
 	}

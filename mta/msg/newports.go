@@ -10,19 +10,23 @@ const portBuffer = 128
 // NewPorts makes the ports of one MTA.
 func NewPorts() *Ports {
 	p := &Ports{
-		Admit:   NewPort[AdmitQ, AdmitA]("admit", portBuffer),
-		Commit:  NewPort[CommitQ, CommitA]("commit", portBuffer),
-		Check:   NewPort[CheckQ, Verdict]("check", portBuffer),
-		Route:   NewPort[RouteQ, RouteA]("route", portBuffer),
-		Deliver: NewPort[DeliverQ, DeliverA]("deliver", portBuffer),
-		List:    NewPort[ListQ, ListA]("list", 1),
-		Operate: NewPort[OperateQ, OperateA]("operate", 1),
-		Hosts:   NewPort[HostsQ, HostsA]("hosts", 1),
-		Fsck:    NewPort[FsckQ, FsckA]("fsck", 1),
+		Admit:   NewPort[AdmitQ, AdmitA](portBuffer),
+		Commit:  NewPort[CommitQ, CommitA](portBuffer),
+		Check:   NewPort[CheckQ, Verdict](portBuffer),
+		Route:   NewPort[RouteQ, RouteA](portBuffer),
+		TLSA:    NewPort[TLSAQ, TLSAA](portBuffer),
+		DNS:     NewPort[DNSQ, DNSA](portBuffer),
+		Report:  NewPort[TLSReportQ, TLSReportA](portBuffer),
+		Deliver: NewPort[DeliverQ, DeliverA](portBuffer),
+		Lookup:  NewPort[LookupQ, LookupA](portBuffer),
+		List:    NewPort[ListQ, ListA](1),
+		Operate: NewPort[OperateQ, OperateA](1),
+		Hosts:   NewPort[HostsQ, HostsA](1),
+		Fsck:    NewPort[FsckQ, FsckA](1),
 		Status:  map[string]*Port[StatusQ, StatusA]{},
 	}
 	for _, m := range []string{"qmgr", "smar", "smtps", "smtpc"} {
-		p.Status[m] = NewPort[StatusQ, StatusA]("status:"+m, 1)
+		p.Status[m] = NewPort[StatusQ, StatusA](1)
 	}
 	return p
 }

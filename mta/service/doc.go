@@ -19,4 +19,7 @@
 // see to that, and meta1 has dropped root's privileges by then. So a Monitor, a small
 // process of the same binary, stays root and starts programs on request: only
 // those of the table that it got before the privileges were dropped.
+//
+// The monitor also reads files for meta1 that only root may read: private keys, when
+// they are renewed. Which ones, the function says that it is given; see [ReadFunc].
 package service

@@ -22,12 +22,16 @@ type frame struct {
 	Op       op
 	Seq      uint64    // of a question, and of its answer
 	Programs []Program `json:",omitempty"` // opTable
+	Config   string    `json:",omitempty"` // opTable: the configuration file
 	Service  string    `json:",omitempty"` // opStart
 	ID       int       `json:",omitempty"` // opStart
 	PID      int       `json:",omitempty"` // opSignal, opStarted, opEnded
 	Signal   int       `json:",omitempty"` // opSignal
 	Status   int       `json:",omitempty"` // opEnded
-	Error    string    `json:",omitempty"` // opStarted, opTable
+	Path     string    `json:",omitempty"` // opRead
+	Stamp    string    `json:",omitempty"` // opRead: the one that is known, and that of the content
+	Content  []byte    `json:",omitempty"` // opRead, in the answer
+	Error    string    `json:",omitempty"` // opStarted, opTable, opRead
 }
 
 // op is the kind of a frame.
@@ -37,13 +41,17 @@ const (
 	opTable   op = "table"   // to the monitor, once; answered with the same op
 	opStart   op = "start"   // to the monitor, with the sockets; answered with opStarted
 	opSignal  op = "signal"  // to the monitor; no answer
+	opRead    op = "read"    // to the monitor: a file that only root may read; answered with the same op
 	opStarted op = "started" // from the monitor
 	opEnded   op = "ended"   // from the monitor: a process ended
 )
 
 const (
-	// maxFrame bounds a frame: a table of many services fits well.
+	// maxFrame bounds a frame: a table of many services fits well, and so does a file of
+	// maxRead bytes in base64.
 	maxFrame = 1 << 20
+	// maxRead bounds a file that the monitor reads: a key with its chain has 10 KB.
+	maxRead = 512 << 10
 	// maxFiles bounds the descriptors of a frame.
 	maxFiles = 64
 )

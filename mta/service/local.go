@@ -60,8 +60,8 @@ func (l *Local) Start(service string, id int, files []*os.File) (*Process, error
 		l.wait(c, proc)
 		return nil
 	})
-	if p.PassFD != "" {
-		l.pass(p.PassFD, files, proc)
+	if sockets, _ := p.split(files); p.PassFD != "" {
+		l.pass(p, sockets, proc)
 	}
 	return proc, nil
 }
@@ -121,10 +121,10 @@ const (
 	passPause = 100 * time.Millisecond
 )
 
-// pass sends the sockets to a program as soon as it listens on the path. If it
+// pass sends the sockets to a program as soon as it listens on its path. If it
 // never does, the program is ended, which is the failure that the restart policy
 // sees.
-func (l *Local) pass(path string, files []*os.File, p *Process) {
+func (l *Local) pass(program *Program, files []*os.File, p *Process) {
 	fds := make([]*os.File, 0, len(files))
 	for _, f := range files {
 		if fd, err := dup(f); err == nil {
@@ -134,7 +134,7 @@ func (l *Local) pass(path string, files []*os.File, p *Process) {
 	l.group.Go(func(ctx context.Context) error {
 		defer closeAll(fds)
 		for range passTries {
-			if sendFiles(path, fds) == nil {
+			if sendFiles(program.PassFD, program.UID, fds) == nil {
 				return nil
 			}
 			select {
@@ -150,13 +150,24 @@ func (l *Local) pass(path string, files []*os.File, p *Process) {
 	})
 }
 
-// sendFiles sends the descriptors in one message with a single byte (SCM_RIGHTS).
-func sendFiles(path string, files []*os.File) error {
+// sendFiles sends the descriptors in one message with a single byte (SCM_RIGHTS). uid is
+// the account that must serve the path, -1 for any: as root we could be led to the socket
+// of another program by a link.
+func sendFiles(path string, uid int, files []*os.File) error {
 	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	if uid >= 0 {
+		peer, err := peerOf(c)
+		if err != nil {
+			return err
+		}
+		if peer != uid {
+			return fmt.Errorf("%s is served by user %d, not by %d", path, peer, uid)
+		}
+	}
 	_, _, err = c.WriteMsgUnix([]byte{0}, rights(files), nil)
 	return err
 }

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,9 +22,14 @@ import (
 // monitorFD is the descriptor over which a monitor process talks to meta1.
 const monitorFD = 3
 
+// ReadFunc reads a file with root's rights if the configuration file config allows that to
+// the account that serves. known and now are stamps of the content; if they are the same, the
+// content is nil. Its errors go to the account.
+type ReadFunc func(config, path, known string) (content []byte, now string, err error)
+
 // Monitor is the main function of the monitor process. It serves meta1 over
 // descriptor 3 until meta1 ends, whatever the reason, and then ends all programs.
-func Monitor() error {
+func Monitor(read ReadFunc) error {
 	// Caught and dropped: an ignored signal would stay ignored in the programs.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
 	f := os.NewFile(monitorFD, "monitor")
@@ -36,11 +43,11 @@ func Monitor() error {
 		return errors.New("the monitor is started by meta1 serve alone")
 	}
 	defer conn.Close()
-	return serveMonitor(conn)
+	return serveMonitor(conn, read)
 }
 
 // serveMonitor does the monitor's work until the other side closes the connection.
-func serveMonitor(conn *net.UnixConn) error {
+func serveMonitor(conn *net.UnixConn, read ReadFunc) error {
 	l := &link{conn: conn}
 	first, files, err := l.read()
 	closeAll(files)
@@ -63,12 +70,29 @@ func serveMonitor(conn *net.UnixConn) error {
 		if err != nil {
 			return fmt.Errorf("reading a request: %w", err)
 		}
-		err = serveRequest(l, local, f, files)
+		if f.Op == opRead {
+			err = l.write(readFor(f, first.Config, read), nil)
+		} else {
+			err = serveRequest(l, local, f, files)
+		}
 		closeAll(files)
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// readFor answers a question for a file. Which ones may be asked for the configuration says, of
+// which root named the file before the privileges were dropped.
+func readFor(q frame, config string, read ReadFunc) frame {
+	content, now, err := read(config, q.Path, q.Stamp)
+	if err == nil && len(content) > maxRead {
+		err = fmt.Errorf("%s is larger than %d bytes: let the account read it that runs meta1", q.Path, maxRead)
+	}
+	if err != nil {
+		return frame{Op: opRead, Seq: q.Seq, Error: err.Error()}
+	}
+	return frame{Op: opRead, Seq: q.Seq, Content: content, Stamp: now}
 }
 
 // serveRequest starts or signals a program. The table protects the account of
@@ -110,8 +134,8 @@ type Remote struct {
 
 // StartMonitor starts the monitor process as this account, which should be root:
 // executable with the arguments args, which must call Monitor. Call it before the
-// privileges are dropped.
-func StartMonitor(executable string, args []string, programs []Program) (*Remote, error) {
+// privileges are dropped. config is the absolute path of the configuration file.
+func StartMonitor(executable string, args []string, programs []Program, config string) (*Remote, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, fmt.Errorf("making the monitor's socket: %w", err)
@@ -127,7 +151,7 @@ func StartMonitor(executable string, args []string, programs []Program) (*Remote
 	}
 	r := newRemote(ours)
 	r.cmd = cmd
-	if err := r.sendTable(programs); err != nil {
+	if err := r.sendTable(programs, config); err != nil {
 		r.Close()
 		return nil, fmt.Errorf("starting the monitor process: %w", err)
 	}
@@ -169,8 +193,8 @@ func newRemote(conn *net.UnixConn) *Remote {
 	return r
 }
 
-func (r *Remote) sendTable(programs []Program) error {
-	f, err := r.ask(frame{Op: opTable, Programs: programs}, nil)
+func (r *Remote) sendTable(programs []Program, config string) error {
+	f, err := r.ask(frame{Op: opTable, Programs: programs, Config: config}, nil)
 	if err == nil && f.Error != "" {
 		err = errors.New(f.Error)
 	}
@@ -203,13 +227,31 @@ func (r *Remote) Start(service string, id int, files []*os.File) (*Process, erro
 	return p, nil
 }
 
+// Read has the monitor read a file that only root may read, see ReadFunc.
+// It waits for at most readTime.
+func (r *Remote) Read(path, known string) (content []byte, now string, err error) {
+	f, err := r.askWithin(readTime, frame{Op: opRead, Path: path, Stamp: known}, nil)
+	if err == nil && f.Error != "" {
+		err = errors.New(f.Error)
+	}
+	return f.Content, f.Stamp, err
+}
+
 func (p *Process) end(status int) {
 	p.status = status
 	close(p.done)
 }
 
+// readTime bounds how long a disk that hangs can hold a reload up.
+const readTime = 30 * time.Second
+
 // ask sends a question and waits for its answer.
 func (r *Remote) ask(f frame, files []*os.File) (frame, error) {
+	return r.askWithin(math.MaxInt64, f, files)
+}
+
+// askWithin is ask with a limit for the answer.
+func (r *Remote) askWithin(limit time.Duration, f frame, files []*os.File) (frame, error) {
 	answer := make(chan frame, 1)
 	r.mu.Lock()
 	r.seq++
@@ -223,11 +265,20 @@ func (r *Remote) ask(f frame, files []*os.File) (frame, error) {
 	if err := r.link.write(f, files); err != nil {
 		return frame{}, errors.Join(errGone, err)
 	}
-	a, ok := <-answer
-	if !ok {
-		return frame{}, errGone
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case a, ok := <-answer:
+		if !ok {
+			return frame{}, errGone
+		}
+		return a, nil
+	case <-timer.C:
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.waiting, f.Seq)
+		return frame{}, fmt.Errorf("the monitor process has not answered within %v", limit)
 	}
-	return a, nil
 }
 
 // receive reads what the monitor says until it ends.

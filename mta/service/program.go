@@ -29,6 +29,8 @@ type Program struct {
 	PassFD string
 	// Connected: descriptor 0 is a connected socket, and descriptor 1 as well.
 	Connected bool
+	// Output: the last of the files of a start is where the process prints to.
+	Output bool
 	// Max is how many processes may run at once.
 	Max int
 }
@@ -58,11 +60,13 @@ func environment() []string {
 	return env
 }
 
-// command prepares the execution. files are the sockets; they stay open.
+// command prepares the execution. files are the sockets, and with Output what it prints
+// to; they stay open.
 func (p *Program) command(id int, files []*os.File) *exec.Cmd {
+	files, output := p.split(files)
 	c := &exec.Cmd{
 		Path: p.Path, Args: p.argv(id), Dir: p.Dir, Env: environment(),
-		Stdout: os.Stderr, Stderr: os.Stderr, SysProcAttr: dieWithParent(),
+		Stdout: output, Stderr: output, SysProcAttr: dieWithParent(),
 	}
 	c.SysProcAttr.Setpgid = true
 	if p.PassFD == "" && len(files) > 0 {
@@ -79,6 +83,14 @@ func (p *Program) command(id int, files []*os.File) *exec.Cmd {
 		c.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(p.UID), Gid: uint32(p.GID), Groups: groups}
 	}
 	return c
+}
+
+// split divides the files of a start into sockets and what the process prints to.
+func (p *Program) split(files []*os.File) (sockets []*os.File, output *os.File) {
+	if n := len(files); p.Output && n > 0 {
+		return files[:n-1], files[n-1]
+	}
+	return files, os.Stderr
 }
 
 // startError says what could not be started, where and as whom: each may be the
@@ -98,7 +110,8 @@ func (p *Program) startError(err error) error {
 // Starter starts the programs of services.
 type Starter interface {
 	// Start starts one process of a service. id tells it from its siblings. files are
-	// its sockets; the caller closes them afterwards.
+	// its sockets, and last what it prints to if the program has Output; the caller closes
+	// them afterwards.
 	Start(service string, id int, files []*os.File) (*Process, error)
 }
 

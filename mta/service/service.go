@@ -43,6 +43,8 @@ type Config struct {
 // Deps are what a service needs of the rest.
 type Deps struct {
 	Starter Starter
+	// Output opens what a process prints to, if the program has Output.
+	Output  func(id int) (*os.File, error)
 	Log     *slog.Logger
 	Metrics *Metrics
 }
@@ -157,6 +159,17 @@ func ignoreEnd(ctx context.Context, err error) error {
 
 // start starts a process and notes it.
 func start(c Config, d Deps, id int, files []*os.File) (*Process, error) {
+	if c.Program.Output {
+		output, err := d.Output(id)
+		if err == nil {
+			defer output.Close()
+		} else { // mail is worth more than what the program prints
+			d.Log.LogAttrs(context.Background(), slog.LevelError, "the program prints to standard error",
+				slog.String("service", c.Program.Service), slog.String("stat", err.Error()))
+			output = os.Stderr
+		}
+		files = append(files[:len(files):len(files)], output)
+	}
 	p, err := d.Starter.Start(c.Program.Service, id, files)
 	if err != nil {
 		d.Metrics.failed.WithLabelValues(c.Program.Service).Inc()

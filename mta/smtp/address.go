@@ -4,13 +4,15 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"unicode/utf8"
 )
 
-// Limits of RFC 5321 section 4.5.3.1, in octets.
+// Limits of domain names, in octets. Local parts and paths have none of their own: the
+// 64 and 256 octets of RFC 5321 section 4.5.3.1 are what every host must be able to take,
+// and addresses of SRS and VERP are longer. What an address is read from, a command line
+// or an entry of a map, is bounded.
 const (
-	LocalMax  = 64  // local part (4.5.3.1.1)
-	DomainMax = 255 // domain name or address literal (4.5.3.1.2)
-	PathMax   = 256 // path with angle brackets and source route (4.5.3.1.3)
+	DomainMax = 255 // domain name or address literal (RFC 5321 section 4.5.3.1.2)
 
 	labelMax = 63 // one label of a domain name (RFC 1035 section 2.3.4)
 )
@@ -23,15 +25,16 @@ var ErrNonASCII = errors.New("non-ASCII character in address")
 // can be sent to the client as they are.
 var (
 	errNoBracket    = errors.New("address is not in angle brackets")
-	errPathLong     = errors.New("path is longer than 256 octets")
+	errNoEnd        = errors.New("closing angle bracket is missing")
+	errTwoAts       = errors.New("more than one @")
 	errLocalEmpty   = errors.New("local part is empty")
-	errLocalLong    = errors.New("local part is longer than 64 octets")
 	errLocalSyntax  = errors.New("bad character in local part")
 	errLocalDot     = errors.New("misplaced dot in local part")
 	errLocalQuote   = errors.New("bad quoted string in local part")
 	errNoDomain     = errors.New("domain is missing")
 	errDomainLong   = errors.New("domain is longer than 255 octets")
 	errDomainSyntax = errors.New("bad domain name")
+	errDomainChar   = errors.New("bad character in domain name")
 	errLiteral      = errors.New("bad address literal")
 	errRoute        = errors.New("bad source route")
 	errNullForward  = errors.New("null path is no recipient")
@@ -41,17 +44,17 @@ var (
 // CutReversePath reads the reverse-path of MAIL at the start of s: "<>" or a
 // mailbox in angle brackets (RFC 5321 section 4.1.2). rest is what follows the
 // closing bracket.
-func CutReversePath(s string) (p Path, rest string, err error) {
+func CutReversePath(s string, cs Charset) (p Path, rest string, err error) {
 	if strings.HasPrefix(s, "<>") {
 		return Path{}, s[2:], nil
 	}
-	return cutPath(s)
+	return cutPath(s, cs)
 }
 
 // CutForwardPath reads the forward-path of RCPT at the start of s. It is a mailbox
 // in angle brackets, or "<postmaster>" in any case without a domain (RFC 5321
 // section 4.1.1.3). rest is what follows the closing bracket.
-func CutForwardPath(s string) (p Path, rest string, err error) {
+func CutForwardPath(s string, cs Charset) (p Path, rest string, err error) {
 	if strings.HasPrefix(s, "<>") {
 		return Path{}, s, errNullForward
 	}
@@ -59,58 +62,70 @@ func CutForwardPath(s string) (p Path, rest string, err error) {
 	if len(s) >= len(bare) && strings.EqualFold(s[:len(bare)], bare) {
 		return Path{Local: s[1 : len(bare)-1]}, s[len(bare):], nil
 	}
-	return cutPath(s)
+	return cutPath(s, cs)
 }
 
 // ParseMailbox reads a whole address, local part and domain without angle
 // brackets, as RFC 5321 section 4.1.2 defines Mailbox.
-func ParseMailbox(s string) (Path, error) {
-	p, n, err := scanMailbox(s)
-	if err == nil && n != len(s) {
-		err = errTrailing
-	}
-	if err != nil {
+func ParseMailbox(s string, cs Charset) (Path, error) {
+	p, n, err := scanMailbox(s, cs)
+	switch {
+	case err != nil:
 		return Path{}, err
+	case n == len(s):
+		return p, nil
+	case s[n] == '@':
+		return Path{}, errTwoAts
+	case strings.IndexByte(" \t,;>", s[n]) >= 0:
+		return Path{}, errTrailing
 	}
-	return p, nil
+	return Path{}, errDomainChar
 }
 
 // cutPath reads "<" [source route] mailbox ">". The route is checked and dropped:
 // RFC 5321 appendix C demands that it be accepted, and says to ignore it.
-func cutPath(s string) (Path, string, error) {
+func cutPath(s string, cs Charset) (Path, string, error) {
 	if s == "" || s[0] != '<' {
 		return Path{}, s, errNoBracket
 	}
 	i := 1
-	if i < len(s) && s[i] == '@' {
-		n, err := scanRoute(s[i:])
+	if i < len(s) && s[i] == '@' && strings.IndexByte(s, ':') > 0 {
+		n, err := scanRoute(s[i:], cs)
 		if err != nil {
 			return Path{}, s, err
 		}
 		i += n
 	}
-	p, n, err := scanMailbox(s[i:])
+	p, n, err := scanMailbox(s[i:], cs)
 	if err != nil {
 		return Path{}, s, err
 	}
 	i += n
 	if i >= len(s) || s[i] != '>' {
-		return Path{}, s, errNoBracket
+		return Path{}, s, mailboxEnd(s[i:])
 	}
-	if i++; i > PathMax {
-		return Path{}, s, errPathLong
+	return p, s[i+1:], nil
+}
+
+// mailboxEnd says what is wrong with what follows a mailbox in place of ">".
+func mailboxEnd(rest string) error {
+	switch {
+	case strings.IndexByte(rest, '>') < 0:
+		return errNoEnd
+	case rest[0] == '@':
+		return errTwoAts
 	}
-	return p, s[i:], nil
+	return errDomainChar
 }
 
 // scanRoute reads "@" domain *("," "@" domain) ":" and returns its length.
-func scanRoute(s string) (int, error) {
+func scanRoute(s string, cs Charset) (int, error) {
 	i := 0
 	for {
 		if i >= len(s) || s[i] != '@' {
 			return 0, errRoute
 		}
-		n, err := scanDomain(s[i+1:])
+		n, err := scanDomain(s[i+1:], cs)
 		if err != nil {
 			return 0, err
 		}
@@ -125,15 +140,15 @@ func scanRoute(s string) (int, error) {
 }
 
 // scanMailbox reads local part, "@" and domain at the start of s.
-func scanMailbox(s string) (p Path, n int, err error) {
-	local, err := scanLocal(s)
+func scanMailbox(s string, cs Charset) (p Path, n int, err error) {
+	local, err := scanLocal(s, cs)
 	if err != nil {
 		return Path{}, 0, err
 	}
 	if local >= len(s) || s[local] != '@' {
 		return Path{}, 0, localEnd(s[local:])
 	}
-	domain, err := scanDomain(s[local+1:])
+	domain, err := scanDomain(s[local+1:], cs)
 	if err != nil {
 		return Path{}, 0, err
 	}
@@ -153,26 +168,26 @@ func localEnd(rest string) error {
 }
 
 // scanLocal returns the length of the local part: a dot-string or a quoted string.
-func scanLocal(s string) (int, error) {
-	n, err := 0, error(nil)
+func scanLocal(s string, cs Charset) (int, error) {
 	if s != "" && s[0] == '"' {
-		n, err = scanQuoted(s)
-	} else {
-		n, err = scanDotString(s)
+		return scanQuoted(s, cs)
 	}
-	if err == nil && n > LocalMax {
-		err = errLocalLong
-	}
-	return n, err
+	return scanDotString(s, cs)
 }
 
-func scanDotString(s string) (int, error) {
+func scanDotString(s string, cs Charset) (int, error) {
 	i := 0
-	for i < len(s) && (isAtext(s[i]) || s[i] == '.') {
-		if s[i] == '.' && (i == 0 || s[i-1] == '.') {
+	for i < len(s) && (isAtext(s[i]) || s[i] == '.' || s[i] >= utf8.RuneSelf && cs == UTF8) {
+		n := 1
+		switch {
+		case s[i] >= utf8.RuneSelf:
+			if n = beyond(s[i:]); n == 0 {
+				return 0, errUTF8
+			}
+		case s[i] == '.' && (i == 0 || s[i-1] == '.'):
 			return 0, errLocalDot
 		}
-		i++
+		i += n
 	}
 	switch {
 	case i == 0 && (s == "" || s[0] == '@' || s[0] == '>'):
@@ -188,13 +203,20 @@ func scanDotString(s string) (int, error) {
 }
 
 // scanQuoted returns the length of a quoted string with both quotes: printable
-// ASCII and spaces, where a backslash takes any such character literally.
-func scanQuoted(s string) (int, error) {
+// ASCII and spaces, where a backslash takes any such character literally, and UTF-8
+// if that is allowed.
+func scanQuoted(s string, cs Charset) (int, error) {
 	for i := 1; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == '"':
 			return i + 1, nil
-		case c >= 0x80:
+		case c >= utf8.RuneSelf && cs == UTF8:
+			n := beyond(s[i:])
+			if n == 0 {
+				return 0, errUTF8
+			}
+			i += n - 1
+		case c >= utf8.RuneSelf:
 			return 0, ErrNonASCII
 		case c < ' ' || c == 0x7f:
 			return 0, errLocalQuote
@@ -209,7 +231,7 @@ func scanQuoted(s string) (int, error) {
 
 // scanDomain returns the length of the domain name or address literal at the
 // start of s.
-func scanDomain(s string) (int, error) {
+func scanDomain(s string, cs Charset) (int, error) {
 	if s != "" && s[0] == '[' {
 		end := strings.IndexByte(s, ']')
 		if end < 0 {
@@ -218,12 +240,19 @@ func scanDomain(s string) (int, error) {
 		_, err := ParseAddressLiteral(s[:end+1])
 		return end + 1, err
 	}
-	i := 0
-	for i < len(s) && (isLetDig(s[i]) || s[i] == '-' || s[i] == '.') {
+	i, ascii := 0, true
+	for i < len(s) && (isLetDig(s[i]) || s[i] == '-' || s[i] == '.' || s[i] >= utf8.RuneSelf && cs == UTF8) {
+		ascii = ascii && s[i] < utf8.RuneSelf
 		i++
 	}
-	if i < len(s) && s[i] >= 0x80 {
+	switch {
+	case i < len(s) && s[i] >= utf8.RuneSelf:
 		return 0, ErrNonASCII
+	case !ascii:
+		_, err := ASCIIDomain(s[:i])
+		return i, err
+	case i == 0 && s != "" && s[0] != '>' && s[0] != '@':
+		return 0, errDomainChar
 	}
 	return i, CheckDomain(s[:i])
 }

@@ -26,5 +26,20 @@ func (p Path) Addr() string {
 // String prints the path with angle brackets.
 func (p Path) String() string { return "<" + p.Addr() + ">" }
 
-// LowerDomain is the domain in lower case, as maps and DNS want it.
-func (p Path) LowerDomain() string { return strings.ToLower(p.Domain) }
+// LowerDomain is the domain as maps and DNS want it, and as domains are compared: in
+// lower case, and labels beyond ASCII as A-labels.
+func (p Path) LowerDomain() string {
+	d, err := ASCIIDomain(p.Domain)
+	if err != nil { // no path that was parsed has such a domain
+		return strings.ToLower(p.Domain)
+	}
+	return d
+}
+
+// ToASCII is the address with its domain in ASCII. Its local part stays as it is.
+func (p Path) ToASCII() Path {
+	if d, err := ASCIIDomain(p.Domain); err == nil && !IsASCII(p.Domain) {
+		p.Domain = d
+	}
+	return p
+}

@@ -1,7 +1,6 @@
 package smtp
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -15,7 +14,13 @@ func (e EnhancedCode) IsZero() bool { return e == EnhancedCode{} }
 
 // String prints the code as in "5.7.1".
 func (e EnhancedCode) String() string {
-	return strconv.Itoa(int(e[0])) + "." + strconv.Itoa(int(e[1])) + "." + strconv.Itoa(int(e[2]))
+	return string(e.append(make([]byte, 0, 16)))
+}
+
+func (e EnhancedCode) append(b []byte) []byte {
+	b = append(strconv.AppendUint(b, uint64(e[0]), 10), '.')
+	b = append(strconv.AppendUint(b, uint64(e[1]), 10), '.')
+	return strconv.AppendUint(b, uint64(e[2]), 10)
 }
 
 // ParseEnhancedCode reads "5.7.1" at the start of s and returns the rest behind
@@ -54,16 +59,12 @@ func NewReply(code int, enhanced, text string) Reply {
 	return Reply{Code: code, Enhanced: e, Lines: []string{text}}
 }
 
-// Replyf makes a reply of one line from a format.
-func Replyf(code int, enhanced, format string, args ...any) Reply {
-	return NewReply(code, enhanced, fmt.Sprintf(format, args...))
-}
-
 // IsZero reports whether there is no answer.
 func (r Reply) IsZero() bool { return r.Code == 0 }
 
-// Positive reports 2yz and 3yz.
-func (r Reply) Positive() bool { return r.Code >= 200 && r.Code < 400 }
+// Accepted reports 2yz: what was asked for is done (RFC 5321 section 4.2.1). It alone
+// means that mail was taken over.
+func (r Reply) Accepted() bool { return r.Code >= 200 && r.Code < 300 }
 
 // Temporary reports 4yz: the same command may succeed later.
 func (r Reply) Temporary() bool { return r.Code >= 400 && r.Code < 500 }
@@ -75,18 +76,18 @@ func (r Reply) Permanent() bool { return r.Code >= 500 && r.Code < 600 }
 func (r Reply) Text() string { return strings.Join(r.Lines, " ") }
 
 // String prints the reply as one line, for logs and DSNs: "550 5.7.1 no".
-func (r Reply) String() string {
-	var b strings.Builder
-	b.WriteString(strconv.Itoa(r.Code))
+func (r Reply) String() string { return string(r.Append(make([]byte, 0, 128))) }
+
+// Append adds what String returns to b.
+func (r Reply) Append(b []byte) []byte {
+	b = strconv.AppendInt(b, int64(r.Code), 10)
 	if !r.Enhanced.IsZero() {
-		b.WriteByte(' ')
-		b.WriteString(r.Enhanced.String())
+		b = r.Enhanced.append(append(b, ' '))
 	}
 	if t := r.Text(); t != "" {
-		b.WriteByte(' ')
-		b.WriteString(t)
+		b = append(append(b, ' '), t...)
 	}
-	return b.String()
+	return b
 }
 
 // Error makes a Reply an error that its receiver can send on.

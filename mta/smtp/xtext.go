@@ -51,19 +51,6 @@ func CheckXtext(s string) error {
 	return nil
 }
 
-// AppendXtext adds s to b as xtext. Octets that are not printable ASCII are encoded
-// as well, although DecodeXtext refuses to give them back.
-func AppendXtext(b []byte, s string) []byte {
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c > ' ' && c <= '~' && c != '+' && c != '=' {
-			b = append(b, c)
-		} else {
-			b = append(b, '+', upperHex[c>>4], upperHex[c&15])
-		}
-	}
-	return b
-}
-
 func isUpperHex(c byte) bool { return '0' <= c && c <= '9' || 'A' <= c && c <= 'F' }
 
 func unhex(c byte) byte {

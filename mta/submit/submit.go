@@ -209,13 +209,13 @@ func qualify(addr, host string) (smtp.Path, error) {
 	if !isASCII(addr) {
 		return utf8Path(addr, host)
 	}
-	if p, err := smtp.ParseMailbox(addr); err == nil {
+	if p, err := smtp.ParseMailbox(addr, smtp.ASCII); err == nil {
 		return p, nil
 	}
 	if !strings.Contains(addr, "@") {
-		return smtp.ParseMailbox(addr + "@" + host)
+		return smtp.ParseMailbox(addr+"@"+host, smtp.ASCII)
 	}
-	return smtp.ParseMailbox(addr)
+	return smtp.ParseMailbox(addr, smtp.ASCII)
 }
 
 // utf8Path takes an address beyond ASCII (RFC 6531). The server is the one that

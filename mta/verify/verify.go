@@ -10,56 +10,33 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
 
 	"meta1/confparse"
+	"meta1/mta/account"
 )
-
-// Account is who will read files and write the spool.
-type Account struct {
-	Name   string // for messages
-	UID    int
-	Groups []int
-}
-
-// Self is the account that runs this process.
-func Self() Account {
-	groups, _ := os.Getgroups() // without them only the first group counts
-	return Account{Name: fmt.Sprint(os.Geteuid()), UID: os.Geteuid(), Groups: append(groups, os.Getegid())}
-}
-
-// may says whether the account has all the permission bits of 7 on a file.
-func (a *Account) may(info fs.FileInfo, bits fs.FileMode) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	mode := info.Mode()
-	switch {
-	case a.UID == 0 || !ok:
-		return true
-	case a.UID == int(st.Uid):
-		mode >>= 6
-	case slices.Contains(a.Groups, int(st.Gid)):
-		mode >>= 3
-	}
-	return mode&bits == bits
-}
 
 // checker collects what is wrong.
 type checker struct {
-	who      Account
+	who      *account.Account
+	byRoot   bool   // root starts meta1, and opens what lies in folders that only root may write
 	dir      string // the main queue directory, absolute
+	etc      string // where passwd and group are
 	errs     confparse.Errors
 	warnings []confparse.Diagnostic
 }
 
 // Check checks a configuration that was loaded without an error. who is the account
-// that will serve, dir the main queue directory, absolute. Errors are by place.
-func Check(r *confparse.Result, who Account, dir string) (errs confparse.Errors, warnings []confparse.Diagnostic) {
-	c := &checker{who: who, dir: dir}
+// that will serve, and byRoot says that root starts it; dir is the main queue directory,
+// absolute. Errors are by place.
+func Check(r *confparse.Result, who *account.Account, byRoot bool, dir string) (errs confparse.Errors, warnings []confparse.Diagnostic) {
+	c := &checker{who: who, byRoot: byRoot, dir: dir, etc: "/etc"}
 	if r.Root != nil {
 		c.section(r.Root)
 		c.spool(r.Root)
+		c.logFile(r.Root)
+		c.reload(r)
+		c.hostname(r.Root)
 	}
 	return c.errs, c.warnings
 }
@@ -67,13 +44,11 @@ func Check(r *confparse.Result, who Account, dir string) (errs confparse.Errors,
 // section checks one section and those in it.
 func (c *checker) section(s *confparse.Section) {
 	if !s.Service {
-		c.files(s)
-		switch strings.ToLower(s.Keyword) {
-		case "tls":
-			c.certificates(s)
-		case "sign":
-			c.signingKey(s)
+		keyword := strings.ToLower(s.Keyword)
+		if keyword == "tls" || keyword == "dkim_signing" || keyword == "arc_sealing" || keyword == "srs" { // their files are read by who uses them, and root may help
+			return
 		}
+		c.files(s)
 	}
 	for _, sub := range s.Subs {
 		c.section(sub)
@@ -96,19 +71,13 @@ func (c *checker) files(s *confparse.Section) {
 		if path == "" || o.Effect == confparse.Host || !used(s, v) {
 			continue
 		}
-		switch o.Type {
-		case confparse.File:
-			if err := c.readable(path, false); err != nil {
-				d := s.Diagnose(confparse.SeverityError, o.Name, "%s of %s: %v", o.Name, s.Title(), err)
-				d.Suggestion = howToMake(s, path, err)
-				c.errs = append(c.errs, d)
-			}
-		case confparse.Dir:
-			if strings.HasSuffix(o.Name, "_directory") && strings.EqualFold(s.Keyword, "tls") {
-				if err := c.readable(below(c.dir, path), true); err != nil {
-					c.errorf(s, o.Name, "%s of %s: %v", o.Name, s.Title(), err)
-				}
-			}
+		if o.Type != confparse.File {
+			continue
+		}
+		if err := c.readable(path); err != nil {
+			d := s.Diagnose(confparse.SeverityError, o.Name, "%s of %s: %v", o.Name, s.Title(), err)
+			d.Suggestion = howToMake(s, path, err)
+			c.errs = append(c.errs, d)
 		}
 	}
 }
@@ -144,33 +113,46 @@ func howToMake(s *confparse.Section, path string, err error) string {
 	return "make it of a text file: meta1 createmap " + path + " < " + strings.TrimSuffix(path, ext)
 }
 
-// readable says why the account cannot read a file or directory.
-func (c *checker) readable(path string, dir bool) error {
+// readable says why the account cannot read a file.
+func (c *checker) readable(path string) error {
 	info, err := os.Stat(path)
-	if err != nil {
-		return because(path, err)
-	}
-	bits := fs.FileMode(4)
 	switch {
-	case dir && !info.IsDir():
-		return fmt.Errorf("%s is not a directory", path)
-	case !dir && info.IsDir():
+	case err != nil:
+		return because(path, err)
+	case info.IsDir():
 		return fmt.Errorf("%s is a directory", path)
-	case dir:
-		bits = 5
 	}
+	return can(c.who, "read", path, info, 4)
+}
+
+// can says why an account lacks permission bits on a file, or cannot get there.
+func can(a *account.Account, verb, path string, info fs.FileInfo, bits fs.FileMode) error {
 	for above := filepath.Dir(path); ; above = filepath.Dir(above) {
-		if d, err := os.Stat(above); err == nil && !c.who.may(d, 1) {
-			return fmt.Errorf("user %s cannot read %s: no permission to enter %s", c.who.Name, path, above)
+		if d, err := os.Stat(above); err == nil && !a.May(d, 1) {
+			return fmt.Errorf("user %s cannot %s %s: no permission to enter %s", a.Name, verb, path, above)
 		}
 		if above == filepath.Dir(above) {
 			break
 		}
 	}
-	if !c.who.may(info, bits) {
-		return fmt.Errorf("user %s cannot read %s (mode %04o)", c.who.Name, path, info.Mode().Perm())
+	if !a.May(info, bits) {
+		return fmt.Errorf("user %s cannot %s %s (mode %04o)", a.Name, verb, path, info.Mode().Perm())
 	}
 	return nil
+}
+
+// CanExecute says why an account cannot execute a program.
+func CanExecute(who *account.Account, path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return because(path, err)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a program", path)
+	case info.Mode()&0o111 == 0: // root may not, either
+		return fmt.Errorf("%s is not executable (mode %04o)", path, info.Mode().Perm())
+	}
+	return can(who, "execute", path, info, 1)
 }
 
 // because is a failure of the file system with the path first.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"meta1/confparse"
+	"meta1/mta/account"
 )
 
 // table has the sections that Check looks at.
@@ -35,8 +37,7 @@ func table() *confparse.Table {
 		return &confparse.Table{Options: []confparse.Option{file("file", deflt), option("name", confparse.String, "")}}
 	}
 	tls := &confparse.Table{Options: []confparse.Option{
-		file("cert_file", ""), file("key_file", ""), file("CAcert_file", ""), file("CRL_file", ""),
-		option("CAcert_directory", confparse.Dir, ""), file("EC_cert_file", ""), file("EC_key_file", ""),
+		file("cert_file", ""),
 		{Name: "DSA_cert_file", Type: confparse.File, Effect: confparse.Host, Into: new(string), Doc: "d", Readme: "own"},
 	}}
 	defedb := &confparse.Table{Options: []confparse.Option{
@@ -47,6 +48,7 @@ func table() *confparse.Table {
 			return &confparse.Table{Options: []confparse.Option{file("file", "")}}
 		},
 		Options: []confparse.Option{
+			option("hostname", confparse.String, ""), option("log_file", confparse.Path, ""), option("log_directory", confparse.Dir, ""),
 			option("working_directory", confparse.Dir, ""), option("CDB_base_directory", confparse.Dir, `""`),
 			section("tls", tls), section("mailertable", mapOf("mt")), section("access_map", mapOf("access.db")),
 			section("greylisting", &confparse.Table{Options: []confparse.Option{file("main_DB_name", "")}}),
@@ -57,7 +59,13 @@ func table() *confparse.Table {
 }
 
 // check checks a configuration that lies in dir, whose spool is the folder spool in it.
-func check(t *testing.T, dir, text string, who Account) (errs, warnings string) {
+func check(t *testing.T, dir, text string, who *account.Account) (errs, warnings string) {
+	t.Helper()
+	return checkAs(t, dir, text, who, false)
+}
+
+// checkAs is check for an account that root starts or not.
+func checkAs(t *testing.T, dir, text string, who *account.Account, byRoot bool) (errs, warnings string) {
 	t.Helper()
 	file := filepath.Join(dir, "meta1.conf")
 	write(t, file, text, 0o644)
@@ -65,7 +73,7 @@ func check(t *testing.T, dir, text string, who Account) (errs, warnings string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, w := Check(r, who, filepath.Join(dir, "spool"))
+	e, w := Check(r, who, byRoot, filepath.Join(dir, "spool"))
 	for _, d := range e {
 		errs += strings.ReplaceAll(d.Pos.String()+" "+d.Message+"\n", dir+"/", "")
 	}
@@ -95,21 +103,17 @@ func mkdir(t *testing.T, dir string, mode os.FileMode) {
 	}
 }
 
-// makeKeys writes key.pem, cert.pem for it, old.pem, which has expired, and other.pem,
-// a key of its own.
+// makeKeys writes key.pem, and cert.pem for it.
 func makeKeys(t *testing.T, dir string) {
 	t.Helper()
 	key := newKey(t)
 	makeKey(t, dir+"/key.pem", key)
-	makeKey(t, dir+"/other.pem", newKey(t))
-	for name, until := range map[string]time.Time{"cert.pem": time.Now().Add(time.Hour), "old.pem": time.Unix(1e9, 0)} {
-		c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: until}
-		der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, filepath.Join(dir, name), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), 0o644)
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
 	}
+	write(t, filepath.Join(dir, "cert.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), 0o644)
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {
@@ -138,7 +142,6 @@ func TestFiles(t *testing.T) {
 	write(t, dir+"/mt", "", 0o644)
 	write(t, dir+"/open.pem", "x", 0o644)
 	mkdir(t, dir+"/spool", 0o750)
-	mkdir(t, dir+"/spool/ca", 0o750)
 	tests := map[string]struct{ text, errs, warnings string }{
 		"nothing":              {"", "", ""},
 		"no file":              {"mailertable { file = no; }", "meta1.conf:1:22 file of mailertable: no does not exist\n", ""},
@@ -148,26 +151,12 @@ func TestFiles(t *testing.T) {
 		"of a service":         {"x { file = no; }", "", ""},
 		"made by us":           {"greylisting { main_DB_name = no; }", "", ""},
 		"no effect":            {"tls { DSA_cert_file = no; }", "", ""},
-		"certificate":          {"tls { cert_file = cert.pem; key_file = key.pem; }", "", ""},
-		"expired":              {"tls { cert_file = old.pem; key_file = key.pem; }", "", "meta1.conf:1:19 the certificate in old.pem expired at 2001-09-09T01:46:40Z\n"},
-		"no key":               {"tls { cert_file = cert.pem; }", "meta1.conf:1:19 cert_file needs key_file\n", ""},
-		"no certificate":       {"tls { EC_key_file = key.pem; }", "meta1.conf:1:21 EC_key_file needs EC_cert_file\n", ""},
-		"missing":              {"tls { cert_file = cert.pem;\nkey_file = no.pem; }", "meta1.conf:2:12 key_file of tls: no.pem does not exist\n", ""},
-		"another key":          {"tls { cert_file = cert.pem;\nkey_file = other.pem; }", "meta1.conf:2:12 key_file other.pem does not fit cert_file cert.pem: tls: private key does not match public key\n", ""},
-		"CA":                   {"tls { CAcert_file = cert.pem; }", "", ""},
-		"CA without":           {"tls { CAcert_file = key.pem; }", "meta1.conf:1:21 CAcert_file key.pem has no PEM block CERTIFICATE\n", ""},
-		"CRL":                  {"tls { CRL_file = cert.pem; }", "meta1.conf:1:18 CRL_file cert.pem has no PEM block X509 CRL\n", ""},
-		"directory":            {"tls { CAcert_directory = ca; }", "", ""},
-		"no directory":         {"tls { CAcert_directory = no; }", "meta1.conf:1:26 CAcert_directory of tls: spool/no does not exist\n", ""},
-		"signing key":          {"sign { keyfile = key.pem; }", "", ""},
-		"no signing key":       {"sign { keyfile = key.pem; }\nsign { keyfile = no.pem; }", "meta1.conf:2:18 keyfile of sign: no.pem does not exist\n", ""},
-		"certificate as key":   {"sign { keyfile = cert.pem; }", "meta1.conf:1:18 keyfile cert.pem: PEM block \"CERTIFICATE\" is no private key", "meta1.conf:1:18 everybody may read the private key cert.pem (mode 0644)\n"},
-		"no PEM":               {"sign { keyfile = open.pem; }", "meta1.conf:1:18 keyfile open.pem has no private key in PEM format\n", "meta1.conf:1:18 everybody may read the private key open.pem (mode 0644)\n"},
+		"of mta/tlsconf":       {"tls { cert_file = no; }", "", ""},
 		"two mistakes, by row": {"access_map { }\nmailertable { file = no; }", "meta1.conf:2:22 file of mailertable: no does not exist\nmeta1.conf:1:1 file of access_map: access.db does not exist\n", ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			errs, warnings := check(t, dir, tt.text, Self())
+			errs, warnings := check(t, dir, tt.text, account.Self())
 			same := errs == tt.errs || tt.errs != "" && !strings.HasSuffix(tt.errs, "\n") && strings.HasPrefix(errs, tt.errs)
 			if !same || warnings != tt.warnings {
 				t.Errorf("errors\n%swant\n%s\nwarnings\n%swant\n%s", errs, tt.errs, warnings, tt.warnings)
@@ -178,7 +167,7 @@ func TestFiles(t *testing.T) {
 
 // TestMissingDefault: the mailertable must be there even if nothing names it.
 func TestMissingDefault(t *testing.T) {
-	errs, _ := check(t, t.TempDir(), "", Account{})
+	errs, _ := check(t, t.TempDir(), "", &account.Account{})
 	if errs != "default file of mailertable: mt does not exist\n" {
 		t.Error(errs)
 	}
@@ -199,33 +188,32 @@ func openDir(t *testing.T) string {
 // TestAccount checks for an account that is neither the owner nor root.
 func TestAccount(t *testing.T) {
 	dir := openDir(t)
-	other := Account{Name: "other", UID: 987654, Groups: []int{987654}}
+	other := &account.Account{Name: "other", UID: 987654, Groups: []int{987654}}
 	makeKeys(t, dir)
 	write(t, dir+"/mt", "", 0o644)
 	mkdir(t, dir+"/closed", 0o700)
 	write(t, dir+"/closed/mt", "", 0o644)
 	for text, want := range map[string]string{
-		"mailertable { file = mt; }":                    "",
-		"sign { keyfile = key.pem; }":                   "user other cannot read key.pem (mode 0600)\n",
-		"mailertable { file = \"closed/mt\"; }":         "user other cannot read closed/mt: no permission to enter closed\n",
-		"tls { cert_file = cert.pem; key_file = mt; } ": "does not fit",
+		"mailertable { file = mt; }":            "",
+		"mailertable { file = key.pem; }":       "user other cannot read key.pem (mode 0600)\n",
+		"mailertable { file = \"closed/mt\"; }": "user other cannot read closed/mt: no permission to enter closed\n",
 	} {
 		if errs, _ := check(t, dir, text, other); want == "" && errs != "" || !strings.Contains(errs, want) {
 			t.Errorf("%s: %s, want %s", text, errs, want)
 		}
 	}
-	group := Account{Name: "group", UID: 987654, Groups: []int{os.Getgid()}}
+	group := &account.Account{Name: "group", UID: 987654, Groups: []int{os.Getgid()}}
 	if err := os.Chmod(dir+"/key.pem", 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if errs, _ := check(t, dir, "sign { keyfile = key.pem; }", group); errs != "" {
+	if errs, _ := check(t, dir, "mailertable { file = key.pem; }", group); errs != "" {
 		t.Error(errs)
 	}
 }
 
 // TestSpool checks directories of the queue that are not safe.
 func TestSpool(t *testing.T) {
-	self := Self()
+	self := account.Self()
 	self.UID = max(self.UID, 1) // root may do more
 	tests := map[string]struct {
 		path  string
@@ -240,8 +228,8 @@ func TestSpool(t *testing.T) {
 		"CDB":              {"spool/A", 0o777, self.UID, "", "default the directory spool/A of the queue can be written by everybody"},
 		"CDB elsewhere":    {"cdb/0", 0o777, self.UID, "CDB_base_directory = \"../cdb\";", "meta1.conf:1:22 the directory cdb/0 of the queue can be written by everybody"},
 		"CDB as MeTA1":     {"spool/0", 0o771, self.UID, "", ""},
-		"IBDB":             {"spool/ibdb", 0o770, self.UID, "", "default the directory spool/ibdb of the queue can be written by its group (mode 0770): chmod 0700\n"},
-		"IBDB is read":     {"spool/ibdb", 0o755, self.UID, "", "default the directory spool/ibdb of the queue can be read by everybody"},
+		"IBDB":             {"spool/defedb", 0o770, self.UID, "", "default the directory spool/defedb of the queue can be written by its group (mode 0770), "},
+		"IBDB is read":     {"spool/defedb", 0o755, self.UID, "", "default the directory spool/defedb of the queue can be read by everybody"},
 		"DEFEDB":           {"spool/d", 0o720, self.UID, "qmgr { DEFEDB { base_directory = d; } }", "meta1.conf:1:34 the directory spool/d of the queue can be written by its group"},
 		"log of DEFEDB":    {"spool/l", 0o720, self.UID, "qmgr { DEFEDB { log_directory = l; } }", "meta1.conf:1:33 the directory spool/l of the queue can be written by its group"},
 		"another's":        {"spool/defedb", 0o700, 987654, "", "default the directory spool/defedb of the queue belongs to user 987654"},
@@ -266,17 +254,79 @@ func TestSpool(t *testing.T) {
 	}
 }
 
+// TestVolume has directories as Kubernetes (an fsGroup) and OpenShift (an arbitrary user in
+// root's group) make them, and some that are not safe.
+func TestVolume(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	const us, fsGroup = 1000680000, 1000
+	etc := t.TempDir()
+	write(t, etc+"/passwd", "root:x:0:0::/:\nmeta1:x:10025:10025::/:\njoe:x:1001:1001::/:\nsync:x:5:0::/:\nbroken\n", 0o644)
+	write(t, etc+"/group", "root:x:0:root\njoe:x:1001:\nmail:x:8:joe,sue\nown:x:9:me,root\nfs:x:1000:\n", 0o644)
+	who := &account.Account{Name: "me", UID: us, Groups: []int{0, fsGroup, 1001, 8, 9}}
+	tests := map[string]struct {
+		path       string
+		mode       os.FileMode
+		owner, gid int
+		errs, warn string
+	}{
+		"volume":          {"spool", 0o770, 0, fsGroup, "", ""},
+		"store":           {"spool/defedb", 0o770, us, fsGroup, "", "the directory spool/defedb of the queue can be written by its group (mode 0770), which is nobody else's here"},
+		"earlier uid":     {"spool/defedb", 0o770, 10025, fsGroup, "", "the directory spool/defedb of the queue belongs to user 10025; user me writes it as a member of its group"},
+		"earlier content": {"spool/3", 0o770, 10025, fsGroup, "", ""},
+		"image":           {"spool", 0o770, 10025, 0, "", "the directory spool of the queue belongs to user 10025; user me"},
+		"own group":       {"spool/defedb", 0o770, us, 9, "", "which is nobody else's here"},
+		"another's group": {"spool/defedb", 0o770, us, 1001, "can be written by its group (mode 0770), group 1001, shared with joe: chmod 0700", ""},
+		"members":         {"spool/defedb", 0o770, us, 8, "can be written by its group (mode 0770), group 8, shared with joe, sue", ""},
+		"no member":       {"spool/defedb", 0o770, us, 4242, "group 4242, which is not one of user me", ""},
+		"everybody":       {"spool/defedb", 0o777, us, fsGroup, "can be written by everybody", ""},
+		"foreign":         {"spool/defedb", 0o750, 10025, fsGroup, "belongs to user 10025, who could change it, and not to user me", ""},
+		"foreign, shared": {"spool/5", 0o770, 10025, 8, "belongs to user 10025, who could change it, and not to user me", ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			dir := openDir(t)
+			path := filepath.Join(dir, tt.path)
+			mkdir(t, path, 0o755)
+			if err := errors.Join(os.Chown(path, tt.owner, tt.gid), os.Chmod(path, tt.mode|os.ModeSetgid)); err != nil {
+				t.Fatal(err)
+			}
+			write(t, dir+"/mt", "", 0o644)
+			write(t, dir+"/meta1.conf", "", 0o644)
+			r, err := confparse.Load(confparse.LoadOptions{}, dir+"/meta1.conf", table())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &checker{who: who, dir: dir + "/spool", etc: etc}
+			c.spool(r.Root)
+			for _, list := range []struct {
+				what, want string
+				got        []confparse.Diagnostic
+			}{{"errors", tt.errs, c.errs}, {"warnings", tt.warn, c.warnings}} {
+				text := ""
+				for _, d := range list.got {
+					text += strings.ReplaceAll(d.Message, dir+"/", "") + "\n"
+				}
+				if list.want == "" && text != "" || !strings.Contains(text, list.want) {
+					t.Errorf("%s: %swant %s", list.what, text, list.want)
+				}
+			}
+		})
+	}
+}
+
 // TestAbove checks what is said of directories above the queue.
 func TestAbove(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/mt", "", 0o644)
-	if _, warnings := check(t, dir, "", Self()); strings.Contains(warnings, dir) {
+	if _, warnings := check(t, dir, "", account.Self()); strings.Contains(warnings, dir) {
 		t.Error(warnings)
 	}
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, warnings := check(t, dir, "", Self()); !strings.Contains(warnings, "everybody may write ") {
+	if _, warnings := check(t, dir, "", account.Self()); !strings.Contains(warnings, "everybody may write ") {
 		t.Errorf("nothing is said of a directory that everybody can write: %s", warnings)
 	}
 }

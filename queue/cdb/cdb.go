@@ -8,6 +8,11 @@
 // may leave nothing, a part, or all of it; recovery treats such a file as litter,
 // because no envelope names it.
 //
+// A write or a sync that fails because the disk is broken ends the use of the whole store
+// (Fatal, Err): whatever else is being written to that disk is in doubt, too. One that
+// finds no room, no descriptor or no permission fails alone. A directory that was
+// removed while the store is in use is made again.
+//
 // Behind the content stands the envelope (see trailer): if the databases are lost,
 // the mail can be sent from its file alone (README 4.11.2).
 package cdb
@@ -18,11 +23,12 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/vfs"
+	"meta1/mta/vfs"
 )
 
 const shards = 16
@@ -32,26 +38,44 @@ var ErrIncomplete = errors.New("the content file is incomplete or damaged")
 
 // Store is a content database. It may be used from any goroutine.
 type Store struct {
-	// Fatal is called when a directory could not be synced, after which nothing more can
-	// be made durable in it. It should end the process. Set it before use; nil is allowed.
+	// Fatal is called when the disk cannot be relied on any more, once. It should end the
+	// process. Set it before use; nil is allowed.
 	Fatal func(error)
 
 	fs   vfs.FS
 	base string
 	dirs [shards]dirSync
+	why  atomic.Pointer[error] // it was given up; nil: it is at work
 }
 
-func (s *Store) giveUp(err error) {
-	if s.Fatal != nil {
+// judge gives the store up if the error of a write or sync says that the disk is broken.
+func (s *Store) judge(doing, path string, err error) {
+	if vfs.IsBroken(err) {
+		s.giveUp(doing, path, err)
+	}
+}
+
+func (s *Store) giveUp(doing, path string, err error) {
+	err = fmt.Errorf("%s %s: %w", doing, path, err)
+	if s.why.CompareAndSwap(nil, &err) && s.Fatal != nil {
 		s.Fatal(err)
 	}
+}
+
+// Err is why the store was given up, nil as long as it was not. Nothing may be
+// acknowledged after that, even if its own file was written without an error.
+func (s *Store) Err() error {
+	if err := s.why.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Open makes the directories of the store below base where they are missing.
 func Open(fsys vfs.FS, base string) (*Store, error) {
 	s := At(fsys, base)
 	for i := range s.dirs {
-		if err := fsys.MkdirAll(s.dirs[i].dir, 0o750); err != nil {
+		if err := fsys.MkdirAll(s.dirs[i].dir, dirMode); err != nil {
 			return nil, fmt.Errorf("making the content directory: %w", err)
 		}
 	}
@@ -60,6 +84,8 @@ func Open(fsys vfs.FS, base string) (*Store, error) {
 	}
 	return s, nil
 }
+
+const dirMode = 0o750
 
 // At is a store whose directories are there, or that is only read: it makes nothing.
 func At(fsys vfs.FS, base string) *Store {
@@ -80,10 +106,30 @@ func (s *Store) Path(ta smtp.ID) string {
 // is one.
 func (s *Store) Create(ta smtp.ID) (*Writer, error) {
 	f, err := s.fs.Create(s.Path(ta))
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = s.makeDir(ta.Shard()); err == nil {
+			f, err = s.fs.Create(s.Path(ta))
+		}
+	}
 	if err != nil {
+		s.judge("creating", s.Path(ta), err)
 		return nil, fmt.Errorf("creating content file: %w", err)
 	}
 	return &Writer{store: s, ta: ta, f: f}, nil
+}
+
+// makeDir makes a directory again that was removed. The base must be there: without it
+// the file system of the spool may not be mounted.
+func (s *Store) makeDir(shard int) error {
+	if _, err := s.fs.Info(s.base); err != nil {
+		return err
+	}
+	if err := s.fs.MkdirAll(s.dirs[shard].dir, dirMode); err != nil {
+		return err
+	}
+	err := s.fs.SyncDir(s.base)
+	s.judge("syncing", s.base, err)
+	return err
 }
 
 // Open reads the content of a transaction. If its checksum is wrong, the reader fails
@@ -93,7 +139,13 @@ func (s *Store) Open(ta smtp.ID) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &reader{f: f, r: io.LimitReader(f, t.size), left: t.size, want: t.sum, path: s.Path(ta)}, nil
+	head, err := t.readHead(f)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("reading %s: %w", s.Path(ta), err), f.Close())
+	}
+	return &reader{
+		f: f, head: head, drop: t.drop, r: io.LimitReader(f, t.size), left: t.size, want: t.sum, path: s.Path(ta),
+	}, nil
 }
 
 // Stat gives the size of a content. The error is fs.ErrNotExist if there is no file,
@@ -103,13 +155,12 @@ func (s *Store) Stat(ta smtp.ID) (size int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return t.size, f.Close()
+	return t.total(), f.Close()
 }
 
 // Kept is what stands behind a content.
 type Kept struct {
 	Envelope *msg.Envelope
-	Ended    []int // recipients that had ended when the file was written, ascending
 	Size     int64 // of the content, in bytes
 }
 
@@ -131,20 +182,6 @@ func (s *Store) Envelope(ta smtp.ID) (Kept, error) {
 	return k, nil
 }
 
-// Verify reads a whole file. The error is ErrIncomplete if content or envelope are not
-// as they were written.
-func (s *Store) Verify(ta smtp.ID) error {
-	if _, err := s.Envelope(ta); err != nil {
-		return err
-	}
-	r, err := s.Open(ta)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, r)
-	return errors.Join(err, r.Close())
-}
-
 // Remove deletes a content file. That there is none is no error. It need not be
 // durable: after a crash the file is litter.
 func (s *Store) Remove(ta smtp.ID) error {
@@ -161,27 +198,29 @@ type File struct {
 	Changed time.Time
 }
 
-// List calls content for each content file, and stranger for each name that is no
-// content file of this directory. A file that vanishes meanwhile is left out.
-func (s *Store) List(content func(File), stranger func(path string)) error {
+// List calls content for each content file until it returns an error, and stranger for each name
+// that is no content file of this directory. A file that vanishes meanwhile is left out.
+func (s *Store) List(content func(File) error, stranger func(path string)) error {
 	for i := range s.dirs {
 		names, err := s.fs.List(s.dirs[i].dir)
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("listing content files: %w", err)
 		}
 		for _, name := range names {
-			s.listOne(i, name, content, stranger)
+			if err := s.listOne(i, name, content, stranger); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (s *Store) listOne(shard int, name string, content func(File), stranger func(string)) {
+func (s *Store) listOne(shard int, name string, content func(File) error, stranger func(string)) error {
 	path := filepath.Join(s.dirs[shard].dir, name)
 	ta, err := smtp.ParseID(name)
 	if err != nil || ta.Shard() != shard {
 		stranger(path)
-		return
+		return nil
 	}
 	size, changed, err := s.fs.Stat(path)
 	switch {
@@ -189,6 +228,7 @@ func (s *Store) listOne(shard int, name string, content func(File), stranger fun
 	case err != nil:
 		stranger(path)
 	default:
-		content(File{TA: ta, Size: size, Changed: changed})
+		return content(File{TA: ta, Size: size, Changed: changed})
 	}
+	return nil
 }

@@ -12,11 +12,10 @@ import (
 	"testing"
 	"time"
 
-	pvfs "github.com/cockroachdb/pebble/v2/vfs"
-
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/vfs"
+	"meta1/mta/vfs"
+	"meta1/mta/vfs/crashfs"
 )
 
 func open(t *testing.T, f vfs.FS, base string) *Store {
@@ -97,6 +96,59 @@ func TestSymlinkIsNotFollowed(t *testing.T) {
 	}
 }
 
+// TestDetach: another content takes the place of one that can still be read, and only that
+// one is kept.
+func TestDetach(t *testing.T) {
+	for name, fsys := range map[string]vfs.FS{"real": vfs.Real(), "crashfs": crashfs.FS(crashfs.New(), nil)} {
+		t.Run(name, func(t *testing.T) {
+			base := t.TempDir()
+			if err := fsys.MkdirAll(base, 0o750); err != nil {
+				t.Fatal(err)
+			}
+			s := open(t, fsys, base)
+			ta := smtp.ID{Counter: 1}
+			first, err := s.Create(ta)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer first.Abort()
+			if _, err := first.Write([]byte("the first")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Create(ta); err == nil {
+				t.Error("two contents of one transaction")
+			}
+			if err := errors.Join(first.Detach(), first.Detach()); err != nil {
+				t.Fatal(err)
+			}
+			second, err := s.Create(ta)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, 5)
+			if _, err := first.ReadAt(got, 4); err != nil || string(got) != "first" {
+				t.Errorf("read %q, %v", got, err)
+			}
+			if _, err := first.Write(got); err == nil {
+				t.Error("a detached content was written")
+			}
+			if err := first.Commit(envelope(ta)); err == nil {
+				t.Error("a detached content was committed")
+			}
+			if _, err := second.Write([]byte("the second")); err != nil {
+				t.Fatal(err)
+			}
+			first.Abort()
+			if err := second.Commit(envelope(ta)); err != nil {
+				t.Fatal(err)
+			}
+			if size, err := s.Stat(ta); err != nil || size != 10 {
+				t.Errorf("%d bytes, %v", size, err)
+			}
+		})
+	}
+}
+
 func TestAbortLeavesNothing(t *testing.T) {
 	s := open(t, vfs.Real(), t.TempDir())
 	w, err := s.Create(smtp.ID{Counter: 1})
@@ -109,14 +161,14 @@ func TestAbortLeavesNothing(t *testing.T) {
 	w.Abort()
 	w.Abort()
 	n := 0
-	if err := s.List(func(File) { n++ }, func(p string) { t.Error("stranger", p) }); err != nil || n != 0 {
+	if err := s.List(func(File) error { n++; return nil }, func(p string) { t.Error("stranger", p) }); err != nil || n != 0 {
 		t.Errorf("%d files left, %v", n, err)
 	}
 }
 
 func TestCommittedContentSurvivesACrash(t *testing.T) {
-	mem := pvfs.NewCrashableMem()
-	disk := vfs.FromPebble(mem, nil)
+	mem := crashfs.New()
+	disk := crashfs.FS(mem, nil)
 	if err := vfs.MakeDir(disk, "spool", 0o750); err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +190,7 @@ func TestCommittedContentSurvivesACrash(t *testing.T) {
 	if _, err := half.Write(content); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, vfs.FromPebble(mem.CrashClone(pvfs.CrashCloneCfg{}), nil), "spool")
+	s = open(t, crashfs.FS(mem.Crash(crashfs.Nothing), nil), "spool")
 	for i := range 64 {
 		r, err := s.Open(smtp.ID{Counter: uint64(i)})
 		if err != nil {
@@ -167,7 +219,7 @@ func TestListTellsStrangers(t *testing.T) {
 	}
 	var strangers []string
 	var files []File
-	err := s.List(func(f File) { files = append(files, f) }, func(p string) {
+	err := s.List(func(f File) error { files = append(files, f); return nil }, func(p string) {
 		rel, _ := filepath.Rel(base, p)
 		strangers = append(strangers, rel)
 	})

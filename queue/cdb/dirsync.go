@@ -1,12 +1,9 @@
 package cdb
 
 import (
-	"errors"
-	"fmt"
 	"sync"
-	"syscall"
 
-	"meta1/queue/vfs"
+	"meta1/mta/vfs"
 )
 
 // dirSync syncs one directory for many callers: those that come while a sync
@@ -51,15 +48,15 @@ func (d *dirSync) sync() error {
 
 // once syncs, unless a sync has failed before: the kernel may have dropped names that it
 // was to write, also such as others wait for, so that a second sync would succeed and
-// mean nothing.
+// mean nothing. A directory that could not even be opened was not synced at all.
 func (d *dirSync) once() error {
 	if d.failed != nil {
 		return d.failed
 	}
 	err := d.fs.SyncDir(d.dir)
-	if err != nil && !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) { // it was not even opened
+	if vfs.IsBroken(err) || vfs.IsFull(err) {
 		d.failed = err
-		d.store.giveUp(fmt.Errorf("syncing %s: %w", d.dir, err))
+		d.store.giveUp("syncing", d.dir, err)
 	}
 	return err
 }

@@ -20,9 +20,10 @@ const errorsMax = 10
 
 // Names are the sections of the configuration file that entries may name.
 type Names struct {
-	Limits   []string // connection_limits of qmgr.smtpc
-	Sources  []string // source of qmgr.smtpc
-	Features []string // session_features of smtpc
+	Limits    []string // connection_limits of qmgr.smtpc
+	Sources   []string // source of qmgr.smtpc
+	Providers []string // provider of qmgr.smtpc
+	Features  []string // session_features of smtpc
 }
 
 // Table is what a map says. It does not change. The zero Table has no entries.
@@ -42,7 +43,9 @@ type Table struct {
 	limits  map[string]string    // by domain
 	client  map[string][]string  // sources by IP address or net
 	mail    map[string][]string  // sources by sender: user@domain, @domain, @.domain
-	session map[string]*msg.Conf // by IP address or net of the server
+	session map[string]*msg.Conf // by IP address or net of the server, "" for all
+
+	sessionOf map[string]*msg.Conf // by name of the server, or .domain
 }
 
 // Open reads the map file path, made by createmap: a name that ends with .db is a
@@ -52,12 +55,14 @@ type Table struct {
 func Open(path string, names Names) (*Table, error) {
 	t := &Table{}
 	var bad []*maps.LineError
-	add := func(key, value []byte, line int) {
-		if err := t.add(string(key), string(value), &names); err != nil {
-			bad = append(bad, &maps.LineError{File: path, Line: line, Err: fmt.Errorf("entry %q: %w", key, err)})
+	tags := Tags()
+	err := maps.EachEntry(path, maps.TypeOf(path), func(e maps.Entry) error {
+		if err := t.add(tags, e.Key, e.Value, &names); err != nil {
+			bad = append(bad, &maps.LineError{File: path, Line: e.Line, Err: fmt.Errorf("entry %q: %w", e.Key, err)})
 		}
-	}
-	if err := each(path, add); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	if len(bad) > 0 {
@@ -80,67 +85,6 @@ func mistakes(bad []*maps.LineError) error {
 		errs = append(errs, e)
 	}
 	return errors.Join(errs...)
-}
-
-// each calls f for the entries of a map file; line is 0 if it has none.
-func each(path string, f func(key, value []byte, line int)) error {
-	each := func(key, value []byte) error { f(key, value, 0); return nil }
-	switch {
-	case strings.HasSuffix(path, ".db"):
-		m, err := maps.OpenHash(path)
-		if err != nil {
-			return err
-		}
-		return m.Each(each)
-	case strings.HasSuffix(path, ".cdb"):
-		m, err := maps.OpenCDB(path, true)
-		if err != nil {
-			return err
-		}
-		return m.Each(each)
-	}
-	m, err := maps.OpenText(path, false)
-	if err != nil {
-		return err
-	}
-	m.All(func(e maps.Entry) { f([]byte(e.Key), []byte(e.Value), e.Line) })
-	return nil
-}
-
-// add checks an entry and adds it. The colon of a tag without argument may be missing,
-// as createmap may have taken it away.
-func (t *Table) add(key, value string, names *Names) error {
-	tag, arg, _ := strings.Cut(maps.Lower(key), ":")
-	value = strings.TrimSpace(value)
-	t.Entries++
-	switch tag {
-	case "oci":
-		return t.Initial.add(arg, value, count)
-	case "ocm":
-		return t.Max.add(arg, value, count)
-	case "ocr":
-		return t.Rate.add(arg, value, count)
-	case "octo":
-		return t.Timeout.add(arg, value, seconds)
-	case "icr":
-		return t.InRate.add(arg, value, count)
-	case "icm":
-		return t.InOpen.add(arg, value, count)
-	case "icl":
-		return t.InNameRate.add(arg, value)
-	case "icc":
-		return t.InNameOpen.add(arg, value)
-	case "smtpc_session_conf":
-		return t.addSession(arg, value, names)
-	case "smtpc_conf_rcpt_domain":
-		return t.addLimits(arg, value, names)
-	case "smtpc_conf_cltaddr":
-		return t.addClient(arg, value, names)
-	case "smtpc_conf_mail":
-		return t.addMail(arg, value, names)
-	}
-	return errors.New("unknown tag; known are oci, ocm, ocr, octo, icr, icm, icl, icc, smtpc_conf_rcpt_domain, " +
-		"smtpc_conf_cltaddr, smtpc_conf_mail and smtpc_session_conf, each followed by a colon")
 }
 
 func (t *Table) addLimits(domain, value string, names *Names) error {

@@ -15,7 +15,7 @@ import (
 )
 
 func names() Names {
-	return Names{Limits: []string{"low", "high"}, Sources: []string{"net10", "netex", "two words"}, Features: []string{"notls"}}
+	return Names{Limits: []string{"low", "high"}, Sources: []string{"net10", "netex", "two words"}, Features: []string{"notls"}, Providers: []string{"big"}}
 }
 
 // create makes a map in the given form: .db, .cdb, or text.
@@ -40,7 +40,7 @@ oci:10	10
 ocm:10.1.	50
 ocm:10.1.2.3	4
 ocr:2001:db8:	7
-octo:	30m
+octo:	25m 5m
 octo:192.0.2.1	90
 icr:10	5
 icr:	100
@@ -147,17 +147,20 @@ func checkSessions(t *testing.T, c *Table) {
 		"10.0.0.1": {SessionFeature: "notls"}, "::ffff:10.1.2.3": {TLS: &verified}, "11.0.0.1": nil,
 		"2001:db8::1": {SessionFeature: "notls", TLS: &msg.TLSRequirements{Encrypted: true}},
 	} {
-		if got := c.Session(netip.MustParseAddr(ip)); !reflect.DeepEqual(got, want) {
+		if got, _ := c.Session(netip.MustParseAddr(ip), ""); !reflect.DeepEqual(got, want) {
 			t.Errorf("session with %s: %+v, want %+v", ip, got, want)
 		}
 	}
-	if c.Session(netip.Addr{}) != nil {
+	if got, _ := c.Session(netip.Addr{}, ""); got != nil {
 		t.Error("a session without an address has a configuration")
 	}
 	var all Table
 	n := names()
-	if err := all.add("smtpc_session_conf", "session_feature=notls;", &n); err != nil || all.Session(netip.MustParseAddr("::1")) == nil {
-		t.Errorf("an entry without address is not for all: %v", err)
+	if err := all.add(Tags(), "smtpc_session_conf", "session_feature=notls;", &n); err != nil {
+		t.Error(err)
+	}
+	if got, key := all.Session(netip.MustParseAddr("::1"), "mx.test"); got == nil || key != "" {
+		t.Error("an entry without address is not for all")
 	}
 }
 
@@ -176,20 +179,26 @@ func TestMistakes(t *testing.T) {
 		{"icc:10.1.2.3", "5", "the tags icr and icm"},
 		{"icc:2001:db8:", "5", "the tags icr and icm"},
 		{"icc:example.com", "0", "not a number"},
-		{"smtpc_session_conf:x", "session_feature=notls;", "not an IP"},
+		{"smtpc_session_conf:a@b", "session_feature=notls;", "not an IP"},
+		{"smtpc_session_conf:a..b", "session_feature=notls;", "not an IP"},
+		{"smtpc_session_conf:10.1.2.3.4", "session_feature=notls;", "not an IP"},
+		{"smtpc_session_conf:2001::1", "session_feature=notls;", "in full"},
+		{"smtpc_session_conf:.example.com", "provider=small;", `no section provider "small"`},
 		{"smtpc_session_conf:10.", "session_feature=none;", `no section session_features "none"`},
 		{"smtpc_session_conf:10.", "session_feature=", "expected a value"},
 		{"smtpc_session_conf:10.", "sauce=notls;", "unknown option"},
 		{"smtpc_session_conf:10.", "source=net10;", "nothing else"},
 		{"smtpc_session_conf:10.", "session_feature=notls; connection_limits=low;", "nothing else"},
 		{"smtpc_session_conf:10.", "session_feature=notls; flags=x;", "nothing else"},
-		{"smtpc_session_conf:10.", ";", "expected an option"},
+		{"smtpc_session_conf:10.", ";", "expected the name of an option"},
 		{"smtpc_session_conf:10.", "tls_requirements { flags=encrypted; violation={tempfail, delay} }", "smtpc_rcpt_conf: only"},
-		{"smtpc_session_conf:10.", "tls_requirements { flags=secret }", "unknown flag"},
+		{"smtpc_session_conf:10.", "tls_requirements { flags=secret }", "not one of the flags"},
 		{"octo:", "5x", "not a time"},
 		{"octo:", "0", "not a time"},
 		{"octo:", "99999999w", "not a time"},
 		{"octo:", "h", "not a time"},
+		{"octo:", "500ms", "not a time"},
+		{"octo:", "53w", "not a time"},
 		{"oci:256.", "1", "not an IP"},
 		{"oci:1.2.3.4.5", "1", "not an IP"},
 		{"oci:1..2", "1", "not an IP"},
@@ -208,10 +217,10 @@ func TestMistakes(t *testing.T) {
 		{"smtpc_conf_rcpt_domain:b", "connection_limits low", "expected connection_limits"},
 		{"smtpc_conf_cltaddr:x", "source=net10;", "not an IP"},
 		{"smtpc_conf_cltaddr:10.", "source=net11;", `no section source "net11"`},
-		{"smtpc_conf_cltaddr:10.", "source=;", "not a name"},
-		{"smtpc_conf_cltaddr:10.", `source="net10`, "quotes"},
-		{"smtpc_conf_cltaddr:10.", `source="net10" x`, "semicolon"},
-		{"smtpc_conf_cltaddr:10.", "source=net10 netex;", "not a name"},
+		{"smtpc_conf_cltaddr:10.", "source=;", "expected a value"},
+		{"smtpc_conf_cltaddr:10.", `source="net10`, "not closed"},
+		{"smtpc_conf_cltaddr:10.", `source="net10" x`, `expected ";"`},
+		{"smtpc_conf_cltaddr:10.", "source=net10 netex;", "expected source"},
 		{"smtpc_conf_cltaddr:10.", ";", "expected source"},
 		{"smtpc_conf_mail:", "source=net10;", "needs a mail address"},
 		{"smtpc_conf_mail:user@", "source=net10;", "not a mail address"},
@@ -268,7 +277,7 @@ func FuzzAdd(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key, value string) {
 		var c Table
 		n := names()
-		if err := c.add(key, value, &n); err != nil {
+		if err := c.add(Tags(), key, value, &n); err != nil {
 			return
 		}
 		for _, table := range []IPTable{c.Initial, c.Max, c.Rate, c.InRate, c.InOpen} {
@@ -289,4 +298,57 @@ func FuzzAdd(f *testing.F) {
 		}
 		c.Sources(netip.MustParseAddr("10.0.0.1"), "a", "b.c")
 	})
+}
+
+// TestTagsAreDescribed: the manual of maps is made of the tags.
+func TestTagsAreDescribed(t *testing.T) {
+	for _, tag := range Tags() {
+		if !strings.HasSuffix(tag.Name, ":") || tag.Keys == "" || tag.Values == "" || !strings.HasSuffix(tag.Doc, ".") {
+			t.Errorf("%+v", tag)
+		}
+	}
+	if _, err := Open(create(t, ".txt", "ocx:10. 5\n"), names()); err == nil || !strings.Contains(err.Error(), "did you mean oc") {
+		t.Error(err)
+	}
+}
+
+// TestSessionsByName: an entry for an address or a net goes before one for the name, and the one for
+// a longer part of the name before others.
+func TestSessionsByName(t *testing.T) {
+	const text = `smtpc_session_conf:.big.example	provider=big;
+smtpc_session_conf:mx1.big.example	tls_requirements { flags = verified; }
+smtpc_session_conf:.MX.Big.example	session_feature = notls; provider = big;
+smtpc_session_conf:192.0.2.	provider=big; tls_requirements { flags = encrypted }
+smtpc_session_conf:	session_feature = notls;
+`
+	for _, ext := range []string{".db", ".cdb", ".txt"} {
+		c, err := Open(create(t, ext, text), names())
+		if err != nil {
+			t.Fatal(err)
+		}
+		big, all := &msg.Conf{Provider: "big"}, &msg.Conf{SessionFeature: "notls"}
+		for _, want := range []struct {
+			ip, name string
+			conf     *msg.Conf
+		}{
+			{"198.51.100.1", "a.big.example", big},
+			{"2001:db8::1", "A.b.BIG.example.", big},
+			{"198.51.100.1", "mx1.big.example", &msg.Conf{TLS: &msg.TLSRequirements{Verified: true}}},
+			{"198.51.100.1", "x.mx.big.example", &msg.Conf{SessionFeature: "notls", Provider: "big"}},
+			{"192.0.2.7", "mx1.big.example", &msg.Conf{Provider: "big", TLS: &msg.TLSRequirements{Encrypted: true}}},
+			{"198.51.100.1", "big.example", all},
+			{"198.51.100.1", "notbig.example", all},
+			{"198.51.100.1", "", all},
+		} {
+			if got, _ := c.Session(netip.MustParseAddr(want.ip), want.name); !reflect.DeepEqual(got, want.conf) {
+				t.Errorf("%s: sessions with %s[%s]: %+v", ext, want.name, want.ip, got)
+			}
+		}
+		if _, key := c.Session(netip.MustParseAddr("198.51.100.1"), "a.big.example"); key != ".big.example" {
+			t.Errorf("the entry is %q", key)
+		}
+		if got, _ := c.Session(netip.Addr{}, ""); got != nil || c.Sessions() != 5 {
+			t.Errorf("%s: a socket has a configuration, or there are not 5 entries but %d", ext, c.Sessions())
+		}
+	}
 }

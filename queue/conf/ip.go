@@ -1,12 +1,15 @@
 package conf
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"meta1/confparse"
+	"meta1/confparse/syntax"
 	"meta1/maps"
 )
 
@@ -89,31 +92,33 @@ func count(s string) (int, error) {
 	return int(n), nil
 }
 
-// seconds reads a time: a number of seconds, or a number with the unit s, m, h, d or w.
+// seconds reads a time in the words of the configuration file.
 func seconds(s string) (int, error) {
-	units := map[byte]int{'s': 1, 'm': 60, 'h': 3600, 'd': 86400, 'w': 7 * 86400}
-	const most = 366 * 86400
-	digits, unit := s, 1
-	if s != "" && units[s[len(s)-1]] > 0 {
-		digits, unit = strings.TrimSpace(s[:len(s)-1]), units[s[len(s)-1]]
+	const most = 366 * 24 * time.Hour
+	d, err := confparse.ParseTime(s)
+	if err != nil || d < time.Second || d > most {
+		return 0, fmt.Errorf("%q is not a time such as 90, 90s, 5m or 1h 30m, from a second to a year", s)
 	}
-	n, err := strconv.ParseUint(digits, 10, 31)
-	if err != nil || n < 1 || n > uint64(most/unit) {
-		return 0, fmt.Errorf("%q is not a time such as 90, 90s, 5m or 1h, from a second to a year", s)
-	}
-	return int(n) * unit, nil
+	return int(d / time.Second), nil
 }
+
+// maxReferences bounds the names of one right hand side.
+const maxReferences = 256
 
 // references reads a right hand side "option = name;", which may stand several times
 // (README 3.8.1). The names must be known. The last semicolon may be left out.
 func references(text, option string, known []string) (names []string, err error) {
-	for rest := text; rest != ""; {
-		var name string
-		if name, rest, err = reference(rest, option); err != nil {
-			return nil, fmt.Errorf("%w in %q, expected %s = name;", err, text, option)
+	entries, err := syntax.ParseLine(text, maxReferences)
+	if err != nil {
+		return nil, fmt.Errorf("%w; expected %s = name;", err, option)
+	}
+	for _, e := range entries {
+		if e.Form != syntax.FormOption || !strings.EqualFold(e.Name, option) || e.Values[0].Words {
+			return nil, fmt.Errorf("found %s, expected %s = name;", syntax.ShownWord(e.Name), option)
 		}
-		if !contains(known, name) {
-			return nil, fmt.Errorf("there is no section %s %q in qmgr.smtpc", option, name)
+		name := e.Values[0].Text
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("there is no section %s %s in qmgr.smtpc", option, syntax.ShownWord(name))
 		}
 		names = append(names, name)
 	}
@@ -121,37 +126,4 @@ func references(text, option string, known []string) (names []string, err error)
 		return nil, fmt.Errorf("nothing is there, expected %s = name;", option)
 	}
 	return names, nil
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
-}
-
-// reference reads one "option = name;" and gives what follows.
-func reference(s, option string) (name, rest string, err error) {
-	word, s, ok := strings.Cut(s, "=")
-	if word = strings.TrimSpace(word); !ok || !strings.EqualFold(word, option) {
-		return "", "", fmt.Errorf("found %q", word)
-	}
-	if s = strings.TrimSpace(s); strings.HasPrefix(s, `"`) {
-		name, rest, ok = strings.Cut(s[1:], `"`)
-		if !ok || strings.Contains(name, `\`) {
-			return "", "", errors.New("the quotes are wrong")
-		}
-		rest = strings.TrimSpace(rest)
-		if rest != "" && rest[0] != ';' {
-			return "", "", errors.New("a semicolon is missing")
-		}
-		return name, strings.TrimSpace(strings.TrimPrefix(rest, ";")), nil
-	}
-	name, rest, _ = strings.Cut(s, ";")
-	if name = strings.TrimSpace(name); name == "" || strings.ContainsAny(name, " \t=\"{},") {
-		return "", "", fmt.Errorf("%q is not a name", name)
-	}
-	return name, strings.TrimSpace(rest), nil
 }

@@ -14,18 +14,13 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/queue/cdb"
-	"meta1/queue/defedb"
-	"meta1/queue/ibdb"
+	"meta1/queue/records"
 )
 
 // digits are the names of the content directories, by number.
 const digits = "0123456789ABCDEF"
 
-// notRegular tells whether an error says that a name is no regular file.
-func notRegular(err error) bool {
-	var e *fs.PathError
-	return errors.As(err, &e) && e.Op == "stat" && !errors.As(err, new(syscall.Errno))
-}
+const lostFoundWords = "--repair moves it to lost+found"
 
 // contentFiles examines content files, directory by directory, each in the order of the
 // names. The cursor's key is DIGIT/NAME of the next one.
@@ -83,24 +78,20 @@ func (c *Check) contentFile(ctx context.Context, key string) ([]found, error) {
 		return nil, fmt.Errorf("looking at content: %w", err)
 	}
 	ta, err := smtp.ParseID(filepath.Base(key))
-	if words := stranger(key, ta, err, info); words != "" {
-		f := newFound(Note, "stranger", "%s; it is left alone", words)
-		f.Path = path
-		return []found{f}, nil
+	if words := noContentFile(key, ta, err, info); words != "" {
+		return []found{newFound(Note, "foreign-file", "%s; it is left alone", words).path(path)}, nil
 	}
 	var list []found
 	if words := c.unsafe(info); words != "" {
-		f := newFound(Note, "unsafe", "%s", words).ta(ta)
-		f.Path = path
-		list = append(list, f)
+		list = append(list, newFound(Note, "unsafe", "%s", words).ta(ta).path(path))
 	}
 	c.seen(ta)
-	more, err := c.contentOf(ctx, ta, path)
+	more, err := c.fileOf(ctx, ta, path)
 	return append(list, more...), err
 }
 
-// stranger says why a name is no content file, "" if it is one.
-func stranger(key string, ta smtp.ID, err error, info fs.FileInfo) string {
+// noContentFile says why a name is no content file, "" if it is one.
+func noContentFile(key string, ta smtp.ID, err error, info fs.FileInfo) string {
 	switch {
 	case info.Mode()&fs.ModeSymlink != 0:
 		return "a symbolic link"
@@ -131,83 +122,107 @@ func (c *Check) unsafe(info fs.FileInfo) string {
 	return ""
 }
 
-// contentOf checks a content file against the databases.
-func (c *Check) contentOf(ctx context.Context, ta smtp.ID, path string) (list []found, err error) {
-	s, err := c.standing(ta)
+// fileOf checks a content file against the store.
+func (c *Check) fileOf(ctx context.Context, ta smtp.ID, path string) ([]found, error) {
+	known, err := records.HasMessage(c.v.Store, ta)
 	if err != nil {
 		return nil, err
 	}
 	kept, err := c.cdb.Envelope(ta)
+	if err == nil && (c.content || !known) {
+		err = c.verify(ctx, ta)
+	}
+	unused, uerr := c.unused(ta, known)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
+	case uerr != nil:
+		return nil, uerr
+	case unused && (err == nil || errors.Is(err, cdb.ErrIncomplete)):
+		f := newFound(Note, "content-unused", "a content file of a message whose content is still in the store").ta(ta).path(path)
+		return []found{f.repair(lostFoundWords, c.fileAside(ta, "not used: its message has its content in the store"))}, nil
+	case errors.Is(err, cdb.ErrIncomplete) && !known:
+		return []found{c.incomplete(ta, path, kept.Envelope)}, nil
+	case errors.Is(err, cdb.ErrIncomplete) && kept.Envelope == nil:
+		return nil, nil // the envelope's check tells
 	case errors.Is(err, cdb.ErrIncomplete):
-		if s.known() {
-			return nil, nil // the envelope's check tells
-		}
-		return []found{c.litter(ta, path, c.letter(ta))}, nil
-	case err != nil:
-		return nil, err
+		return []found{newFound(Loss, "content-checksum", "the checksum of the content is wrong; the next attempt bounces its recipients, so that the sender knows").ta(ta).path(path)}, nil
+	case err != nil || !known:
+		return []found{c.orphan(ta, path, records.Envelope{Envelope: kept.Envelope, Size: kept.Size})}, err
 	}
-	if c.content || !s.known() {
-		err := c.verify(ctx, ta)
-		switch {
-		case err == nil:
-		case !errors.Is(err, cdb.ErrIncomplete):
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil, nil
-			}
-			return nil, err
-		case s.known():
-			return c.wrongSum(ta, path, s)
-		default:
-			return []found{c.litter(ta, path, letterOf(kept.Envelope, all(len(kept.Envelope.Rcpts))))}, nil
-		}
-	}
-	if f, ok := c.unknown(ta, path, s, kept); ok {
-		list = append(list, f)
-	}
-	return list, nil
+	return nil, nil
 }
 
-// litter is a content file that cannot be sent and that no database knows.
-func (c *Check) litter(ta smtp.ID, path, letter string) found {
-	f := newFound(Note, "content-litter", "a content file that is incomplete or damaged, and without an envelope in a database: a rest of a crash that was never acknowledged").ta(ta)
-	if c.past != nil && c.mayBeLost(ta, 0, false) {
+// unused reports whether a message that is known has its content in the store: its file, whole
+// or not, was left by a crash while the content was being moved.
+func (c *Check) unused(ta smtp.ID, known bool) (bool, error) {
+	if !known {
+		return false, nil
+	}
+	m, err := c.message(ta)
+	if err != nil || !m.usable() || !m.envelope.Inline {
+		return false, err
+	}
+	_, inline, err := c.inStore(ta)
+	return inline, err
+}
+
+func (c *Check) fileAside(ta smtp.ID, what string) func(*writer) (string, error) {
+	return func(w *writer) (string, error) { return w.moveContent(ta, what) }
+}
+
+// incomplete is a content file that cannot be sent and whose message the store does not
+// know. e is its envelope, nil if that cannot be read.
+func (c *Check) incomplete(ta smtp.ID, path string, e *msg.Envelope) found {
+	what := "incomplete or damaged, sender and recipients are not known"
+	if e != nil {
+		what = letterOf(e, nil)
+	}
+	f := newFound(Note, "content-incomplete", "a content file that is incomplete or damaged, of a message that the store does not know: it was never acknowledged").ta(ta).path(path)
+	if c.past.lost(messageKey(records.KindEnvelope, ta)) {
 		f.Severity = Loss
 		f.Text = "a content file that is incomplete or damaged, and its envelope was lost, or it was never acknowledged"
 	}
-	f.Path = path
-	return f.repair(asideWords, func(w *writer) (string, error) { return w.asideContent(ta, letter) })
+	return f.repair(lostFoundWords, c.fileAside(ta, what))
 }
 
-// wrongSum is a content whose checksum is wrong. If the IBDB has it, too, the file is a
-// rest of a crash.
-func (c *Check) wrongSum(ta smtp.ID, path string, s standing) ([]found, error) {
-	if s.inIBDB && !s.inDEFEDB {
-		if inline, err := c.has(c.v.IBDB, ibdb.Key{Kind: ibdb.KindContent, TA: ta}.Bytes()); err != nil || inline {
-			return nil, err
+// orphan is a complete content file of a message that the store does not know.
+func (c *Check) orphan(ta smtp.ID, path string, e records.Envelope) found {
+	var open []int
+	for i := range e.Rcpts {
+		if !c.past.hasEnded(records.Ref{TA: ta, Index: i}) {
+			open = append(open, i)
 		}
 	}
-	f := newFound(Loss, "content-checksum", "the checksum of the content is wrong; the next attempt bounces its recipients, so that the sender knows").ta(ta)
-	f.Path = path
-	return []found{f}, nil
-}
-
-// all are the first n indexes.
-func all(n int) []int {
-	list := make([]int, n)
-	for i := range list {
-		list[i] = i
+	aside := c.fileAside(ta, letterOf(e.Envelope, open))
+	if len(open) == 0 {
+		f := newFound(Note, "content-ended", "content of which all recipients have ended, as the log says").ta(ta).path(path)
+		return f.repair(lostFoundWords, aside)
 	}
-	return list
-}
-
-func (c *Check) letter(ta smtp.ID) string {
-	if c.past == nil {
-		return ""
+	f := newFound(Note, "content-orphan", "content of a message that the store does not know, for %d of %d recipients: a running meta1 removes it after orphan_grace", len(open), len(e.Rcpts)).ta(ta).path(path)
+	lost := c.past.lost(messageKey(records.KindEnvelope, ta))
+	if lost {
+		f.Severity, f.Code = Loss, "recipients-lost"
+		f.Text = fmt.Sprintf("the envelope of %d of %d recipients was lost", len(open), len(e.Rcpts))
 	}
-	return c.past.letter(ta)
+	if !c.rebuild {
+		words := "--repair moves it to lost+found; --rebuild sends it"
+		if lost {
+			words = "--rebuild makes them anew; --repair alone moves the content to lost+found"
+		}
+		return f.repair(words, aside)
+	}
+	if lost {
+		f.Severity = Repairable
+	}
+	return f.repair("--rebuild makes them anew", func(w *writer) (string, error) {
+		w.rebuilt += len(open)
+		words := fmt.Sprintf("%d recipients are due now", len(open))
+		if n := len(e.Rcpts) - len(open); n > 0 {
+			words += fmt.Sprintf(", %d have ended", n)
+		}
+		return words, errors.Join(w.envelope(e), w.due(ta, open, "its envelope was lost and made anew from the content file"))
+	})
 }
 
 // verifyPiece is how much content is read before the context is asked.
@@ -233,156 +248,18 @@ func (c *Check) verify(ctx context.Context, ta smtp.ID) error {
 	}
 }
 
-// standing is what the databases say of a transaction.
-type standing struct {
-	inIBDB, inDEFEDB bool
-	ended            map[int]bool // has a record of its end in the IBDB
-	waiting          map[int]bool // is in the DEFEDB
-}
-
-func (s *standing) known() bool { return s.inIBDB || s.inDEFEDB }
-
-func (c *Check) standing(ta smtp.ID) (s standing, err error) {
-	if s.inIBDB, err = c.has(c.v.IBDB, ibdb.Key{Kind: ibdb.KindEnvelope, TA: ta}.Bytes()); err != nil {
-		return s, err
-	}
-	lower, upper := defedb.RcptRange(ta)
-	err = c.v.DEFEDB.Scan(lower, upper, func(k, _ []byte) (bool, error) {
-		s.inDEFEDB = true
-		if c.past == nil {
-			return false, nil // that is all we want to know
-		}
-		if key, err := defedb.ParseKey(k); err == nil {
-			if s.waiting == nil {
-				s.waiting = map[int]bool{}
-			}
-			s.waiting[key.Index] = true
-		}
-		return true, nil
-	})
-	if err != nil || c.past == nil || !s.inIBDB {
-		return s, err
-	}
-	s.ended = map[int]bool{}
-	lower = ibdb.Key{Kind: ibdb.KindEnded, TA: ta}.Bytes()
-	err = c.v.IBDB.Scan(lower, ibdb.Key{Kind: ibdb.KindEnded, TA: ta, Index: indexMax}.Bytes(), func(k, _ []byte) (bool, error) {
-		if key, err := ibdb.ParseKey(k); err == nil {
-			s.ended[key.Index] = true
-		}
-		return true, nil
-	})
-	return s, err
-}
-
-const indexMax = 1<<31 - 1
-
-// unknown finds recipients of a content file of which no database says what has become
-// of them, because that was lost: they are to be tried again.
-func (c *Check) unknown(ta smtp.ID, path string, s standing, kept cdb.Kept) (found, bool) {
-	if s.known() && c.past == nil {
-		return found{}, false
-	}
-	open, lost := c.unaccounted(ta, s, kept)
-	switch {
-	case len(open) > 0:
-		f := c.orphan(ta, s, kept, open, lost)
-		f.Path = path
-		return f, true
-	case s.known():
-		return found{}, false
-	}
-	f := newFound(Note, "content-ended", "content of which all recipients have ended; a running meta1 removes it").ta(ta)
-	f.Path = path
-	return f.repair(asideWords, func(w *writer) (string, error) {
-		return w.asideContent(ta, "all recipients have ended")
-	}), true
-}
-
-// unaccounted lists the recipients of whom nothing says that they wait or have ended.
-// lost says that a record which did may have been lost.
-func (c *Check) unaccounted(ta smtp.ID, s standing, kept cdb.Kept) (open []int, lost bool) {
-	over := map[int]bool{}
-	for _, i := range kept.Ended {
-		over[i] = true
-	}
-	for i := range kept.Envelope.Rcpts {
-		if s.waiting[i] || s.inIBDB && !s.ended[i] {
-			continue
-		}
-		may := c.past != nil && c.mayBeLost(ta, i, s.inIBDB)
-		if s.known() && !may {
-			continue // it has ended
-		}
-		lost = lost || may
-		if !over[i] && (c.past == nil || !c.past.ended(ta, i)) {
-			open = append(open, i)
-		}
-	}
-	return open, lost
-}
-
-// orphan is a content with recipients that are open.
-func (c *Check) orphan(ta smtp.ID, s standing, kept cdb.Kept, open []int, lost bool) found {
-	total := len(kept.Envelope.Rcpts)
-	f := newFound(Note, "content-orphan", "content that no database knows, for %d of %d recipients: a rest of a crash, that a running meta1 removes after orphan_grace", len(open), total).ta(ta)
-	switch {
-	case lost && s.known():
-		f = newFound(Loss, "recipients-lost", "%d of %d recipients were lost, or had ended", len(open), total).ta(ta)
-	case lost:
-		f = newFound(Loss, "recipients-lost", "the envelope of %d of %d recipients was lost", len(open), total).ta(ta)
-	}
-	aside := func(w *writer) (string, error) { return w.asideContent(ta, letterOf(kept.Envelope, open)) }
-	switch {
-	case s.known(): // nobody would find them again after the repair
-		f.Severity = Repairable
-		return f.repair("--repair makes them anew", c.remake(kept, open, s))
-	case c.rebuild:
-		if lost {
-			f.Severity = Repairable
-		}
-		return f.repair("--rebuild makes them anew", c.remake(kept, open, s))
-	case lost:
-		return f.repair("--rebuild makes them anew; --repair alone moves the content to lost+found", aside)
-	}
-	return f.repair("--repair moves it to lost+found; --rebuild sends it", aside)
-}
-
-// mayBeLost tells whether a record that says that a recipient waits may have been lost.
-func (c *Check) mayBeLost(ta smtp.ID, index int, inIBDB bool) bool {
-	if c.past.lostDEFEDB(defedb.Key{Kind: defedb.KindRcpt, TA: ta, Index: index}.Bytes()) {
-		return true
-	}
-	return !inIBDB && c.past.lostIBDB(ibdb.Key{Kind: ibdb.KindEnvelope, TA: ta}.Bytes())
-}
-
-// remake puts recipients into the DEFEDB.
-func (c *Check) remake(kept cdb.Kept, open []int, s standing) func(*writer) (string, error) {
-	return func(w *writer) (string, error) {
-		ta := kept.Envelope.TA
-		if err := w.putTA(kept.Envelope, kept.Size); err != nil {
-			return "", err
-		}
-		for _, i := range open {
-			if err := w.due(ta, i, "its envelope was lost and made anew from the content file"); err != nil {
-				return "", err
-			}
-		}
-		words := fmt.Sprintf("%d recipients are due now", len(open))
-		if n := len(kept.Envelope.Rcpts) - len(open) - len(s.waiting); n > 0 {
-			words += fmt.Sprintf(", %d have ended or are known", n)
-		}
-		w.rebuilt += len(open)
-		return words, nil
-	}
-}
-
-// letterOf is what lost+found says of a content with an envelope.
+// letterOf is what lost+found says of a content with an envelope. open are recipients
+// that have not ended; nil for all.
 func letterOf(e *msg.Envelope, open []int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "mail=<%s>", e.Mail.From.Addr())
-	for n, i := range open {
-		if n == 100 {
-			fmt.Fprintf(&b, " and %d more", len(open)-n)
+	n := 0
+	for i := range e.Rcpts {
+		if open != nil && !slices.Contains(open, i) {
+			continue
+		}
+		if n++; n > 100 {
+			b.WriteString(" and more")
 			break
 		}
 		fmt.Fprintf(&b, " rcpt=<%s>", e.Rcpts[i].To.Addr())

@@ -1,26 +1,26 @@
-// Package fsck checks the databases and the content files of a spool against one
-// another, repairs what can be repaired, and makes envelopes anew that were lost
-// (README 4.11.2). Package queue says what must hold ("States").
+// Package fsck checks the records and the content files of a spool against one another,
+// repairs what can be repaired, and makes envelopes anew that were lost (MeTA1 README
+// 4.11.2). Package records says what must hold.
 //
-// A Check goes through a spool page by page and keeps nothing but a cursor, so that
-// it can run beside a queue at work. Run checks and repairs a spool that nobody uses.
+// A Check goes through a spool page by page and keeps nothing but a cursor, so that it
+// can run beside a queue at work. Run checks and repairs a spool that nobody uses.
 //
 // # Order of a repair
 //
-// Nothing is ever removed of which there is no other copy: records and content that
-// belong nowhere go to lost+found, and a damaged store is kept under another name. A
-// crash at any moment leaves a spool from which another repair goes on:
+// Nothing is ever removed of which there is no other copy: records that cannot be read
+// stay in the store, set aside; content that belongs to no message, and a record that is
+// replaced, goes to lost+found; a damaged store is kept under another name. A crash at
+// any moment leaves a spool from which another repair goes on:
 //
 //  1. a damaged store is salvaged into a new one, DIR.building; the old one stays
-//  2. changes are made: to lost+found first, then to the DEFEDB, then to the IBDB, so
-//     that a recipient is in one of them at any time; then content files are moved
-//  3. the new DEFEDB takes its place, then the new IBDB: DIR.building, which is
-//     complete and synced, becomes DIR.new; DIR becomes DIR.damaged-TIME; DIR.new
-//     becomes DIR
+//  2. changes are made page by page: lost+found is synced first, then the changes of a
+//     page are committed in one batch, then content files are moved
+//  3. the new store takes its place: DIR.building, which is complete and synced, becomes
+//     DIR.new; DIR becomes DIR.damaged-TIME; DIR.new becomes DIR
 //
 // If DIR is missing and DIR.new is there, the repair was interrupted in step 3, and is
-// completed; a start of the queue refuses meanwhile (package store). In every other
-// case DIR.building and DIR.new are rests, because the old store is still in place.
+// completed; a start of the queue refuses meanwhile (package store). In every other case
+// DIR.building and DIR.new are leftovers, because the old store is still in place.
 package fsck
 
 import (
@@ -28,6 +28,7 @@ import (
 	"strings"
 
 	"meta1/mta/smtp"
+	"meta1/queue/records"
 )
 
 // Severity says how bad a finding is.
@@ -35,7 +36,7 @@ type Severity string
 
 // The severities.
 const (
-	// Note: harmless, for example a rest of a crash.
+	// Note: harmless, for example a leftover of a crash.
 	Note Severity = "note"
 	// Repairable: something is wrong, and no mail is lost by repairing it.
 	Repairable Severity = "repairable"
@@ -55,8 +56,6 @@ type Finding struct {
 	Repair string `json:"repair,omitempty"`
 	// Done says what was done about it, "" for nothing.
 	Done string `json:"done,omitempty"`
-	// Failed says why what was tried did not work.
-	Failed string `json:"failed,omitempty"`
 }
 
 // String is the finding on one line, without control characters.
@@ -74,8 +73,6 @@ func (f *Finding) String() string {
 	}
 	b.WriteString(": " + f.Text)
 	switch {
-	case f.Failed != "":
-		b.WriteString(" [failed: " + f.Failed + "]")
 	case f.Done != "":
 		b.WriteString(" [done: " + f.Done + "]")
 	case f.Repair != "":
@@ -108,13 +105,22 @@ type place struct {
 	key  string
 }
 
+func newFound(s Severity, code, format string, args ...any) found {
+	return found{Finding: Finding{Severity: s, Code: code, Text: fmt.Sprintf(format, args...)}}
+}
+
 func (f found) ta(ta smtp.ID) found {
 	f.TA = ta.String()
 	return f
 }
 
-func (f found) rcpt(ta smtp.ID, index int) found {
-	f.TA, f.RcptID = ta.String(), smtp.RcptID(ta, index)
+func (f found) rcpt(r records.Ref) found {
+	f.TA, f.RcptID = r.TA.String(), r.String()
+	return f
+}
+
+func (f found) path(path string) found {
+	f.Path = path
 	return f
 }
 
@@ -124,6 +130,49 @@ func (f found) repair(words string, fix func(*writer) (string, error)) found {
 	return f
 }
 
-func newFound(s Severity, code, format string, args ...any) found {
-	return found{Finding: Finding{Severity: s, Code: code, Text: fmt.Sprintf(format, args...)}}
+// Summary counts what a run found and did.
+type Summary struct {
+	Examined   uint64 `json:"examined"`   // records and files
+	Notes      int    `json:"notes"`      // harmless findings
+	Repaired   int    `json:"repaired"`   // other findings, of which nothing is left
+	Unrepaired int    `json:"unrepaired"` // those that are still there
+	Rebuilt    int    `json:"rebuilt"`    // recipients that are due now
+	LogEnds    int    `json:"log_ends"`   // recipients that have ended as the logs say
+}
+
+// Count counts a finding that was just reported.
+func (s *Summary) Count(f *Finding) {
+	switch {
+	case f.Severity == Note:
+		s.Notes++
+	case f.Done != "":
+		s.Repaired++
+	default:
+		s.Unrepaired++
+	}
+}
+
+// Verdict is the outcome in one line.
+func (s *Summary) Verdict() string {
+	examined := count(int(s.Examined), "record or file", "records and files") + " examined"
+	if s.Notes > 0 {
+		examined += ", " + count(s.Notes, "note", "notes")
+	}
+	repaired, left := count(s.Repaired, "finding", "findings"), count(s.Unrepaired, "finding", "findings")
+	switch {
+	case s.Unrepaired > 0 && s.Repaired > 0:
+		return fmt.Sprintf("damaged: %s left, %d repaired; %s", left, s.Repaired, examined)
+	case s.Unrepaired > 0:
+		return fmt.Sprintf("damaged: %s; %s", left, examined)
+	case s.Repaired > 0:
+		return fmt.Sprintf("repaired: %s, none is left; %s", repaired, examined)
+	}
+	return "clean: nothing is wrong; " + examined
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

@@ -2,6 +2,7 @@ package fsck
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,17 +17,18 @@ import (
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/mta/store"
+	"meta1/mta/vfs"
+	"meta1/mta/vfs/crashfs"
 	"meta1/queue/cdb"
-	"meta1/queue/defedb"
-	"meta1/queue/ibdb"
-	"meta1/queue/store"
-	"meta1/queue/vfs"
+	"meta1/queue/entry"
+	"meta1/queue/records"
 )
 
 func space() (int64, int64) { return 1 << 30, 64 << 20 }
 
 func dirs() Dirs {
-	return Dirs{Spool: "spool", CDB: "spool", IBDB: "spool/ibdb", DEFEDB: "spool/defedb"}
+	return Dirs{Spool: "spool", CDB: "spool", Store: "spool/defedb"}
 }
 
 // spool is a spool on a disk in memory.
@@ -44,7 +46,7 @@ func newSpool(t *testing.T) *spool {
 	return s
 }
 
-func (s *spool) use(disk *pvfs.MemFS) { s.disk, s.fs = disk, vfs.FromPebble(disk, space) }
+func (s *spool) use(disk *pvfs.MemFS) { s.disk, s.fs = disk, crashfs.FS(disk, space) }
 
 func (s *spool) must(err error) {
 	s.t.Helper()
@@ -71,84 +73,91 @@ func contentOf(n int) []byte {
 	return []byte(fmt.Sprintf("Subject: %d\r\n\r\n%s\r\n", n, strings.Repeat("text ", n%50)))
 }
 
-// open opens the three databases.
-func (s *spool) open() (*ibdb.DB, *defedb.DB, *cdb.Store) {
+// open opens the store and the content files.
+func (s *spool) open() (*records.DB, *cdb.Store) {
 	s.t.Helper()
-	i, err := ibdb.Open(s.fs, s.dirs.IBDB, storeOptions(s.t))
-	s.must(err)
 	o := storeOptions(s.t)
-	o.LogDir = s.dirs.DEFEDBLog
-	d, err := defedb.Open(s.fs, s.dirs.DEFEDB, o)
+	o.LogDir = s.dirs.StoreLog
+	db, err := records.Open(s.fs, s.dirs.Store, o)
 	s.must(err)
 	c, err := cdb.Open(s.fs, s.dirs.CDB)
 	s.must(err)
-	return i, d, c
+	return db, c
 }
 
 // fill puts mail into the spool as a queue would have it after a while, and ends as
 // kill -9 does:
 //
-//	1 to 39, odd   three recipients, content in the IBDB; in every third the second has ended
-//	2 to 40, even  three recipients: one delivered, one in the DEFEDB, one in the IBDB
-//	41 to 60       two recipients, both in the DEFEDB
+//	1 to 39, odd   three fresh recipients, content in the store; of every third message
+//	               the second recipient has ended
+//	2 to 40, even  three recipients: one has ended, one is deferred, one is fresh; content
+//	               in a file
+//	41 to 60       two deferred recipients, content in a file
+//	61 to 70       two deferred recipients, content in the store, or of even ones in a
+//	               file, to which it was moved
 func (s *spool) fill() {
 	s.t.Helper()
-	i, d, c := s.open()
-	_, err := i.ReserveIDs(1 << 32)
+	db, c := s.open()
+	_, err := db.ReserveIDs(1 << 32)
 	s.must(err)
-	s.must(i.SetSpool([]byte("0123456789abcdef")))
-	s.must(d.SetSpool([]byte("0123456789abcdef")))
-	for n := 1; n <= 60; n++ {
-		b, db := i.NewBatch(), d.NewBatch()
+	for n := 1; n <= 70; n++ {
+		b := db.NewBatch()
+		e := envelope(n, rcptsOf(n))
+		if inStore(n) {
+			s.must(b.Accept(e, int64(len(contentOf(n))), contentOf(n)))
+		} else {
+			s.content(c, e)
+			var inline []byte
+			if n > 60 {
+				inline = contentOf(n)
+			}
+			s.must(b.Accept(e, int64(len(contentOf(n))), inline))
+		}
 		switch {
 		case n > 40:
-			e := envelope(n, 2)
-			s.content(c, e, nil)
-			s.must(db.PutTA(e, int64(len(contentOf(n)))))
-			for k := range 2 {
-				s.must(db.Put(s.state(n, k), time.Time{}))
-			}
+			s.must(errors.Join(b.Put(state(n, 0), nil), b.Put(state(n, 1), nil), b.DropAccepted(e.TA, nil)))
 		case n%2 == 0:
-			e := envelope(n, 3)
-			s.must(b.Accept(e, nil))
-			s.must(b.End(e.TA, 0))
-			s.must(b.End(e.TA, 1))
-			s.content(c, e, []int{0})
-			s.must(db.PutTA(e, int64(len(contentOf(n)))))
-			s.must(db.Put(s.state(n, 1), time.Time{}))
-		default:
-			e := envelope(n, 3)
-			s.must(b.Accept(e, contentOf(n)))
-			if n%3 == 0 {
-				s.must(b.End(e.TA, 1))
-			}
+			s.must(errors.Join(b.EndFresh(records.Ref{TA: e.TA}), b.Put(state(n, 1), nil)))
+		case n%3 == 0:
+			s.must(b.EndFresh(records.Ref{TA: e.TA, Index: 1}))
 		}
-		s.must(i.Commit(b))
-		s.must(d.Commit(db))
-		if n == 30 {
-			s.must(i.Store().Flush())
-			s.must(d.Store().Flush())
+		s.must(db.Commit(b))
+		if n > 60 && !inStore(n) {
+			b := db.NewBatch()
+			s.must(errors.Join(b.Spilled(e.TA), db.Commit(b)))
+		}
+		if n == 30 || n == 50 {
+			s.must(db.Store().Flush())
 		}
 	}
 	s.crash(nil)
-	_ = i.Close()
-	_ = d.Close()
+	_ = db.Close()
 }
 
-func (s *spool) state(n, k int) *defedb.State {
-	return &defedb.State{
-		TA: ta(n), Index: k, NextTry: time.Unix(int64(5000+n), int64(k)), Stored: time.Unix(1000, 0), Attempts: 2,
-		Dest: "[192.0.2.1]", Waits: n%2 == 0, Reason: "451 later",
+func rcptsOf(n int) int {
+	if n > 40 {
+		return 2
+	}
+	return 3
+}
+
+// inStore reports whether the content of a message is in the store.
+func inStore(n int) bool { return (n <= 40 || n > 60) && n%2 == 1 }
+
+func state(n, k int) *records.State {
+	return &records.State{
+		Ref: records.Ref{TA: ta(n), Index: k}, NextTry: time.Unix(int64(5000+n), int64(k)), Stored: time.Unix(1000, 0), Attempts: 2,
+		Dest: "[192.0.2.1]", Parked: n%2 == 0, Reason: "451 later",
 	}
 }
 
-func (s *spool) content(c *cdb.Store, e *msg.Envelope, ended []int) {
+func (s *spool) content(c *cdb.Store, e *msg.Envelope) {
 	s.t.Helper()
 	w, err := c.Create(e.TA)
 	s.must(err)
 	_, err = w.Write(contentOf(int(e.TA.Counter)))
 	s.must(err)
-	s.must(w.CommitRest(e, ended))
+	s.must(w.Commit(e))
 }
 
 // crash goes on with the disk as kill -9 leaves it, or a power cut if rnd is given.
@@ -207,12 +216,18 @@ func codes(all []Finding) (list []string) {
 // waiting lists the recipients that a start of the queue would try, with their content.
 func (s *spool) waiting() map[string]string {
 	s.t.Helper()
-	i, d, c := s.open()
-	defer i.Close()
-	defer d.Close()
+	db, c := s.open()
+	v := db.View()
 	all := map[string]string{}
-	file := func(ta smtp.ID) string {
-		r, err := c.Open(ta)
+	content := func(e records.Envelope) string {
+		if e.Inline {
+			b, ok, err := db.Content(e.TA)
+			s.must(err)
+			if ok {
+				return string(b)
+			}
+		}
+		r, err := c.Open(e.TA)
 		if err != nil {
 			return "no content"
 		}
@@ -223,40 +238,30 @@ func (s *spool) waiting() map[string]string {
 		}
 		return string(b)
 	}
-	deferred := map[string]bool{}
-	var from defedb.Cursor
-	s.must(d.Due(time.Unix(1<<33, 0), &from, func(st defedb.State) bool { // by the order of retries, as the queue does
-		e, _, ok, err := d.TA(st.TA)
-		if err == nil && ok && st.Index < len(e.Rcpts) {
-			id := smtp.RcptID(st.TA, st.Index)
-			deferred[id] = true
-			all[e.Rcpts[st.Index].To.Addr()] = file(st.TA)
-		}
+	s.must(v.Due(time.Unix(1<<33, 0), new(entry.Due), func(l *records.Loaded) bool {
+		all[l.Envelope.Rcpts[l.Index].To.Addr()] = content(l.Envelope)
 		return true
 	}))
-	s.must(i.Recover(func(r ibdb.Recovered) error {
-		content, inline, err := i.Content(r.Envelope.TA)
+	s.must(v.Recover(func(r *records.Recovered) error {
 		for k, rcpt := range r.Envelope.Rcpts {
-			if slices.Contains(r.Ended, k) || deferred[smtp.RcptID(r.Envelope.TA, k)] {
-				continue
-			}
-			if all[rcpt.To.Addr()] = string(content); !inline {
-				all[rcpt.To.Addr()] = file(r.Envelope.TA)
+			deferred := slices.ContainsFunc(r.Deferred, func(st records.State) bool { return st.Index == k })
+			if !deferred && !slices.Contains(r.Ended, k) && !slices.Contains(r.Aside, k) {
+				all[rcpt.To.Addr()] = content(r.Envelope)
 			}
 		}
-		return err
+		return nil
 	}))
+	s.must(errors.Join(v.Close(), db.Close()))
 	return all
 }
 
 // expected are the recipients that must be tried after fill.
 func expected() map[string]string {
 	all := map[string]string{}
-	for n := 1; n <= 60; n++ {
-		for k := range 3 {
-			switch {
-			case n > 40 && k == 2, n <= 40 && n%2 == 0 && k == 0, n <= 40 && n%2 == 1 && n%3 == 0 && k == 1:
-				continue
+	for n := 1; n <= 70; n++ {
+		for k := range rcptsOf(n) {
+			if n <= 40 && (n%2 == 0 && k == 0 || n%2 == 1 && n%3 == 0 && k == 1) {
+				continue // it has ended
 			}
 			all[fmt.Sprintf("r%d.%d@y.test", n, k)] = string(contentOf(n))
 		}

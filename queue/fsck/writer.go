@@ -2,144 +2,108 @@ package fsck
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"time"
 
-	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/queue/cdb"
-	"meta1/queue/defedb"
-	"meta1/queue/ibdb"
+	"meta1/queue/records"
 )
 
 // writer gathers the changes of a repair, and makes them durable in an order in which
-// no recipient and no record is ever nowhere: lost+found, DEFEDB, IBDB, content files.
+// nothing is ever nowhere: lost+found, then the store in one batch, then content files.
 type writer struct {
-	ibdb   *ibdb.DB
-	defedb *defedb.DB
-	cdb    *cdb.Store
-	attic  *attic
-	now    time.Time
+	db    *records.DB
+	cdb   *cdb.Store
+	lost  *lostFound
+	now   time.Time
+	b     *records.Batch
+	moves []smtp.ID
 
-	ib      *ibdb.Batch
-	db      *defedb.Batch
-	n       int // changes in the batches
-	moves   []smtp.ID
-	rebuilt int // recipients that were made anew
+	rebuilt int // recipients that were made due
 }
 
-func newWriter(i *ibdb.DB, d *defedb.DB, c *cdb.Store, a *attic, now time.Time) *writer {
-	w := &writer{ibdb: i, defedb: d, cdb: c, attic: a, now: now}
-	w.begin()
-	return w
+func newWriter(db *records.DB, c *cdb.Store, l *lostFound, now time.Time) *writer {
+	return &writer{db: db, cdb: c, lost: l, now: now, b: db.NewBatch()}
 }
 
-func (w *writer) begin() {
-	w.ib, w.db, w.n, w.moves = w.ibdb.NewBatch(), w.defedb.NewBatch(), 0, nil
-}
+func (w *writer) set(k, v []byte) error { return w.b.Set(k, v) }
 
-func (w *writer) setIBDB(k, v []byte) error {
-	w.n++
-	return w.ib.Set(k, v)
-}
-
-func (w *writer) dropIBDB(k []byte) error {
-	w.n++
-	return w.ib.Delete(k)
-}
-
-func (w *writer) setDEFEDB(k, v []byte) error {
-	w.n++
-	return w.db.Set(k, v)
-}
-
-func (w *writer) dropDEFEDB(keys ...[]byte) (err error) {
+func (w *writer) remove(keys ...[]byte) error {
 	for _, k := range keys {
-		w.n++
-		err = errors.Join(err, w.db.Delete(k))
-	}
-	return err
-}
-
-// putTA stores the envelope of a transaction in the DEFEDB.
-func (w *writer) putTA(e *msg.Envelope, size int64) error {
-	w.n++
-	return w.db.PutTA(e, size)
-}
-
-// due makes a recipient that is due now.
-func (w *writer) due(ta smtp.ID, index int, why string) error {
-	w.n++
-	return w.db.Put(&defedb.State{TA: ta, Index: index, NextTry: w.now, Stored: w.now, Reason: "meta1 fsck: " + why}, time.Time{})
-}
-
-// asideIBDB moves a record of the IBDB to lost+found.
-func (w *writer) asideIBDB(k, v []byte) (string, error) {
-	name, err := w.attic.keep("ibdb-"+recordName(k), v, fmt.Sprintf("record of the IBDB, key %x", clip(k)))
-	if err != nil {
-		return "", err
-	}
-	return "it is in " + name, w.dropIBDB(k)
-}
-
-// asideDEFEDB moves a record of the DEFEDB to lost+found, and with a state that can be
-// read its entries in the indexes.
-func (w *writer) asideDEFEDB(k, v []byte) (string, error) {
-	name, err := w.attic.keep("defedb-"+recordName(k), v, fmt.Sprintf("record of the DEFEDB, key %x", clip(k)))
-	if err != nil {
-		return "", err
-	}
-	keys := [][]byte{k}
-	if st, err := defedb.DecodeRcpt(k, v); err == nil && defedb.KnownKey(k) && k[0] == byte(defedb.KindRcpt) {
-		keys = append(keys, st.Indexes()...)
-	}
-	return "it is in " + name, w.dropDEFEDB(keys...)
-}
-
-// recordName makes a file name of a key.
-func recordName(k []byte) string { return hex.EncodeToString(k[:min(len(k), 60)]) }
-
-// asideContent moves a content file to lost+found.
-func (w *writer) asideContent(ta smtp.ID, letter string) (string, error) {
-	if letter == "" {
-		letter = "nothing is known of sender and recipients"
-	}
-	name, err := w.attic.announce(ta.String(), "content file: "+letter)
-	if err != nil {
-		return "", err
-	}
-	w.moves = append(w.moves, ta)
-	return "it is in " + name, nil
-}
-
-// commit makes everything durable that was gathered, and begins anew.
-func (w *writer) commit() error {
-	defer w.begin()
-	if err := w.attic.sync(); err != nil {
-		w.discard()
-		return err
-	}
-	if w.n == 0 {
-		w.discard()
-	} else {
-		if err := w.defedb.Commit(w.db); err != nil {
-			w.ib.Discard()
-			return err
-		}
-		if err := w.ibdb.Commit(w.ib); err != nil {
-			return err
-		}
-	}
-	for _, ta := range w.moves {
-		if err := w.attic.move(w.cdb.Path(ta), ta.String()); err != nil {
+		if err := w.b.Delete(k); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *writer) discard() {
-	w.ib.Discard()
-	w.db.Discard()
+func (w *writer) setAside(r records.Broken) error { return w.b.SetAside(r) }
+
+// envelope stores the envelope of a message.
+func (w *writer) envelope(e records.Envelope) error {
+	return w.set(messageKey(records.KindEnvelope, e.TA), records.AppendEnvelope(nil, &e))
 }
+
+// due makes recipients that are due now.
+func (w *writer) due(ta smtp.ID, rcpts []int, why string) error {
+	for _, i := range rcpts {
+		st := records.State{Ref: records.Ref{TA: ta, Index: i}, NextTry: w.now, Stored: w.now, Reason: "meta1 fsck: " + why}
+		if err := w.b.Put(&st, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keep puts a copy of a record that is about to change into lost+found.
+func (w *writer) keep(k, v []byte) error {
+	name := "record-" + hex.EncodeToString(k[:min(len(k), 60)])
+	return w.lost.keep(name, v, fmt.Sprintf("record with the key %.60x", k))
+}
+
+// moveContent moves a content file to lost+found when the batch was committed.
+func (w *writer) moveContent(ta smtp.ID, what string) (string, error) {
+	path, err := w.lost.announce(ta.String(), "content file: "+what)
+	if err != nil {
+		return "", err
+	}
+	w.moves = append(w.moves, ta)
+	return "it is in " + path, nil
+}
+
+// apply makes the changes that repair what was found, durably, and returns the findings
+// of which something was repaired.
+func (w *writer) apply(list []found) (repaired []found, err error) {
+	for _, f := range list {
+		if f.fix == nil {
+			continue
+		}
+		if f.Done, err = f.fix(w); err != nil {
+			return nil, err
+		}
+		repaired = append(repaired, f)
+	}
+	return repaired, w.commit()
+}
+
+// commit makes everything durable that was gathered, and begins anew.
+func (w *writer) commit() error {
+	b, moves := w.b, w.moves
+	w.b, w.moves = w.db.NewBatch(), nil
+	if err := w.lost.sync(); err != nil {
+		b.Discard()
+		return err
+	}
+	if err := w.db.Commit(b); err != nil {
+		return err
+	}
+	for _, ta := range moves {
+		if err := w.lost.move(w.cdb.Path(ta), ta.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *writer) discard() { w.b.Discard() }

@@ -1,8 +1,10 @@
 package verp
 
 import (
+	"cmp"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"meta1/mta/smtp"
@@ -20,8 +22,45 @@ func path(t *testing.T, s string) smtp.Path {
 	return smtp.Path{Local: s[:i], Domain: s[i+1:]}
 }
 
+// parse is the reverse of Sender: whose message it was and to whom it went. The
+// first delimiter1 ends the sender's local part, since a list's is chosen without
+// one and a recipient's may well have it (user+detail); the last delimiter2 begins
+// the recipient's domain, in which it cannot occur unless it was chosen badly. Local
+// parts come back quoted only where they need it. ok is false if verp is no such
+// address; that it is one does not prove that we made it.
+func parse(verp smtp.Path, delimiter1, delimiter2 string) (mail, rcpt smtp.Path, ok bool) {
+	d2 := cmp.Or(delimiter2, Delimiter2)
+	lm, rest, found := strings.Cut(smtp.UnquoteLocal(verp.Local), cmp.Or(delimiter1, Delimiter1))
+	i := strings.LastIndex(rest, d2)
+	if !found || lm == "" || i <= 0 || verp.Domain == "" {
+		return smtp.Path{}, smtp.Path{}, false
+	}
+	mail.Domain, rcpt.Domain = verp.Domain, rest[i+len(d2):]
+	if !isDomain(rcpt.Domain) {
+		return smtp.Path{}, smtp.Path{}, false
+	}
+	mailLocal, ok1 := smtp.QuoteLocal(lm)
+	rcptLocal, ok2 := smtp.QuoteLocal(rest[:i])
+	if !ok1 || !ok2 || !fits(mailLocal, mail.Domain) || !fits(rcptLocal, rcpt.Domain) {
+		return smtp.Path{}, smtp.Path{}, false
+	}
+	mail.Local, rcpt.Local = mailLocal, rcptLocal
+	return mail, rcpt, true
+}
+
+// isDomain reports a domain name, one in UTF-8 as well, or an address literal.
+func isDomain(s string) bool {
+	ascii := strings.Map(func(r rune) rune {
+		if r >= utf8.RuneSelf && !unicode.IsControl(r) && r != utf8.RuneError {
+			return 'x'
+		}
+		return r
+	}, s)
+	return smtp.CheckHelo(ascii) == nil
+}
+
 func TestSender(t *testing.T) {
-	long := strings.Repeat("x", 54)
+	long := strings.Repeat("x", 239)
 	tests := []struct {
 		name, mail, rcpt, d1, d2 string
 		want                     string // "": none
@@ -39,10 +78,11 @@ func TestSender(t *testing.T) {
 		{"address literal", "lm@mail", "lr@[192.0.2.1]", "+", "=", `"lm+lr=[192.0.2.1]"@mail`},
 		{"sender at a literal", "lm@[IPv6:2001:db8::1]", "lr@rcpt", "+", "=", "lm+lr=rcpt@[IPv6:2001:db8::1]"},
 		{"UTF-8", "lm@mail", "jürgen@bücher.example", "+", "=", "lm+jürgen=bücher.example@mail"},
-		{"64 octets", "lm@mail", long + "@rcpt.r", "+", "=", "lm+" + long[:54] + "=rcpt.r@mail"},
-		{"65 octets", "lm@mail", long + "x@rcpt.r", "+", "=", ""},
-		{"64 octets with quotes", "lm@mail", `"` + long[:51] + ` "@rcpt.r`, "+", "=", `"lm+` + long[:51] + ` =rcpt.r"@mail`},
-		{"65 octets with quotes", "lm@mail", `"` + long[:52] + ` "@rcpt.r`, "+", "=", ""},
+		{"local part of 65 octets", "lm@mail", long[:55] + "@rcpt.r", "+", "=", "lm+" + long[:55] + "=rcpt.r@mail"},
+		{"long local part, path of 256 octets", "lm@mail", long[:238] + "@rcpt.rr", "+", "=", "lm+" + long[:238] + "=rcpt.rr@mail"},
+		{"long local part, path of 257 octets", "lm@mail", long[:239] + "@rcpt.rr", "+", "=", ""},
+		{"long local part with quotes, path of 256 octets", "lm@mail", `"` + long[:236] + ` "@rcpt.r`, "+", "=", `"lm+` + long[:236] + ` =rcpt.r"@mail`},
+		{"long local part with quotes, path of 257 octets", "lm@mail", `"` + long[:237] + ` "@rcpt.r`, "+", "=", ""},
 		{"path of 256 octets", "lm@" + strings.Repeat("a.", 121) + "a", "lr@rcpt", "+", "=", "lm+lr=rcpt@" + strings.Repeat("a.", 121) + "a"},
 		{"path of 257 octets", "lm@" + strings.Repeat("a.", 121) + "aa", "lr@rcpt", "+", "=", ""},
 		{"null sender", "", "lr@rcpt", "+", "=", ""},
@@ -53,11 +93,11 @@ func TestSender(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, ok := Sender(path(t, tt.mail), path(t, tt.rcpt), tt.d1, tt.d2)
+			got, ok := (&Config{Delimiter1: tt.d1, Delimiter2: tt.d2}).Sender(path(t, tt.mail), path(t, tt.rcpt))
 			if ok != (tt.want != "") || ok && got.Addr() != tt.want {
 				t.Errorf("got %q, %v, want %q", got.Addr(), ok, tt.want)
 			}
-			if _, err := smtp.ParseMailbox(got.Addr()); ok && err != nil && err != smtp.ErrNonASCII {
+			if _, err := smtp.ParseMailbox(got.Addr(), smtp.ASCII); ok && err != nil && err != smtp.ErrNonASCII {
 				t.Errorf("%q is no address: %v", got.Addr(), err)
 			}
 		})
@@ -91,7 +131,7 @@ func TestParse(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			mail, rcpt, ok := Parse(path(t, tt.verp), tt.d1, tt.d2)
+			mail, rcpt, ok := parse(path(t, tt.verp), tt.d1, tt.d2)
 			if ok != (tt.mail != "") || mail.Addr() != tt.mail || rcpt.Addr() != tt.rcpt {
 				t.Errorf("got %q, %q, %v", mail.Addr(), rcpt.Addr(), ok)
 			}
@@ -109,35 +149,35 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Add("é", "m", "b\r\n", "r", "\"", "\\")
 	f.Fuzz(func(t *testing.T, lm, dm, lr, dr, d1, d2 string) {
 		mail, rcpt := smtp.Path{Local: lm, Domain: dm}, smtp.Path{Local: lr, Domain: dr}
-		sender, ok := Sender(mail, rcpt, d1, d2)
+		sender, ok := (&Config{Delimiter1: d1, Delimiter2: d2}).Sender(mail, rcpt)
 		if !ok {
 			return
 		}
-		if mail.IsNull() || sender.Domain != dm || len(sender.Local) > smtp.LocalMax || len(sender.String()) > smtp.PathMax {
+		if mail.IsNull() || sender.Domain != dm || len(sender.String()) > pathMax {
 			t.Fatalf("%q and %q gave %q", mail, rcpt, sender)
 		}
 		if strings.ContainsFunc(sender.Local, func(r rune) bool { return r < ' ' || r == 0x7f }) || !utf8.ValidString(sender.Local) {
 			t.Fatalf("bad character in %q", sender)
 		}
 		if isASCII(sender.Local) {
-			if _, err := smtp.ParseMailbox(sender.Local + "@x"); err != nil {
+			if _, err := smtp.ParseMailbox(sender.Local+"@x", smtp.ASCII); err != nil {
 				t.Fatalf("%q is no local part: %v", sender.Local, err)
 			}
 		}
-		d1, d2 = or(d1, Delimiter1), or(d2, Delimiter2)
-		m, r := unquote(lm), unquote(lr)
+		d1, d2 = cmp.Or(d1, Delimiter1), cmp.Or(d2, Delimiter2)
+		m, r := smtp.UnquoteLocal(lm), smtp.UnquoteLocal(lr)
 		switch {
 		case strings.Index(m+d1+r, d1) != len(m), strings.LastIndex(r+d2+dr, d2) != len(r), m == "", r == "":
 			return // ambiguous
 		case strings.Index(m+d1+r+d2+dr, d1) != len(m), !isDomain(dr):
 			return
 		}
-		wantM, ok1 := quote(m)
-		wantR, ok2 := quote(r)
+		wantM, ok1 := smtp.QuoteLocal(m)
+		wantR, ok2 := smtp.QuoteLocal(r)
 		if !ok1 || !ok2 || !fits(wantM, dm) || !fits(wantR, dr) {
 			return
 		}
-		gotMail, gotRcpt, ok := Parse(sender, d1, d2)
+		gotMail, gotRcpt, ok := parse(sender, d1, d2)
 		if !ok || gotMail != (smtp.Path{Local: wantM, Domain: dm}) || gotRcpt != (smtp.Path{Local: wantR, Domain: dr}) {
 			t.Fatalf("%q came back as %q and %q, %v", sender, gotMail, gotRcpt, ok)
 		}
@@ -151,4 +191,24 @@ func isASCII(s string) bool {
 		}
 	}
 	return true
+}
+
+// TestApplies: a bounce keeps its null sender, whatever is configured.
+func TestApplies(t *testing.T) {
+	sender := smtp.Path{Local: "list", Domain: "example.org"}
+	for _, tt := range []struct {
+		when         string
+		mail         smtp.Path
+		asked, wants bool
+	}{
+		{"", sender, false, false},
+		{"", sender, true, true},
+		{WhenAlways, sender, false, true},
+		{WhenNever, sender, true, false},
+		{WhenAlways, smtp.Path{}, true, false},
+	} {
+		if got := (&Config{When: tt.when}).Applies(tt.mail, tt.asked); got != tt.wants {
+			t.Errorf("when %q, sender %v, asked %v: %v", tt.when, tt.mail, tt.asked, got)
+		}
+	}
 }

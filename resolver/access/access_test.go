@@ -2,7 +2,6 @@ package access
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 )
 
@@ -43,19 +42,6 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// README 3.10, item 24o; the DNs that its conversion to text lost are restored.
-func TestEncodeDN(t *testing.T) {
-	for dn, want := range map[string]string{
-		"/C=US/ST=Berkeley/L=Endmail Org/O=MTA/CN=Claus Assmann CA RSA 2007/": "/C=US/ST=Berkeley/L=Endmail+20Org/O=MTA/CN=Claus+20Assmann+20CA+20RSA+202007/",
-		"/CN=Darth Mail (Cert)/": "/CN=Darth+20Mail+20+28Cert+29/",
-		"a<b>\"+\x00\x7fé":       "a+3Cb+3E+22+2B+00+7F+C3+A9",
-	} {
-		if got := EncodeDN(dn); got != want {
-			t.Errorf("%s: %s, want %s", dn, got, want)
-		}
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"quick:error:551 5.7.1 No", "relay", "reject", "error:", "session_feature=notls;"} {
 		f.Add(s)
@@ -64,9 +50,6 @@ func FuzzParse(f *testing.F) {
 		r, err := Parse(s)
 		if err == nil && r.Word == Error && (r.Reply.Code < 400 || r.Reply.Code > 599) {
 			t.Errorf("%q gives the reply %v", s, r.Reply)
-		}
-		if strings.ContainsAny(EncodeDN(s), " <>()\"\x00\n") {
-			t.Errorf("EncodeDN(%q)", s)
 		}
 	})
 }

@@ -40,7 +40,7 @@ type RHS struct {
 // Parse reads a right hand side. Words may be in any case of letters. An error:
 // entry whose reply cannot be read is an error.
 func Parse(value string) (RHS, error) {
-	rest, quick := cutFold(strings.Trim(value, " \t"), "quick:")
+	rest, quick := smtp.CutKeyword(strings.Trim(value, " \t"), "quick:", false)
 	rest = strings.Trim(rest, " \t")
 	r := RHS{Quick: quick}
 	for w := Cont; w <= Discard; w++ {
@@ -53,7 +53,7 @@ func Parse(value string) (RHS, error) {
 		r.Word, r.Reply = Error, smtp.NewReply(550, "5.7.0", "Rejected.")
 		return r, nil
 	}
-	text, isError := cutFold(rest, "error:")
+	text, isError := smtp.CutKeyword(rest, "error:", false)
 	if !isError {
 		r.Word, r.Text = Other, rest
 		return r, nil
@@ -77,27 +77,4 @@ func parseReply(text string) (smtp.Reply, error) {
 		return smtp.Reply{}, fmt.Errorf("enhanced code %s does not fit to reply code %d", enhanced, code)
 	}
 	return smtp.Reply{Code: code, Enhanced: enhanced, Lines: []string{strings.TrimLeft(rest, " \t")}}, nil
-}
-
-func cutFold(s, prefix string) (string, bool) {
-	if len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix) {
-		return s[len(prefix):], true
-	}
-	return s, false
-}
-
-// EncodeDN writes a distinguished name as the keys of certissuer: and certsubject:
-// have it (README 3.10, item 24o): every character that is not printable, and each
-// of < > ( ) " + and space, becomes + and its hexadecimal value.
-func EncodeDN(dn string) string {
-	var b strings.Builder
-	for i := 0; i < len(dn); i++ {
-		c := dn[i]
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`<>()"+`, c) >= 0 {
-			fmt.Fprintf(&b, "+%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
 }

@@ -44,7 +44,7 @@ func (t table) HasAlias(ctx context.Context, p smtp.Path) (bool, error) {
 
 func path(t testing.TB, s string) smtp.Path {
 	t.Helper()
-	p, err := smtp.ParseMailbox(s)
+	p, err := smtp.ParseMailbox(s, smtp.ASCII)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestMacrosCannotInject(t *testing.T) {
 			if p.Domain != "y.example" {
 				t.Errorf("%s became %s", local, show(r.Groups))
 			}
-			if _, err := smtp.ParseMailbox(p.Addr()); err != nil {
+			if _, err := smtp.ParseMailbox(p.Addr(), smtp.UTF8); err != nil {
 				t.Errorf("%s became %s: %v", local, p, err)
 			}
 		}
@@ -252,7 +252,7 @@ func FuzzParse(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if _, err := smtp.ParseMailbox(p.Addr()); err != nil {
+			if _, err := smtp.ParseMailbox(p.Addr(), smtp.UTF8); err != nil {
 				t.Errorf("%q gives the bad address %q", value, p.Addr())
 			}
 		}

@@ -120,8 +120,8 @@ type sender struct {
 	verp  bool
 }
 
-// key tells recipients apart: domains without regard to case.
-func key(p smtp.Path) string { return p.Local + "@" + maps.Lower(p.Domain) }
+// key tells recipients apart: domains without regard to case and spelling.
+func key(p smtp.Path) string { return p.Local + "@" + p.LowerDomain() }
 
 // maxSteps bounds the trace: what a list of 100,000 members expands to is counted,
 // not listed.
@@ -145,7 +145,7 @@ func (x *expansion) sender(p smtp.Path, outer sender) (sender, error) {
 	if x.KeepSender {
 		return outer, nil
 	}
-	user := maps.ParseAddress(p.Local, p.Domain, x.Delimiters).User
+	user := maps.ParseAddress(p.Local, p.LowerDomain(), x.Delimiters).User
 	owner := smtp.Path{Local: quote("owner-" + user), Domain: p.Domain}
 	ok, err := x.HasAlias(x.ctx, owner)
 	if err != nil {
@@ -171,7 +171,7 @@ func (x *expansion) members(p smtp.Path, e Entry, path []string, outer sender) e
 		return x.bad(e, err)
 	}
 	x.step(e, strconv.Itoa(len(list))+" addresses")
-	a := maps.ParseAddress(p.Local, p.Domain, x.Delimiters)
+	a := maps.ParseAddress(p.Local, p.LowerDomain(), x.Delimiters)
 	home := x.Home
 	if x.PreserveDomain && p.Domain != "" {
 		home = p.Domain

@@ -93,7 +93,7 @@ func cutDomain(s string) (local, domain string) {
 
 // quote puts a local part in quotes if it needs them (RFC 5321 section 4.1.2).
 func quote(local string) string {
-	if _, err := smtp.ParseMailbox(local + "@a.example"); err == nil && local != "" {
+	if _, err := smtp.ParseMailbox(local+"@a.example", smtp.UTF8); err == nil && local != "" {
 		return local
 	}
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(local) + `"`
@@ -106,9 +106,33 @@ func mailbox(member, home string) (smtp.Path, error) {
 	if domain == "" {
 		domain = home
 	}
-	p, err := smtp.ParseMailbox(local + "@" + domain)
+	p, err := smtp.ParseMailbox(local+"@"+domain, smtp.UTF8)
 	if err != nil {
 		return smtp.Path{}, fmt.Errorf("%.200q is not an address: %w", member, err)
 	}
 	return p, nil
+}
+
+// CheckEntry finds out whether an entry of an aliases map can be used. A colon at the
+// end of its key does not count.
+func CheckEntry(key, value string) error {
+	key = strings.TrimSuffix(key, ":")
+	if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return fmt.Errorf("this cannot be the key of an alias")
+	}
+	if value == LocalWord {
+		return nil
+	}
+	list, err := parse(value)
+	if err != nil {
+		return err
+	}
+	macros := strings.NewReplacer("${user}", "x", "${detail}", "x", "${domain}", "x", "${tag}", "",
+		"${delimiter}", "x", "${subdomain}", "", "${extension}", "x")
+	for _, member := range list {
+		if _, err := mailbox(macros.Replace(member), "a.example"); err != nil {
+			return err
+		}
+	}
+	return nil
 }

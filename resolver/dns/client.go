@@ -7,8 +7,9 @@
 // Answers, also negative ones (RFC 2308), are kept by their time to live in a cache
 // of bounded size. Equal questions at the same time are asked once.
 //
-// The AD bit (RFC 4035, RFC 6840) is believed only when Config.DNSSEC is set, which
-// says that the path to the name servers is trusted.
+// The AD bit (RFC 4035, RFC 6840) is believed only when Config.DNSSEC is set, and only of
+// servers on this machine and of those that Config.Trusted names: on the way from any other
+// it could have been set by anybody.
 //
 // What an MTA asks of DNS is here, too: the hosts that take mail for a domain
 // (Finder), and the verified name of a client (FindClientName).
@@ -21,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,8 +48,11 @@ type Config struct {
 	Timeout time.Duration    // of one try; a lookup takes at most (Retries+1)*Timeout
 	TCP     bool             // always use TCP
 	Connect bool             // connect UDP sockets, which makes an absent server fail at once
-	DNSSEC  bool             // ask for and believe the AD bit
-	MixCase bool             // random case in questions, to be repeated by the reply
+	DNSSEC  bool             // ask for the AD bit, and believe it of a server that is trusted
+	// Trusted are servers, besides those with a loopback address, whose AD bit is believed: the
+	// path to them must be safe.
+	Trusted []netip.Addr
+	MixCase bool // random case in questions, to be repeated by the reply
 	// CacheSize is the bound of the cache's memory in bytes, roughly. 0: no cache.
 	CacheSize int64
 }
@@ -79,7 +84,7 @@ type Answer struct {
 	Status  Status
 	Name    string    // the name at the end of the chain of aliases, with trailing dot
 	RRs     []mdns.RR // of the type asked for, owned by Name
-	Secure  bool      // validated by the name server (AD bit), and Config.DNSSEC is set
+	Secure  bool      // validated by a name server that is trusted (AD bit), and Config.DNSSEC is set
 	Expires time.Time
 	Err     string // reason of a Temporary answer
 	// Refused: the last server said that it will not answer such a question (RCODE
@@ -95,9 +100,10 @@ type Client struct {
 	stop    context.CancelFunc
 	servers []*server
 
-	mu    sync.Mutex // guards cache, calls and stats
+	mu    sync.Mutex // guards cache, calls, late and stats
 	cache cache
 	calls map[key]*call
+	late  late
 	stats Stats
 }
 
@@ -134,16 +140,26 @@ func New(cfg Config, deps Deps) (*Client, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{cfg: cfg, deps: deps, calls: map[key]*call{}, cache: newCache(cfg.CacheSize)}
+	c := &Client{cfg: cfg, deps: deps, calls: map[key]*call{}, late: late{}, cache: newCache(cfg.CacheSize)}
 	c.base, c.stop = context.WithCancel(context.Background())
 	for _, a := range cfg.Servers {
-		c.servers = append(c.servers, &server{addr: a})
+		c.servers = append(c.servers, &server{addr: a, trusted: a.Addr().Unmap().IsLoopback() || slices.Contains(cfg.Trusted, a.Addr().Unmap())})
 	}
 	return c, nil
 }
 
 // Close ends all lookups in progress; they give a Temporary answer.
 func (c *Client) Close() { c.stop() }
+
+// Trusts reports how many of the name servers are trusted to tell what DNSSEC has validated.
+func (c *Client) Trusts() (trusted, all int) {
+	for _, s := range c.servers {
+		if s.trusted {
+			trusted++
+		}
+	}
+	return trusted, len(c.servers)
+}
 
 // Stats gives the counters.
 func (c *Client) Stats() Stats {
@@ -152,13 +168,6 @@ func (c *Client) Stats() Stats {
 	s := c.stats
 	s.Entries, s.Bytes = len(c.cache.entries), c.cache.size
 	return s
-}
-
-// Flush empties the cache.
-func (c *Client) Flush() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cache = newCache(c.cfg.CacheSize)
 }
 
 // Lookup gives the records of one type for name, which need not end with a dot and
@@ -185,7 +194,7 @@ func (c *Client) Lookup(ctx context.Context, name string, qtype uint16) *Answer 
 	mine := &call{done: make(chan struct{})}
 	c.calls[k] = mine
 	c.mu.Unlock()
-	c.lead(k, mine)
+	c.lead(k, mine, isPatient(ctx))
 	return mine.answer
 }
 
@@ -204,7 +213,7 @@ func (c *Client) Cached(name string, qtype uint16) *Answer {
 
 // lead makes the lookup that others may have joined. It does not end with the
 // caller's context, because the others still wait; its own time limit bounds it.
-func (c *Client) lead(k key, mine *call) {
+func (c *Client) lead(k key, mine *call, patient bool) {
 	mine.answer = failure(k.name, "lookup ended")
 	defer func() {
 		c.mu.Lock()
@@ -213,12 +222,19 @@ func (c *Client) lead(k key, mine *call) {
 			c.stats.Failures++
 		}
 		c.cache.put(k, mine.answer, time.Now())
+		c.late.note(k, mine.answer, time.Now())
 		c.mu.Unlock()
 		close(mine.done)
 	}()
-	ctx, cancel := context.WithTimeout(c.base, time.Duration(c.cfg.Retries+1)*c.cfg.Timeout)
+	try := c.cfg.Timeout
+	if patient {
+		c.mu.Lock()
+		try = c.late.timeout(k, &c.cfg, time.Now())
+		c.mu.Unlock()
+	}
+	ctx, cancel := context.WithTimeout(c.base, time.Duration(c.cfg.Retries+1)*try)
 	defer cancel()
-	mine.answer = c.resolve(ctx, k)
+	mine.answer = c.resolve(ctx, k, try)
 }
 
 func (m *call) wait(ctx context.Context) *Answer {
@@ -235,11 +251,11 @@ func failure(name, reason string) *Answer {
 }
 
 // resolve asks, and asks again for the end of an alias chain that the server did
-// not follow itself.
-func (c *Client) resolve(ctx context.Context, k key) *Answer {
+// not follow itself. try is the time limit of one try.
+func (c *Client) resolve(ctx context.Context, k key, try time.Duration) *Answer {
 	total := reading{name: k.name, ttl: maxTTL, secure: true}
 	for total.links <= maxCNAME {
-		reply, err := c.query(ctx, total.name, k.qtype)
+		reply, err := c.query(ctx, total.name, k.qtype, try)
 		if err != nil {
 			a := failure(total.name, err.Error())
 			a.Refused = errors.Is(err, errRefused)

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	mdns "github.com/miekg/dns"
 )
@@ -28,9 +29,10 @@ type ClientName struct {
 
 // FindClientName finds the name of a client: one that the address has, and that has
 // the address (README 3.9.3). The name of a loopback address is localhost, without a
-// question to the DNS (RFC 6303 section 3, RFC 6761 section 6.3). lookup may give nil when it must not wait; then ok is
-// false.
-func FindClientName(ip netip.Addr, lookup func(name string, qtype uint16) *Answer) (n ClientName, ok bool) {
+// question to the DNS (RFC 6303 section 3, RFC 6761 section 6.3). own is the name of this
+// host: it and localhost are no other client's name, even if DNS confirms them. lookup may
+// give nil when it must not wait; then ok is false.
+func FindClientName(ip netip.Addr, own string, lookup func(name string, qtype uint16) *Answer) (n ClientName, ok bool) {
 	ip = ip.WithZone("").Unmap()
 	if ip.IsLoopback() {
 		return ClientName{Name: "localhost.", Result: ResolveOK}, true
@@ -48,11 +50,16 @@ func FindClientName(ip netip.Addr, lookup func(name string, qtype uint16) *Answe
 	case ptr.Status != Success:
 		return ClientName{Result: ResolveNo, Reason: "the address has no name"}, true
 	}
-	return confirm(ip, ptr, lookup)
+	return confirm(ip, ptr, mdns.CanonicalName(own), lookup)
+}
+
+// isReserved recognises names that only this host has.
+func isReserved(name, own string) bool {
+	return name == own || isLocalhost(name) || name == "localdomain." || strings.HasSuffix(name, ".localdomain.")
 }
 
 // confirm looks the names of an address up until one has the address.
-func confirm(ip netip.Addr, ptr *Answer, lookup func(string, uint16) *Answer) (ClientName, bool) {
+func confirm(ip netip.Addr, ptr *Answer, own string, lookup func(string, uint16) *Answer) (ClientName, bool) {
 	qtype := mdns.TypeA
 	if ip.Is6() {
 		qtype = mdns.TypeAAAA
@@ -61,6 +68,10 @@ func confirm(ip netip.Addr, ptr *Answer, lookup func(string, uint16) *Answer) (C
 	for i, rr := range ptr.RRs {
 		p, ok := rr.(*mdns.PTR)
 		if !ok || i >= maxNames {
+			continue
+		}
+		if isReserved(mdns.CanonicalName(p.Ptr), own) {
+			n.Reason = "the address has a name that only this host has: " + p.Ptr
 			continue
 		}
 		a := lookup(p.Ptr, qtype)
@@ -118,3 +129,38 @@ func Reversed(ip netip.Addr) string {
 	}
 	return string(b)
 }
+
+// Texts are the TXT records of an answer, each with its strings joined (RFC 6376 section
+// 3.6.2.2).
+func (a *Answer) Texts() []string {
+	var all []string
+	for _, rr := range a.RRs {
+		if t, ok := rr.(*mdns.TXT); ok {
+			all = append(all, Unescaped(strings.Join(t.Txt, "")))
+		}
+	}
+	return all
+}
+
+// Unescaped is a text of package dns as it is in DNS: there octets are written \DDD or \X.
+func Unescaped(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] != '\\' || i+1 == len(s):
+			b = append(b, s[i])
+		case i+3 < len(s) && isDigit(s[i+1]) && isDigit(s[i+2]) && isDigit(s[i+3]):
+			b = append(b, (s[i+1]-'0')*100+(s[i+2]-'0')*10+s[i+3]-'0')
+			i += 3
+		default:
+			i++
+			b = append(b, s[i])
+		}
+	}
+	return string(b)
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }

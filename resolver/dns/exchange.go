@@ -27,8 +27,9 @@ const (
 
 // server is a name server and what is known of its health.
 type server struct {
-	addr netip.AddrPort
-	down atomic.Int64 // unix nanoseconds until which it is asked last
+	addr    netip.AddrPort
+	trusted bool         // its AD bit is believed
+	down    atomic.Int64 // unix nanoseconds until which it is asked last
 }
 
 // errMismatch: too many datagrams that did not belong to the question, which looks
@@ -39,13 +40,13 @@ var errMismatch = errors.New("too many replies that do not fit")
 var errRefused = errors.New("refused")
 
 // query asks the servers in turn until one gives a reply with RCODE 0 or NXDOMAIN.
-func (c *Client) query(ctx context.Context, name string, qtype uint16) (*mdns.Msg, error) {
+func (c *Client) query(ctx context.Context, name string, qtype uint16, try time.Duration) (*mdns.Msg, error) {
 	servers := c.order(time.Now())
 	tries := max(c.cfg.Retries+1, len(servers))
 	var last error
 	for i := range tries {
 		s := servers[i%len(servers)]
-		reply, err := c.ask(ctx, s, name, qtype)
+		reply, err := c.ask(ctx, s, name, qtype, try)
 		if err == nil {
 			s.down.Store(0)
 			return reply, nil
@@ -66,26 +67,17 @@ func (c *Client) order(now time.Time) []*server {
 	if len(c.servers) == 1 {
 		return c.servers
 	}
-	servers := slices.Clone(c.servers)
-	slices.SortStableFunc(servers, func(a, b *server) int {
-		return boolInt(a.isDown(now)) - boolInt(b.isDown(now))
-	})
-	return servers
+	up := slices.DeleteFunc(slices.Clone(c.servers), func(s *server) bool { return s.isDown(now) })
+	down := slices.DeleteFunc(slices.Clone(c.servers), func(s *server) bool { return !s.isDown(now) })
+	return append(up, down...)
 }
 
 func (s *server) isDown(now time.Time) bool { return now.UnixNano() < s.down.Load() }
 
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // ask makes one try at one server: UDP, TCP if that was truncated or forged, and
 // without EDNS0 if the server does not know it (RFC 6891 section 7).
-func (c *Client) ask(ctx context.Context, s *server, name string, qtype uint16) (*mdns.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+func (c *Client) ask(ctx context.Context, s *server, name string, qtype uint16, try time.Duration) (*mdns.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, try)
 	defer cancel()
 	reply, err := c.exchange(ctx, s, c.question(name, qtype, true))
 	if err == nil && (reply.Rcode == mdns.RcodeFormatError || reply.Rcode == mdns.RcodeNotImplemented || reply.Rcode == mdns.RcodeBadVers) {
@@ -102,6 +94,7 @@ func (c *Client) ask(ctx context.Context, s *server, name string, qtype uint16) 
 	case isReferral(reply):
 		return nil, errors.New("gave a referral instead of an answer: it does not resolve recursively")
 	}
+	reply.AuthenticatedData = reply.AuthenticatedData && s.trusted
 	return reply, nil
 }
 

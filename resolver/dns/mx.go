@@ -44,6 +44,8 @@ func (f Family) String() string {
 // Looker looks records up; *Client does.
 type Looker interface {
 	Lookup(ctx context.Context, name string, qtype uint16) *Answer
+	// Cached is Lookup from the cache alone; nil if it has no answer.
+	Cached(name string, qtype uint16) *Answer
 }
 
 // FinderConfig is what the search for mail hosts depends on besides DNS.
@@ -52,6 +54,7 @@ type FinderConfig struct {
 	MXMax    int    // hosts used of a domain; the best preferences win
 	AddrMax  int    // addresses used of one host
 	Family   Family // for targets that do not say
+	DANE     DANE   // when TLSA records count
 }
 
 // Finder finds the hosts that take mail for a domain (RFC 5321 section 5.1): MX
@@ -105,9 +108,9 @@ type Host struct {
 // Route is the result of a search: either Reply, or at least one host with at least
 // one address.
 type Route struct {
-	Reply  smtp.Reply
-	Hosts  []Host // in order of preference
-	Secure bool   // every answer was validated by DNSSEC
+	Reply smtp.Reply
+	Hosts []Host // in order of preference
+	DANE  bool   // TLSA records of Hosts count, if their addresses are secured by DNSSEC
 	// Expires is when the shortest time to live ends, within bounds.
 	Expires time.Time
 	Trace   msg.Trace
@@ -128,7 +131,7 @@ func (r *Route) Hops(proto msg.Protocol, port uint16) []msg.Hop {
 	var hops []msg.Hop
 	for _, h := range hosts {
 		for _, a := range h.Addrs {
-			hops = append(hops, msg.Hop{Protocol: proto, Addr: netip.AddrPortFrom(a, port), Host: h.Name})
+			hops = append(hops, msg.Hop{Protocol: proto, Addr: netip.AddrPortFrom(a, port), Host: h.Name, DANE: r.DANE && proto == msg.ProtoSMTP})
 		}
 	}
 	return hops
@@ -145,7 +148,7 @@ type search struct {
 // Find searches for the hosts of t. It takes as long as DNS takes, and ends with
 // ctx. An error is the Reply of the route.
 func (f *Finder) Find(ctx context.Context, t Target) *Route {
-	s := &search{Finder: f, target: t, route: Route{Secure: true, Expires: time.Now().Add(maxTTL)}}
+	s := &search{Finder: f, target: t, route: Route{Expires: time.Now().Add(maxTTL)}}
 	hosts, reply := s.hosts(ctx)
 	if reply.IsZero() {
 		reply = s.addresses(ctx, hosts)
@@ -160,6 +163,35 @@ func (f *Finder) Find(ctx context.Context, t Target) *Route {
 	return &s.route
 }
 
+// FindCached is Find from the cache alone; nil if the cache lacks an answer.
+func (f *Finder) FindCached(t Target) *Route {
+	c := cacheOnly{dns: f.dns}
+	found := (&Finder{cfg: f.cfg, dns: &c}).Find(context.Background(), t)
+	if c.missed {
+		return nil
+	}
+	return found
+}
+
+// cacheOnly looks records up in the cache alone, and notes whether it lacked some.
+type cacheOnly struct {
+	dns    Looker
+	missed bool
+}
+
+func (c *cacheOnly) Lookup(_ context.Context, name string, qtype uint16) *Answer {
+	return c.Cached(name, qtype)
+}
+
+func (c *cacheOnly) Cached(name string, qtype uint16) *Answer {
+	a := c.dns.Cached(name, qtype)
+	if a == nil {
+		c.missed = true
+		return failure(name, "not in the cache")
+	}
+	return a
+}
+
 // hosts gives the mail hosts without addresses, or the reason why there is none.
 func (s *search) hosts(ctx context.Context) ([]Host, smtp.Reply) {
 	name, err := toASCII(s.target.Name)
@@ -172,6 +204,7 @@ func (s *search) hosts(ctx context.Context) ([]Host, smtp.Reply) {
 		return s.localhost()
 	}
 	if s.target.NoMX {
+		s.route.DANE = s.cfg.DANE != DANENever // the name is the operator's (RFC 7672 section 2.2.2)
 		return []Host{{Name: name}}, smtp.Reply{}
 	}
 	return s.mx(ctx)
@@ -212,6 +245,7 @@ func toASCII(name string) (string, error) {
 func (s *search) mx(ctx context.Context) ([]Host, smtp.Reply) {
 	a := s.dns.Lookup(ctx, s.name, mdns.TypeMX)
 	s.note(a)
+	s.route.DANE = s.cfg.DANE == DANEAlways || s.cfg.DANE == DANESecure && a.Secure // RFC 7672 section 2.2.1
 	switch a.Status {
 	case NXDomain:
 		s.step("mx", s.target.Name, "", "no such domain")
@@ -300,12 +334,11 @@ func (s *search) withoutMyself(hosts []Host) ([]Host, smtp.Reply) {
 	return hosts, smtp.Reply{}
 }
 
-// note keeps the shortest time to live and whether all answers were secure.
+// note keeps the shortest time to live.
 func (s *search) note(a *Answer) {
 	if a.Expires.Before(s.route.Expires) {
 		s.route.Expires = a.Expires
 	}
-	s.route.Secure = s.route.Secure && a.Secure
 }
 
 func (s *search) step(check, key, value, effect string) {

@@ -39,6 +39,8 @@ func newZone(t *testing.T, lines ...string) *zone {
 	return z
 }
 
+func (z *zone) Cached(string, uint16) *Answer { return nil }
+
 func (z *zone) Lookup(_ context.Context, name string, qtype uint16) *Answer {
 	name = mdns.CanonicalName(name)
 	a := &Answer{Status: NXDomain, Name: name, Secure: true, Expires: time.Now().Add(time.Hour)}
@@ -90,6 +92,8 @@ func TestFind(t *testing.T) {
 	}{
 		"preference order": {"d. 60 IN MX 20 b.|d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1|b. 60 IN A 10.0.0.2", Target{Name: "d"}, "a[10.0.0.1]:25 b[10.0.0.2]:25", ""},
 		"both families":    {"d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1|a. 60 IN AAAA 2001:db8::1", Target{Name: "d"}, "a[10.0.0.1]:25 a[2001:db8::1]:25", ""},
+		"families in turn": {"d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1|a. 60 IN A 10.0.0.2|a. 60 IN A 10.0.0.3|a. 60 IN AAAA 2001:db8::1", Target{Name: "d", Family: IPv6Preferred}, "a[2001:db8::1]:25 a[10.0.0.1]:25 a[10.0.0.2]:25 a[10.0.0.3]:25", ""},
+		"four first":       {"d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1|a. 60 IN AAAA 2001:db8::1|a. 60 IN AAAA 2001:db8::2", Target{Name: "d", Family: IPv4Preferred}, "a[10.0.0.1]:25 a[2001:db8::1]:25 a[2001:db8::2]:25", ""},
 		"ipv6 preferred":   {"d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1|a. 60 IN AAAA 2001:db8::1", Target{Name: "d", Family: IPv6Preferred}, "a[2001:db8::1]:25 a[10.0.0.1]:25", ""},
 		"ipv4 only":        {"d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1|broken a. AAAA", Target{Name: "d", Family: IPv4Only}, "a[10.0.0.1]:25", ""},
 		"ipv6 only":        {"d. 60 IN MX 10 a.|a. 60 IN A 10.0.0.1", Target{Name: "d", Family: IPv6Only}, "", "550 5.4.4"},

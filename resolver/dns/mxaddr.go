@@ -3,7 +3,6 @@ package dns
 import (
 	"context"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,23 +17,25 @@ type found struct {
 	a, aaaa *Answer // nil if not asked
 }
 
-// addresses looks the addresses of all hosts up at once and keeps the hosts that
-// have some.
+// addresses looks the addresses of all hosts up, at once where they are not cached, and
+// keeps the hosts that have some.
 func (s *search) addresses(ctx context.Context, hosts []Host) smtp.Reply {
 	answers := make([]found, len(hosts))
 	g := supervise.NewGroup(ctx)
+	look := func(into **Answer, name string, qtype uint16) {
+		if *into = s.dns.Cached(name, qtype); *into == nil {
+			g.Go(func(ctx context.Context) error { *into = s.dns.Lookup(ctx, name, qtype); return nil })
+		}
+	}
 	for i, h := range hosts {
 		if len(h.Addrs) > 0 {
 			continue
 		}
 		if s.family() != IPv6Only {
-			g.Go(func(ctx context.Context) error { answers[i].a = s.dns.Lookup(ctx, h.Name, mdns.TypeA); return nil })
+			look(&answers[i].a, h.Name, mdns.TypeA)
 		}
 		if s.family() != IPv4Only {
-			g.Go(func(ctx context.Context) error {
-				answers[i].aaaa = s.dns.Lookup(ctx, h.Name, mdns.TypeAAAA)
-				return nil
-			})
+			look(&answers[i].aaaa, h.Name, mdns.TypeAAAA)
 		}
 	}
 	if err := g.Wait(); err != nil {
@@ -120,7 +121,9 @@ func joinAddrs(addrs []netip.Addr) string {
 	return strings.Join(words, ", ")
 }
 
-// pick orders the families of one host as IPv_Select says.
+// pick orders the addresses of one host as IPv_Select says: the families in turn, the preferred one
+// first, so that one that does not work costs one try and not one for each address (RFC 8305
+// section 4). Within a family the order stays.
 func (s *search) pick(v4, v6 []netip.Addr) []netip.Addr {
 	switch s.family() {
 	case IPv4Only:
@@ -128,7 +131,16 @@ func (s *search) pick(v4, v6 []netip.Addr) []netip.Addr {
 	case IPv6Only:
 		return v6
 	case IPv6Preferred:
-		return slices.Concat(v6, v4)
+		return inTurn(v6, v4)
 	}
-	return slices.Concat(v4, v6)
+	return inTurn(v4, v6)
+}
+
+// inTurn takes from both lists in turn.
+func inTurn(a, b []netip.Addr) []netip.Addr {
+	all := make([]netip.Addr, 0, len(a)+len(b))
+	for i := range max(len(a), len(b)) {
+		all = append(append(all, a[min(i, len(a)):min(i+1, len(a))]...), b[min(i, len(b)):min(i+1, len(b))]...)
+	}
+	return all
 }

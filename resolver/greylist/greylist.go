@@ -8,12 +8,18 @@
 // after Expire and white ones after WhiteExpire, a few at each insertion, so that no
 // check ever waits for a long one.
 //
-// The entries are in one Pebble store with two key spaces, the entries by key and an
-// index by the time at which they may be removed. What was written in the last
+// The entries are in one Pebble store (mta/store) with two key spaces, the entries by
+// key and an index by the time at which they may be removed. What was written in the last
 // moments before a crash may be lost: those clients wait once more.
+//
+// Greylisting must never stop mail. A store that fails is given up until the next start,
+// and every check then fails at once; while the disk is full nothing is written, and
+// every check fails; a disk that hangs makes each check fail after checkTime. Whoever asks
+// accepts the mail then.
 package greylist
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -23,13 +29,16 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"meta1/maps"
+	"meta1/mta/store"
+	"meta1/mta/supervise"
+	"meta1/mta/vfs"
 )
 
 // Config says how long states last.
@@ -62,27 +71,71 @@ type Key struct {
 	Sender, Rcpt string
 }
 
+// Deps are what a store needs from outside.
+type Deps struct {
+	FS      vfs.FS
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // nil: nobody gets the numbers
+}
+
 const (
-	version      = 1
+	version      = 2
 	prefixEntry  = 'e' // key of 17 or 32 bytes -> entry
 	prefixIndex  = 't' // time, key -> nothing
-	keyVersion   = "v"
 	keyCount     = "n"
 	expireAtOnce = 4 // entries removed at one insertion
 	// updateStep: a white entry is written again only if it is older than this share
 	// of WhiteExpire, so that a busy client does not cost a write with every mail.
 	updateStep = 50
 	entrySize  = 1 + 8 + 8
+
+	cacheSize = 16 << 20
+	logSize   = 4 << 20
+
+	// checkTime is the longest time that a check takes, closeTime that Close does.
+	checkTime = 2 * time.Second
+	closeTime = 10 * time.Second
+	// fullPause is the time between two looks whether a full disk has room again.
+	fullPause = time.Minute
 )
 
-// Store is an open store. It is safe for use by many goroutines.
-type Store struct {
-	cfg Config
-	db  *pebble.DB
+// errFull: the disk is full, nothing is written.
+var errFull = errors.New("greylisting pauses: the disk is full")
 
-	mu    sync.Mutex // guards what follows, and orders the writes
-	count int
-	floor []byte // no index entry is below it: removed ones need not be skipped again
+// errSlow: the store did not answer in checkTime.
+var errSlow = errors.New("the greylisting store does not answer")
+
+// Store is an open store. It is safe for use by many goroutines. One goroutine of its own
+// works with the database, because a call to a disk that fails or hangs may never return.
+type Store struct {
+	cfg      Config
+	log      *slog.Logger
+	db       *store.Store
+	group    *supervise.Group
+	checks   chan question
+	closed   chan error    // the goroutine has closed the database
+	broken   chan struct{} // closed when the store is given up
+	why      error         // set before broken is closed
+	breaking sync.Once
+	full     atomic.Bool  // the disk was found full
+	count    atomic.Int64 // entries
+
+	// Of the goroutine:
+	floor []byte    // no index entry is below it: removed ones need not be skipped again
+	look  time.Time // when it looks next whether a full disk has room
+}
+
+// question is one for the goroutine.
+type question struct {
+	key    Key
+	now    time.Time
+	answer chan<- answer // has room for it
+	trial  bool          // nothing is written
+}
+
+type answer struct {
+	state State
+	err   error
 }
 
 // entry is a stored state: when the client was first seen, and for white ones when
@@ -92,98 +145,166 @@ type entry struct {
 	first, last time.Time
 }
 
-// Open opens or creates the store in dir. fs nil means the disk.
-func Open(dir string, fs vfs.FS, cfg Config, log *slog.Logger) (*Store, error) {
-	if fs == nil {
-		fs = vfs.Default
-	}
+// Open opens or creates the store in dir.
+func Open(dir string, cfg Config, deps Deps) (*Store, error) {
 	if cfg.Prefix6 < 1 || cfg.Prefix6 > 128 {
 		return nil, fmt.Errorf("greylisting: IPv6_prefix %d is not from 1 to 128", cfg.Prefix6)
 	}
-	cache := pebble.NewCache(16 << 20)
-	defer cache.Unref() // the store holds its own reference
-	o := &pebble.Options{
-		FS: fs, Cache: cache, MemTableSize: 4 << 20, MaxOpenFiles: 64,
-		FormatMajorVersion: pebble.FormatNewest, Logger: &logger{log},
+	s := &Store{
+		cfg: cfg, log: deps.Log, floor: []byte{prefixIndex},
+		checks: make(chan question), closed: make(chan error, 1), broken: make(chan struct{}),
 	}
-	for i := range o.Levels {
-		// Most clients that come are unknown: a filter answers for them.
-		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-	}
-	db, err := pebble.Open(dir, o)
+	var err error
+	s.db, err = store.Open(deps.FS, dir, store.Options{
+		Name: "greylist", Version: version, Cache: cacheSize, LogSize: logSize, Filter: true,
+		Log: deps.Log, Fatal: s.giveUp, OnFull: s.pause, Metrics: deps.Metrics,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("opening the greylisting store in %s: %w", dir, err)
+		return nil, err
 	}
-	s := &Store{cfg: cfg, db: db, floor: []byte{prefixIndex}}
-	if err := s.prepare(); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the greylisting store in %s: %w", dir, err), db.Close())
+	n, err := s.number(keyCount)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the greylisting store in %s: %w", dir, err), s.db.Close())
 	}
+	s.count.Store(int64(min(n, math.MaxInt64)))
+	s.group = supervise.NewGroup(context.Background())
+	s.group.Go(func(ctx context.Context) error {
+		if err := supervise.Call(ctx, s.work); err != nil {
+			s.giveUp(err)
+		}
+		return nil
+	})
 	return s, nil
 }
 
-// prepare checks the version and reads the number of entries.
-func (s *Store) prepare() error {
-	v, err := s.number(keyVersion)
-	switch {
-	case errors.Is(err, pebble.ErrNotFound):
-		return s.db.Set([]byte(keyVersion), binary.BigEndian.AppendUint64(nil, version), pebble.Sync)
-	case err != nil:
-		return err
-	case v != version:
-		return fmt.Errorf("it has format version %d, this program knows version %d: remove the directory, clients then wait once more", v, version)
-	}
-	n, err := s.number(keyCount)
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
-		return err
-	}
-	s.count = int(min(n, math.MaxInt32))
-	return nil
+// giveUp notes that the store cannot be used any more.
+func (s *Store) giveUp(err error) {
+	s.breaking.Do(func() {
+		s.why = fmt.Errorf("greylisting is off until the next start: %w", err)
+		close(s.broken)
+		s.log.Error("greylisting is off until the next start and all mail passes", slog.String("stat", err.Error()))
+	})
 }
 
+// pause is called when a write found the disk full. It went through by the reserve.
+func (s *Store) pause() {
+	if !s.full.Swap(true) {
+		s.log.Error("greylisting pauses and all mail passes: the disk is full")
+	}
+}
+
+// number reads a number, 0 if there is none.
 func (s *Store) number(key string) (uint64, error) {
-	v, closer, err := s.db.Get([]byte(key))
-	if err != nil {
+	v, ok, err := s.db.Reader().Get([]byte(key))
+	if err != nil || !ok {
 		return 0, err
 	}
-	defer closer.Close()
 	if len(v) != 8 {
 		return 0, fmt.Errorf("record %q has %d bytes", key, len(v))
 	}
 	return binary.BigEndian.Uint64(v), nil
 }
 
-// Close writes everything and closes the store.
+// Close writes everything and closes the store. It leaves one that was given up, or that
+// does not answer, as it is.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := errors.Join(s.db.Flush(), s.db.Close()); err != nil {
-		return fmt.Errorf("closing the greylisting store: %w", err)
+	s.group.Stop()
+	select {
+	case err := <-s.closed:
+		return err
+	case <-s.broken:
+		return nil // it was logged
+	case <-time.After(closeTime):
+		return fmt.Errorf("closing: %w", errSlow)
 	}
-	return nil
 }
 
-// Len is the number of entries.
-func (s *Store) Len() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.count
+// work answers checks until it is told to stop, and then closes the database.
+func (s *Store) work(ctx context.Context) error {
+	for {
+		select {
+		case c := <-s.checks:
+			state, err := s.check(c.key, c.now, c.trial)
+			c.answer <- answer{state, err}
+		case <-ctx.Done():
+			err := errors.Join(s.db.Flush(), s.db.Close())
+			if err != nil {
+				err = fmt.Errorf("closing the greylisting store: %w", err)
+			}
+			s.closed <- err
+			return nil
+		}
+	}
 }
 
 // Check says in which state a client is that comes at the time now, and notes that
-// it came. White means that its mail is accepted.
-func (s *Store) Check(k Key, now time.Time) (State, error) {
+// it came. White means that its mail is accepted; so it should be after an error.
+func (s *Store) Check(ctx context.Context, k Key, now time.Time) (State, error) {
+	return s.ask(ctx, question{key: k, now: now})
+}
+
+// Would says what Check would, and notes nothing.
+func (s *Store) Would(ctx context.Context, k Key, now time.Time) (State, error) {
+	return s.ask(ctx, question{key: k, now: now, trial: true})
+}
+
+func (s *Store) ask(ctx context.Context, q question) (State, error) {
+	select {
+	case <-s.broken: // the worker may still answer from memory
+		return Unknown, s.why
+	default:
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, checkTime, errSlow)
+	defer cancel()
+	answered := make(chan answer, 1)
+	q.answer = answered
+	select {
+	case s.checks <- q:
+	case <-s.broken:
+		return Unknown, s.why
+	case <-ctx.Done():
+		return Unknown, context.Cause(ctx)
+	}
+	select {
+	case a := <-answered:
+		return a.state, a.err
+	case <-s.broken:
+		return Unknown, s.why
+	case <-ctx.Done():
+		return Unknown, context.Cause(ctx)
+	}
+}
+
+func (s *Store) check(k Key, now time.Time, trial bool) (State, error) {
+	if s.full.Load() && !s.hasRoom() {
+		return Unknown, errFull
+	}
 	key := s.encode(k)
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	old, err := s.read(key)
 	if err != nil {
 		return Unknown, err
 	}
 	next := s.cfg.next(old, now)
-	if next == old {
+	if next == old || trial {
 		return next.state, nil
 	}
 	return next.state, s.write(key, old, next, now)
+}
+
+// hasRoom looks now and then whether a disk that was full has room again: so much that
+// the whole reserve could be made.
+func (s *Store) hasRoom() bool {
+	now := time.Now()
+	if now.Before(s.look) {
+		return false
+	}
+	s.look = now.Add(fullPause)
+	if !s.db.Refill() {
+		return false
+	}
+	s.full.Store(false)
+	s.log.Info("greylisting goes on: the disk has room")
+	return true
 }
 
 // next is the entry after a client came. It is the same entry if nothing needs to
@@ -244,14 +365,10 @@ func lowerDomain(addr string) string {
 }
 
 func (s *Store) read(key []byte) (entry, error) {
-	v, closer, err := s.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return entry{}, nil
+	v, ok, err := s.db.Reader().Get(key)
+	if err != nil || !ok {
+		return entry{}, err
 	}
-	if err != nil {
-		return entry{}, fmt.Errorf("reading the greylisting store: %w", err)
-	}
-	defer closer.Close()
 	if len(v) != entrySize || v[0] < byte(Grey) || v[0] > byte(White) {
 		return entry{}, nil // not ours: written anew
 	}
@@ -272,11 +389,10 @@ func (c *Config) indexKey(e entry, key []byte) []byte {
 // write puts next in the place of old and removes a few expired entries.
 func (s *Store) write(key []byte, old, next entry, now time.Time) error {
 	b := s.db.NewBatch()
-	defer b.Close()
 	v := append(make([]byte, 0, entrySize), byte(next.state))
 	v = binary.BigEndian.AppendUint64(v, uint64(next.first.UnixNano()))
 	v = binary.BigEndian.AppendUint64(v, uint64(next.last.UnixNano()))
-	count := s.count
+	count := s.count.Load()
 	var errs []error
 	if old.state == Unknown {
 		count++
@@ -288,14 +404,15 @@ func (s *Store) write(key []byte, old, next entry, now time.Time) error {
 	removed, floor, err := s.expire(b, key, count, now)
 	errs = append(errs, err, b.Set([]byte(keyCount), binary.BigEndian.AppendUint64(nil, uint64(count-removed)), nil))
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("writing the greylisting store: %w", err)
+		return errors.Join(fmt.Errorf("writing the greylisting store: %w", err), b.Close())
 	}
 	// Without a sync: a crash of the machine may cost the last entries, which only
 	// makes their clients wait again.
-	if err := b.Commit(pebble.NoSync); err != nil {
-		return fmt.Errorf("writing the greylisting store: %w", err)
+	if err := s.db.CommitSoon(b); err != nil {
+		return err
 	}
-	s.count, s.floor = count-removed, floor
+	s.count.Store(count - removed)
+	s.floor = floor
 	if string(index) < string(s.floor) {
 		s.floor = index
 	}
@@ -304,9 +421,9 @@ func (s *Store) write(key []byte, old, next entry, now time.Time) error {
 
 // expire adds the removal of some expired entries to b if there are more than the
 // limit. The entry keep, which is being written, stays.
-func (s *Store) expire(b *pebble.Batch, keep []byte, count int, now time.Time) (removed int, floor []byte, err error) {
+func (s *Store) expire(b *pebble.Batch, keep []byte, count int64, now time.Time) (removed int64, floor []byte, err error) {
 	floor = s.floor
-	if count <= s.cfg.Limit {
+	if count <= int64(s.cfg.Limit) {
 		return 0, floor, nil
 	}
 	upper := append([]byte{prefixIndex}, binary.BigEndian.AppendUint64(nil, uint64(max(now.UnixNano(), 0)))...)
@@ -323,21 +440,4 @@ func (s *Store) expire(b *pebble.Batch, keep []byte, count int, now time.Time) (
 		floor = index
 	}
 	return removed, floor, errors.Join(err, it.Error(), it.Close())
-}
-
-// logger passes Pebble's words on. A store that cannot be written any more ends the
-// process, like the queue's: the disk is full or broken.
-type logger struct{ log *slog.Logger }
-
-func (l *logger) Infof(format string, args ...any) {
-	l.log.Debug("greylisting store", slog.String("stat", fmt.Sprintf(format, args...)))
-}
-
-func (l *logger) Errorf(format string, args ...any) {
-	l.log.Error("greylisting store", slog.String("stat", fmt.Sprintf(format, args...)))
-}
-
-func (l *logger) Fatalf(format string, args ...any) {
-	l.Errorf(format, args...)
-	panic(fmt.Sprintf("greylisting store: "+format, args...))
 }

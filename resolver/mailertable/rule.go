@@ -3,11 +3,13 @@
 package mailertable
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"meta1/mta/msg"
+	"meta1/mta/smtp"
 )
 
 // Limits of one right hand side.
@@ -85,9 +87,9 @@ func parseOld(text string) (r Rule, err error) {
 		}
 		rest = after
 	}
-	if after, ok := cutFold(rest, "lmtp:"); ok {
+	if after, ok := smtp.CutKeyword(rest, "lmtp:", false); ok {
 		r.Protocol, rest = msg.ProtoLMTP, after
-	} else if after, ok := cutFold(rest, "esmtp:"); ok {
+	} else if after, ok := smtp.CutKeyword(rest, "esmtp:", false); ok {
 		rest = after
 	}
 	rest = strings.Trim(rest, " \t")
@@ -102,13 +104,6 @@ func parseOld(text string) (r Rule, err error) {
 		return Rule{}, err
 	}
 	return r, r.check()
-}
-
-func cutFold(s, prefix string) (string, bool) {
-	if len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix) {
-		return s[len(prefix):], true
-	}
-	return s, false
 }
 
 // check applies the rules that hold for both forms.
@@ -166,7 +161,7 @@ func parseAddrList(words []string) ([]netip.Addr, error) {
 
 // parseIP reads an address; IPv6 may carry the tag of RFC 5321 section 4.1.3.
 func parseIP(text string) (netip.Addr, error) {
-	bare, tagged := cutFold(text, "IPv6:")
+	bare, tagged := smtp.CutKeyword(text, "IPv6:", false)
 	a, err := netip.ParseAddr(bare)
 	if err != nil || a.Zone() != "" || tagged && !a.Is6() {
 		return netip.Addr{}, fmt.Errorf("%q is not an IP address", text)
@@ -175,8 +170,11 @@ func parseIP(text string) (netip.Addr, error) {
 }
 
 func parseHost(text string) (string, error) {
-	host := strings.ToLower(strings.TrimSuffix(text, "."))
-	if err := checkHost(host); err != nil {
+	host, err := smtp.ASCIIDomain(strings.TrimSuffix(text, "."))
+	if err == nil {
+		err = checkHost(host)
+	}
+	if err != nil {
 		return "", err
 	}
 	if _, err := netip.ParseAddr(host); err == nil {
@@ -237,4 +235,10 @@ func CheckKey(key string) error {
 		return fmt.Errorf("key %q: %w", key, err)
 	}
 	return nil
+}
+
+// CheckEntry checks both sides of an entry.
+func CheckEntry(key, value string) error {
+	_, err := Parse(value)
+	return errors.Join(CheckKey(strings.ToLower(key)), err)
 }

@@ -5,215 +5,116 @@ import (
 	"net/netip"
 	"strings"
 
+	"meta1/confparse"
 	"meta1/mta/msg"
 )
 
-// parseStructured reads { name = value; name = { value, value }; ... }. The last
-// semicolon may be left out, as in README 3.9.3's examples, and the options may
-// stand in any order.
+// maxParts bounds the options and values of a structured right hand side.
+const maxParts = 2*maxAddrs + 16
+
+// parseStructured reads { name = value; name = { value, value }; ... }, which is the
+// language of the configuration file in one line. The options may stand in any order.
 func parseStructured(text string) (Rule, error) {
-	p := structParser{text: text[1:], seen: map[string]bool{}}
-	for !p.accept("}") {
-		if err := p.option(); err != nil {
-			return Rule{}, err
-		}
-		if !p.accept(";") && p.peek() != "}" {
-			return Rule{}, fmt.Errorf("found %q, expected ; or }", p.peek())
-		}
+	inner, closed := strings.CutSuffix(text[1:], "}")
+	if !closed {
+		return Rule{}, fmt.Errorf("the last character is not the closing brace")
 	}
-	if rest := p.peek(); rest != "" {
-		return Rule{}, fmt.Errorf("found %q after the closing brace", rest)
+	s := structured{}
+	if err := confparse.ReadLine(inner, maxParts, s.Options()); err != nil {
+		return Rule{}, err
 	}
-	if p.noPort() {
-		return Rule{}, fmt.Errorf("port without host or ip")
-	}
-	return p.rule, p.rule.check()
+	return s.rule, s.rule.check()
 }
 
-type structParser struct {
-	text string
-	rule Rule
-	seen map[string]bool
+// structured is a structured right hand side while it is read.
+type structured struct {
+	rule     Rule
+	protocol string
+	host     string
+	ips      []string
+	sel      string
+	mx       bool
 }
 
-// noPort reports a port that stands with IPv_Select alone; the grammar of README
-// 3.9.3 has portdef before hostdef only, so what host it belongs to is unclear.
-func (p *structParser) noPort() bool {
-	return p.rule.Protocol == msg.ProtoSMTP && p.rule.Port != 0 && p.rule.Host == "" && len(p.rule.Addrs) == 0
+// Options is the option table of a structured right hand side (README 3.9.3).
+func Options() *confparse.Table { return (&structured{}).Options() }
+
+func (s *structured) Options() *confparse.Table {
+	return &confparse.Table{
+		Options: []confparse.Option{
+			{
+				Name: "protocol", Type: confparse.Enum, Words: []string{"esmtp", "lmtp"}, Default: "esmtp", Readme: "3.9.3", Into: &s.protocol,
+				Doc: "The protocol of the hosts. lmtp alone, without a host, is the socket that section smtpc names (LMTP_socket).",
+			},
+			{
+				Name: "port", Type: confparse.Int, Min: "1", Max: "65535", Readme: "3.9.3", Into: &s.rule.Port,
+				Doc: "The port of the hosts; the default is remote_port of section smtpc. LMTP to a host needs it.",
+			},
+			{
+				Name: "host", Type: confparse.String, Readme: "3.9.3", Into: &s.host,
+				Doc: "The name of a host or domain: its MX records are used, and its addresses if there are none.",
+			},
+			{
+				Name: "ip", Type: confparse.List, Readme: "3.9.3", Into: &s.ips,
+				Doc: "IP addresses, tried in order, in place of host.",
+			},
+			{
+				Name: "MX_lookup", Kind: confparse.KindFlag, Default: "on", Readme: "3.9.3", Into: &s.mx,
+				Doc: "Use the MX records of host; no_MX_lookup uses its addresses.",
+			},
+			{
+				Name: "IPv_Select", Type: confparse.Enum, Words: selectWords[1:], Readme: "3.9.3", Into: &s.sel,
+				Doc: "Which family of addresses is used, or is tried first, of each host. It may stand alone, for the domain's own hosts.",
+			},
+		},
+		Check: func(r *confparse.Report) {
+			if err := s.finish(); err != nil {
+				r.Errorf("", "%v", err)
+			}
+		},
+	}
 }
 
-// next takes the next token: one of = ; { } , or a word, or a word in quotes; ""
-// at the end.
-func (p *structParser) next() string {
-	t := p.peek()
-	p.text = strings.TrimLeft(p.text, " \t")[len(t):]
-	return t
+// addrs reads the list of IP addresses, which may stand in brackets.
+func (s *structured) addrs() ([]netip.Addr, error) {
+	if len(s.ips) == 0 {
+		return nil, fmt.Errorf("ip has no address")
+	}
+	words := make([]string, len(s.ips))
+	for i, ip := range s.ips {
+		words[i] = "[" + strings.TrimSuffix(strings.TrimPrefix(ip, "["), "]") + "]"
+	}
+	return parseAddrList(words)
 }
 
-func (p *structParser) peek() string {
-	s := strings.TrimLeft(p.text, " \t")
-	if s == "" {
-		return ""
+// finish makes the rule of what was read.
+func (s *structured) finish() (err error) {
+	r := &s.rule
+	if s.protocol == "lmtp" {
+		r.Protocol = msg.ProtoLMTP
 	}
-	if strings.IndexByte("=;{},", s[0]) >= 0 {
-		return s[:1]
-	}
-	if s[0] == '"' {
-		if i := strings.IndexByte(s[1:], '"'); i >= 0 {
-			return s[:i+2]
-		}
-		return s
-	}
-	if i := strings.IndexAny(s, "=;{}, \t\""); i >= 0 {
-		return s[:i]
-	}
-	return s
-}
-
-func (p *structParser) accept(token string) bool {
-	if p.peek() != token {
-		return false
-	}
-	p.next()
-	return true
-}
-
-func (p *structParser) option() error {
-	name := strings.ToLower(p.next())
-	if name == "" {
-		return fmt.Errorf("closing brace is missing")
-	}
-	if p.seen[name] {
-		return fmt.Errorf("%s stands twice", name)
-	}
-	p.seen[name] = true
-	if !p.accept("=") {
-		return fmt.Errorf("found %q after %q, expected =", p.peek(), name)
-	}
-	values, err := p.values()
-	if err != nil {
-		return err
-	}
-	return p.set(name, values)
-}
-
-// values reads one value or a list in braces; commas between its elements may be
-// left out.
-func (p *structParser) values() ([]string, error) {
-	if !p.accept("{") {
-		return p.value(nil)
-	}
-	var list []string
-	for !p.accept("}") {
-		if p.accept(",") {
-			continue
-		}
-		var err error
-		if list, err = p.value(list); err != nil {
-			return nil, err
-		}
-	}
-	return list, nil
-}
-
-func (p *structParser) value(list []string) ([]string, error) {
-	t := p.next()
-	switch {
-	case t == "" || strings.IndexByte("=;{},", t[0]) >= 0:
-		return nil, fmt.Errorf("found %q, expected a value", t)
-	case t[0] == '"':
-		if len(t) < 2 || t[len(t)-1] != '"' {
-			return nil, fmt.Errorf("quote has no end")
-		}
-		t = t[1 : len(t)-1]
-	}
-	return append(list, t), nil
-}
-
-func (p *structParser) set(name string, values []string) error {
-	if name == "ip" {
-		return p.setIPs(values)
-	}
-	if name == "flags" {
-		return p.setFlags(values)
-	}
-	if len(values) != 1 {
-		return fmt.Errorf("%s needs one value", name)
-	}
-	var err error
-	switch v := values[0]; name {
-	case "protocol":
-		return p.setProtocol(v)
-	case "port":
-		p.rule.Port, err = parsePort(v)
-	case "host":
-		p.rule.Host, err = parseHost(v)
-	case "ipv_select":
-		p.rule.Select, err = ParseSelect(v)
-	default:
-		return fmt.Errorf("unknown option %q; known are protocol, port, host, ip, flags, IPv_Select", name)
-	}
-	if err == nil {
-		err = p.oneHost()
-	}
-	return err
-}
-
-func (p *structParser) setProtocol(word string) error {
-	switch strings.ToLower(word) {
-	case "esmtp":
-		p.rule.Protocol = msg.ProtoSMTP
-	case "lmtp":
-		p.rule.Protocol = msg.ProtoLMTP
-	default:
-		return fmt.Errorf("protocol is %q, must be esmtp or lmtp", word)
-	}
-	return nil
-}
-
-func (p *structParser) setIPs(values []string) error {
-	if len(values) == 0 {
-		return fmt.Errorf("ip has no address")
-	}
-	if len(values) > maxAddrs {
-		return fmt.Errorf("ip has more than %d addresses", maxAddrs)
-	}
-	p.rule.Addrs = make([]netip.Addr, 0, len(values))
-	for _, v := range values {
-		if strings.HasPrefix(v, "[") {
-			v = strings.TrimSuffix(v[1:], "]")
-		}
-		a, err := parseIP(v)
-		if err != nil {
+	r.NoMX = !s.mx
+	if s.host != "" {
+		if r.Host, err = parseHost(s.host); err != nil {
 			return err
 		}
-		p.rule.Addrs = append(p.rule.Addrs, a)
 	}
-	return p.oneHost()
-}
-
-func (p *structParser) oneHost() error {
-	if p.rule.Host != "" && len(p.rule.Addrs) > 0 {
+	if s.ips != nil {
+		if r.Addrs, err = s.addrs(); err != nil {
+			return err
+		}
+	}
+	if s.sel != "" {
+		if r.Select, err = ParseSelect(s.sel); err != nil {
+			return err
+		}
+	}
+	switch none := r.Host == "" && len(r.Addrs) == 0; {
+	case r.Host != "" && len(r.Addrs) > 0:
 		return fmt.Errorf("host and ip exclude each other")
-	}
-	return nil
-}
-
-// setFlags reads MX_lookup and its negations (README 8.1.1).
-func (p *structParser) setFlags(values []string) error {
-	for _, v := range values {
-		word := strings.ToLower(v)
-		no := false
-		for _, prefix := range []string{"not_", "dont_", "no_", "-", "!", "~"} {
-			if rest, ok := strings.CutPrefix(word, prefix); ok {
-				word, no = rest, true
-				break
-			}
-		}
-		if word != "mx_lookup" {
-			return fmt.Errorf("unknown flag %q; known is no_MX_lookup", v)
-		}
-		p.rule.NoMX = no
+	case none && r.Protocol == msg.ProtoSMTP && r.Port != 0:
+		// README 3.9.3 has portdef before hostdef only: whose port would it be?
+		return fmt.Errorf("port without host or ip")
 	}
 	return nil
 }

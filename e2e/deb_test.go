@@ -1,0 +1,115 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// debScript installs, upgrades, removes and purges the packages in $2, in namespaces of its own in which
+// all that dpkg writes goes to the scratch directory $1.
+const debScript = `set -eu
+ip link set lo up
+mount -t tmpfs tmpfs "$1"
+for d in etc usr lib var; do
+	[ ! -L "/$d" ] || continue
+	mkdir -p "$1/$d/upper" "$1/$d/work"
+	mount -t overlay -o "lowerdir=/$d,upperdir=$1/$d/upper,workdir=$1/$d/work" overlay "/$d"
+done
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
+unset META1_CONF
+deb() { echo "== $*"; dpkg --force-depends --force-conflicts --force-confold "$@" 2>&1; }
+deb -i "$2"/1/meta1_*.deb
+stat -c '%U %a %n' /var/spool/meta1 /etc/meta1/meta1.conf
+meta1 setup --check
+echo 'example.org esmtp:[127.0.0.9]' >>/etc/meta1/mt
+meta1 config check
+meta1 serve &
+trap 'kill -9 $! 2>/dev/null || true' EXIT
+for i in $(seq 1000); do meta1 healthcheck >/dev/null 2>&1 && break; sleep 0.1; done
+deb -i "$2"/1/meta1-mta_*.deb
+printf 'Subject: hello\n\nIt works.\n' | /usr/sbin/sendmail -i -f a@example.org joe@example.org
+mailq
+kill $!
+wait $! || true
+echo '# mine' >>/etc/meta1/access
+deb -i "$2"/2/meta1_*.deb
+tail -n 1 /etc/meta1/access
+deb -r meta1-mta
+ls /usr/sbin/sendmail 2>&1 || true
+deb -P meta1-mta meta1
+ls -d /etc/meta1 /var/spool/meta1 /usr/sbin/meta1 2>&1 || true
+`
+
+// TestDeb: the Debian packages are made, installed, used, upgraded and purged.
+func TestDeb(t *testing.T) {
+	t.Parallel()
+	needRoot(t, "it mounts file systems and installs packages")
+	dir := testDir(t)
+	for _, version := range []string{"1", "2"} {
+		if err := os.Mkdir(filepath.Join(dir, version), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("../scripts/deb.sh", filepath.Join(dir, version))
+		cmd.Env = append(os.Environ(), "META1="+meta1(t), "COMPRESS=-Znone", "VERSION="+version+".0")
+		if out, err := output(cmd); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	scratch := filepath.Join(dir, "scratch")
+	if err := os.Mkdir(scratch, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", debScript, "sh", scratch, dir)
+	out, err := output(cmd)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	says(t, out,
+		"main queue directory /var/spool/meta1: made", "meta1 751 /var/spool/meta1", "root 644 /etc/meta1/meta1.conf", "account meta1: ok",
+		"/etc/meta1/meta1.conf: ok", "<joe@example.org>", "# mine", "cannot access '/usr/sbin/sendmail'",
+		"/var/spool/meta1 is kept, since there may be mail in it", "cannot access '/etc/meta1'", "cannot access '/usr/sbin/meta1'",
+	)
+	if strings.Contains(out, "cannot access '/var/spool/meta1'") || strings.Contains(out, "sev=ERR") {
+		t.Errorf("the spool is gone, or something went wrong:\n%s", out)
+	}
+	if _, err := os.Stat("/etc/meta1"); err == nil {
+		t.Error("the test has written to this host")
+	}
+}
+
+// TestMakeInstall: what make install puts below DESTDIR.
+func TestMakeInstall(t *testing.T) {
+	t.Parallel()
+	dir := testDir(t)
+	for _, name := range []string{"Makefile", "man"} {
+		if err := os.Symlink(must2(filepath.Abs("../"+name)), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(meta1(t), filepath.Join(dir, "meta1")); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("make", "-o", "build", "install", "DESTDIR="+dir+"/to", "PREFIX=/usr")
+	cmd.Dir = dir
+	if out, err := output(cmd); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, name := range []string{
+		"sbin/meta1", "share/man/man1/meta1-setup.1", "share/man/man5/meta1.conf.5", "share/bash-completion/completions/meta1",
+		"share/zsh/site-functions/_meta1", "share/fish/vendor_completions.d/meta1.fish",
+	} {
+		if info, err := os.Stat(dir + "/to/usr/" + name); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func must2(s string, err error) string {
+	if err != nil {
+		panic(err)
+	}
+	return s
+}

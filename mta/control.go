@@ -1,0 +1,191 @@
+package mta
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"meta1/confparse"
+	"meta1/mta/access"
+	"meta1/mta/api"
+	"meta1/mta/console"
+	"meta1/mta/control"
+	"meta1/mta/msg"
+)
+
+// loadControl reads the tokens of the API over TCP. It is called before the privileges are dropped.
+func (m *mta) loadControl() error {
+	if err := m.openControl(&m.conf.Control); err != nil {
+		return exit(ExConfig, err)
+	}
+	return nil
+}
+
+// verifyControl checks the files with tokens of the API over TCP, and warns of those that everybody
+// may read.
+func (c *Config) verifyControl(result *confparse.Result, files *tlsFiles) (errs confparse.Errors) {
+	for option, path := range map[string]string{"token_file": c.Control.HTTP.TokenFile, "read_token_file": c.Control.HTTP.ReadTokenFile} {
+		if path == "" {
+			continue
+		}
+		at := forHTTP + "/" + option
+		content, err := files.token(path)
+		if err == nil {
+			_, err = access.ParseTokens(content)
+		}
+		if err != nil {
+			errs = append(errs, result.Diagnose(confparse.SeverityError, at, "the tokens in %s cannot be used: %v", path, err))
+		} else if mode, err := modeOf(path); err == nil && mode&0o007 != 0 {
+			result.Warnings = append(result.Warnings, result.Diagnose(confparse.SeverityWarning, at, "%s holds tokens, and everybody may read or write it (mode %04o)", path, mode.Perm()))
+		}
+	}
+	return errs
+}
+
+// openControl has the API over TCP take a configuration with the tokens of its files.
+func (m *mta) openControl(c *access.Config) error {
+	tokens := func(option, path string) (access.Tokens, error) {
+		if path == "" {
+			return nil, nil
+		}
+		content, err := m.readToken(path)
+		if err != nil {
+			return nil, fmt.Errorf("%s of section control/http: %w", option, err)
+		}
+		t, err := access.ParseTokens(content)
+		if err != nil {
+			return nil, fmt.Errorf("%s of section control/http: %s: %w", option, path, err)
+		}
+		return t, nil
+	}
+	change, err := tokens("token_file", c.HTTP.TokenFile)
+	if err != nil {
+		return err
+	}
+	read, err := tokens("read_token_file", c.HTTP.ReadTokenFile)
+	if err != nil {
+		return err
+	}
+	m.network.Set(c.HTTP, read, change, m.conf.Hostname)
+	return nil
+}
+
+// reloadControl takes who may use the control API anew. What cannot be read leaves it as it is.
+func (m *mta) reloadControl(c *Config, result *confparse.Result, report *control.ReloadReport) {
+	if err := m.openControl(&c.Control); err != nil {
+		report.Errors = append(report.Errors, err.Error())
+		return
+	}
+	m.mu.Lock()
+	m.conf.Control.Users, m.conf.Control.Groups = c.Control.Users, c.Control.Groups
+	m.conf.Control.ReadUsers, m.conf.Control.ReadGroups = c.Control.ReadUsers, c.Control.ReadGroups
+	m.mu.Unlock()
+	m.latest.Store(result)
+	if c.Control.HTTP.Present || c.Control.Shared() {
+		report.Reloaded = append(report.Reloaded, "control")
+	}
+}
+
+// localDoor is the door of the Unix socket with the configuration of the last reload.
+func (m *mta) localDoor(r *http.Request) access.Who {
+	m.mu.Lock()
+	c := m.conf.Control
+	m.mu.Unlock()
+	return c.Local()(r)
+}
+
+// secured is a listener of the API over TCP, with TLS if that is configured.
+func (m *mta) secured(l net.Listener) net.Listener {
+	p := m.tls[forHTTP]
+	if p == nil {
+		return l
+	}
+	return tls.NewListener(l, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		c := p.ServerConfig().Clone()
+		c.NextProtos = []string{"http/1.1"}
+		return c, nil
+	}})
+}
+
+// controlHandler serves the API over TCP.
+func (m *mta) controlHandler() http.Handler {
+	if p := m.tls[forHTTP]; p != nil {
+		m.network.Describe = func(r *http.Request) *msg.TLS { return p.Describe(r.TLS) }
+	}
+	h := control.Handler(m, m.network.Door, m.log)
+	if m.conf.Control.HTTP.Console {
+		h = console.Handler(h, m.network.Foreign)
+	}
+	return h
+}
+
+// makeAPI makes what answers by the ports of the modules.
+func (m *mta) makeAPI() {
+	m.API = api.New(api.Deps{
+		Queue: m.Queue, Hosts: m.Hosts, Now: time.Now,
+		Gate: &m.ports.Gate, Throttles: &m.ports.Throttles, Stop: m.beginStop, Log: m.log,
+		Flush: func(ctx context.Context) error {
+			a, err := m.ports.Operate.Ask(ctx, msg.OperateQ{Op: msg.OpFlush})
+			if err == nil && a.Err != "" {
+				err = errors.New(a.Err)
+			}
+			return err
+		},
+		Modules: func(ctx context.Context, q msg.StatusQ) map[string]msg.StatusA {
+			all := map[string]msg.StatusA{}
+			for _, u := range m.tree.Status() {
+				if a, err := m.askFor(ctx, u.Name, q); err == nil {
+					all[u.Name] = a
+				}
+			}
+			return all
+		},
+		LogFiles: func() ([]string, error) {
+			now, _, err := LogFiles(m.result.File)
+			return now, err
+		},
+	}, m.started)
+}
+
+// Config is the configuration in effect: that of the start, with what reloads have changed.
+func (m *mta) Config(_ context.Context, defaults bool) []confparse.Shown {
+	return shown(m.result, m.latest.Load(), defaults)
+}
+
+// shown are the values of a start, those that a reload changes from a later result if there is one.
+func shown(start, later *confparse.Result, defaults bool) []confparse.Shown {
+	type key struct {
+		path string
+		nth  int // of the options of that name
+	}
+	each := func(r *confparse.Result, f func(k key, s *confparse.Section, v *confparse.Setting)) {
+		seen := map[string]int{}
+		r.Each(func(s *confparse.Section, v *confparse.Setting) {
+			path := s.Path() + "/" + v.Option.Name
+			f(key{path, seen[path]}, s, v)
+			seen[path]++
+		})
+	}
+	changed := map[key]*confparse.Setting{}
+	if later != nil {
+		each(later, func(k key, _ *confparse.Section, v *confparse.Setting) {
+			if v.Option.Reload {
+				changed[k] = v
+			}
+		})
+	}
+	list := []confparse.Shown{}
+	each(start, func(k key, s *confparse.Section, v *confparse.Setting) {
+		if now := changed[k]; now != nil {
+			v = now
+		}
+		if v.IsSet || defaults {
+			list = append(list, v.Shown(s))
+		}
+	})
+	return list
+}

@@ -1,0 +1,56 @@
+package mta
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"meta1/confparse"
+)
+
+// rotatedMax is how many files that logrotate has put away are looked for.
+const rotatedMax = 9
+
+// errNoLogFile says that a configuration names no log file.
+var errNoLogFile = errors.New("the configuration sets neither log_file nor log_directory: name the log with --file, or read the journal with --journal")
+
+// LogFiles finds the files that the modules of a configuration log to. rotated are those that
+// exist and were put away, newest first: FILE.1, FILE.2.gz and so on.
+func LogFiles(file string) (now, rotated []string, err error) {
+	c := &Config{}
+	result, err := confparse.Load(confparse.LoadOptions{Partial: true}, file, c.Options())
+	if result.Root == nil {
+		return nil, nil, err
+	}
+	dir, err := filepath.Abs(understood(result.Root, "working_directory", defaultDirectory))
+	if err != nil {
+		return nil, nil, exit(ExOSErr, fmt.Errorf("finding the main queue directory: %w", err))
+	}
+	c.LogDirectory, c.LogFile = understood(result.Root, "log_directory", ""), understood(result.Root, "log_file", "")
+	switch {
+	case c.LogDirectory != "":
+		for _, of := range append(c.commons(), &Common{Section: ownSection, Log: c.Log}) {
+			name := filepath.Join(below(dir, c.LogDirectory), of.logName())
+			if !of.Log.Present && !slices.Contains(now, name) {
+				now = append(now, name)
+			}
+		}
+	case c.LogFile != "":
+		now = []string{below(dir, c.LogFile)}
+	default:
+		return nil, nil, exit(ExConfig, errNoLogFile)
+	}
+	for _, name := range now {
+		for n := 1; n <= rotatedMax; n++ {
+			for _, end := range []string{"", ".gz"} {
+				old := fmt.Sprintf("%s.%d%s", name, n, end)
+				if _, err := os.Stat(old); err == nil {
+					rotated = append(rotated, old)
+				}
+			}
+		}
+	}
+	return now, rotated, nil
+}

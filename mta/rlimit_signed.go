@@ -1,0 +1,8 @@
+//go:build freebsd || dragonfly
+
+package mta
+
+import "syscall"
+
+// setLimit sets the limit, and the hard one if that is lower.
+func setLimit(l *syscall.Rlimit, to uint64) { l.Cur, l.Max = int64(to), max(l.Max, int64(to)) }

@@ -1,0 +1,69 @@
+package mta
+
+import (
+	"fmt"
+	"io/fs"
+
+	"meta1/confparse"
+	"meta1/mta/control"
+	"meta1/mta/smtp"
+	"meta1/mta/tlsconf"
+	"meta1/resolver/srs"
+)
+
+// srsSection is the section srs of the configuration in confparse.Result.
+const srsSection = "smar/srs"
+
+// loadSRS reads the secrets of section srs. It is called before the privileges are dropped, after loadTLS.
+func (m *mta) loadSRS() error {
+	c := m.conf.Resolver.SRS
+	if !c.Present {
+		return nil
+	}
+	r, err := srs.New(c, m.tlsFiles, nil)
+	if err != nil {
+		return exit(ExConfig, err)
+	}
+	m.srs = r
+	return nil
+}
+
+// rewriteSender is what QMGR calls for mail that is forwarded; nil without section srs.
+func (m *mta) rewriteSender() func(smtp.Path) (smtp.Path, bool) {
+	if m.srs == nil {
+		return nil
+	}
+	return m.srs.Forward
+}
+
+// verifySRS reads the secrets of section srs.
+func (c *Config) verifySRS(result *confparse.Result, files tlsconf.Files) confparse.Errors {
+	if !c.Resolver.SRS.Present {
+		return nil
+	}
+	world := func(path string) bool {
+		mode, err := modeOf(path)
+		return err == nil && mode&fs.FileMode(0o004) != 0
+	}
+	if err := srs.Check(c.Resolver.SRS, files, world); err != nil {
+		return confparse.Errors{result.Diagnose(confparse.SeverityError, srsSection+"/secret_file", "%v", err)}
+	}
+	return nil
+}
+
+// reloadSRS takes options and secrets of section srs anew. What cannot be used leaves what is in use.
+func (m *mta) reloadSRS(c *Config, result *confparse.Result, report *control.ReloadReport) {
+	if m.srs == nil || !c.Resolver.SRS.Present {
+		return // that the section is new, or gone, is told
+	}
+	errs := c.verifySRS(result, m.tlsFiles)
+	if len(errs) > 0 {
+		report.Errors = append(report.Errors, brief(errs)...)
+		return
+	}
+	if err := m.srs.Reconfigure(c.Resolver.SRS); err != nil {
+		report.Errors = append(report.Errors, fmt.Sprintf("%s: %v", srsSection, err))
+		return
+	}
+	report.Reloaded = append(report.Reloaded, srsSection)
+}

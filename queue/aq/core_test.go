@@ -1,0 +1,88 @@
+package aq
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+)
+
+// TestExpansionKeeps: what a list sends is a new message, what any other alias sends is
+// not (RFC 3461 section 5.2.7).
+func TestExpansionKeeps(t *testing.T) {
+	e := &msg.Envelope{Session: smtp.ID{Counter: 7}, Mail: msg.Mail{From: path("s@x.test"), Ret: "HDRS", EnvID: "id", Body: "8BITMIME"}}
+	r := &msg.Rcpt{To: path("all@d.test"), Notify: "SUCCESS,FAILURE", ORcpt: "rfc822;all@d.test"}
+	to := []smtp.Path{path("a@d.test")}
+	kept := expansion(e, r, &msg.Expansion{Rcpts: to}, 2)
+	if kept.Mail != e.Mail || kept.Rcpts[0] != (msg.Rcpt{To: to[0], Notify: "FAILURE", ORcpt: r.ORcpt}) || !kept.Expanded || kept.Session != e.Session {
+		t.Errorf("an alias gives %+v", kept)
+	}
+	if only := expansion(e, r, &msg.Expansion{Rcpts: to}, 1); only.Rcpts[0].Notify != r.Notify {
+		t.Errorf("an alias of one address gives %+v", only)
+	}
+	list := expansion(e, r, &msg.Expansion{Rcpts: to, Owner: path("o@d.test"), VERP: true}, 1)
+	want := msg.Mail{From: path("o@d.test"), Body: "8BITMIME", VERP: true}
+	if list.Mail != want || list.Rcpts[0] != (msg.Rcpt{To: to[0]}) {
+		t.Errorf("a list gives %+v", list)
+	}
+}
+
+// TestHostReply: what SMTPC answered for itself does not stand for the host.
+func TestHostReply(t *testing.T) {
+	ours, theirs := smtp.NewReply(451, "4.7.4", "demands TLS"), smtp.NewReply(451, "4.4.1", "connection refused")
+	demand := &msg.Conf{TLS: &msg.TLSRequirements{}}
+	for _, c := range []struct {
+		conf []*msg.Conf
+		want smtp.Reply
+	}{{[]*msg.Conf{demand, nil}, theirs}, {[]*msg.Conf{demand, {}}, theirs}, {[]*msg.Conf{demand, demand}, ours}, {nil, ours}} {
+		ev := &Delivered{
+			Delivery: &Delivery{Conf: c.conf, attempt: attempt{rcpts: make([]*rcpt, 2)}},
+			A:        msg.DeliverA{Rcpts: []smtp.Reply{ours, theirs}, HostFailed: true},
+		}
+		if got := hostReply(ev); got.String() != c.want.String() {
+			t.Errorf("%s, want %s", got, c.want)
+		}
+	}
+}
+
+// TestForwarded: what leaves our domains has its sender rewritten; one that names its recipient does so before.
+func TestForwarded(t *testing.T) {
+	c := &Core{cfg: Config{Rewrite: func(from smtp.Path) (smtp.Path, bool) {
+		return smtp.Path{Local: "SRS0=x=" + from.Local, Domain: "ours.test"}, from.Local != "long"
+	}}}
+	to := []smtp.Path{path("a@d.test"), path("b@d.test")}
+	for _, x := range []struct {
+		name, from string
+		verp       bool
+		group      msg.Expansion
+		many       int
+		want       []string
+	}{
+		{"not rewritten", "s@x.test", false, msg.Expansion{Forwarded: true}, 2, []string{"s@x.test"}},
+		{"rewritten", "s@x.test", false, msg.Expansion{Forwarded: true, Rewrite: true}, 2, []string{"SRS0=x=s@ours.test"}},
+		{"too long", "long@x.test", false, msg.Expansion{Forwarded: true, Rewrite: true}, 2, []string{"long@x.test"}},
+		{"VERP", "s@x.test", true, msg.Expansion{Forwarded: true, Rewrite: true}, 2, []string{"SRS0=x=s+a=d.test@ours.test", "SRS0=x=s+b=d.test@ours.test"}},
+		{"VERP, too many", "s@x.test", true, msg.Expansion{Forwarded: true, Rewrite: true}, 101, []string{"SRS0=x=s@ours.test"}},
+		{"VERP, SRS already", "SRS0=abcd@x.test", true, msg.Expansion{Forwarded: true, Rewrite: true}, 2, []string{"SRS0=x=SRS0=abcd@ours.test"}},
+	} {
+		e := &msg.Envelope{Mail: msg.Mail{From: path(x.from), VERP: x.verp}, Rcpts: []msg.Rcpt{{To: path("all@o.test")}}}
+		r := &rcpt{m: &message{env: e}}
+		for i := range x.many {
+			x.group.Rcpts = append(x.group.Rcpts, to[i%2])
+		}
+		var got []string
+		n := 0
+		for _, env := range c.forwarded(r, &x.group, expansion(e, &e.Rcpts[0], &x.group, x.many)) {
+			got = append(got, env.Mail.From.Addr())
+			n += len(env.Rcpts)
+			if env.Mail.VERP && strings.HasPrefix(got[0], "SRS0=x") {
+				t.Errorf("%s: the sender would name its recipient once more", x.name)
+			}
+		}
+		if !slices.Equal(got, x.want) || n != x.many {
+			t.Errorf("%s: %q for %d recipients, want %q", x.name, got, n, x.want)
+		}
+	}
+}

@@ -1,0 +1,404 @@
+package aq
+
+import (
+	"log/slog"
+	"slices"
+	"time"
+
+	"meta1/mta/dsn"
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/queue/intake"
+	"meta1/queue/sched"
+)
+
+// mail is recipients of one message in the ready queue that go to one destination. It may
+// hold more than one delivery takes.
+type mail struct {
+	m       *message
+	d       *sched.Destination
+	class   sched.Class
+	job     *sched.Job
+	rcpts   []*rcpt // some may have gone: those whose mail is another
+	waiting int     // those that have not
+	last    smtp.Reply
+	from    string // the host that gave last, "" if it is our own
+
+	one [1]*rcpt // what rcpts begins with
+}
+
+// readyKey tells the mail of one message in the ready queue apart.
+type readyKey struct {
+	d     *sched.Destination
+	class sched.Class
+}
+
+// Waiting is the number of recipients that still wait (sched.Mail).
+func (w *mail) Waiting() int { return w.waiting }
+
+// lose takes a recipient out.
+func (w *mail) lose(r *rcpt) {
+	w.waiting--
+	r.mail = nil
+	w.tidy()
+}
+
+// tidy forgets mail of which nobody waits.
+func (w *mail) tidy() {
+	if k := (readyKey{w.d, w.class}); w.waiting == 0 && w.m.ready[k] == w {
+		delete(w.m.ready, k)
+	}
+}
+
+// attempt is what the core keeps of a delivery.
+type attempt struct {
+	d     *sched.Delivery
+	mail  *mail // from which the recipients come
+	rcpts []*rcpt
+}
+
+// join puts a recipient with a route into the ready queue, or parks it where its destination
+// has a backlog.
+func (c *Core) join(r *rcpt, dest string, hops []msg.Hop, conf *msg.Conf) {
+	if r.class == sched.Fresh {
+		if p := c.intake.Behind(dest, r.m.sender); p != nil {
+			r.rec.Dest = dest
+			c.parkOne(r, p)
+			return
+		}
+	}
+	d := c.sched.Destination(dest, c.cfg.Limits(r.domain))
+	d.SetHops(hops)
+	if r.park == nil && c.intake.OverShare(d, r.class) { // what returns has been given room
+		r.rec.Dest = dest
+		c.parkOne(r, c.intake.Backlog(dest))
+		return
+	}
+	r.state, r.conf, r.dest = ReadyState, conf, d
+	c.sched.AddEntries(d, 1)
+	k := readyKey{d, r.class}
+	w := r.m.ready[k]
+	if w == nil {
+		w = &mail{m: r.m, d: d, class: r.class}
+		if len(r.m.env.Rcpts) > 1 {
+			if r.m.ready == nil {
+				r.m.ready = map[readyKey]*mail{}
+			}
+			r.m.ready[k] = w
+		}
+	}
+	r.mail = w
+	if w.rcpts == nil {
+		w.rcpts = w.one[:0]
+	}
+	w.rcpts = append(w.rcpts, r)
+	if w.waiting++; w.waiting == 1 {
+		w.job = c.sched.Add(c.now, d, r.m.sender, r.class, r.m.env.Arrival, w)
+	}
+}
+
+// dispatch starts deliveries as long as there are slots and open windows.
+func (c *Core) dispatch() {
+	for !c.draining && !c.down[SMTPC] {
+		dec := c.sched.Ready(c.now)
+		if dec == nil {
+			return
+		}
+		w := dec.Job.Mail.(*mail)
+		switch dec.Kind {
+		case sched.Start:
+			c.start(dec, w)
+		case sched.AllClosed:
+			c.parkDestination(w.d)
+		case sched.NoneLeft:
+			c.sched.Take(dec)
+			c.deferMail(w, nil)
+		}
+	}
+}
+
+// start hands recipients of a mail to the client.
+func (c *Core) start(dec *sched.Decision, w *mail) {
+	rcpts := c.take(w)
+	if len(rcpts) == 0 {
+		c.sched.NotStarted(c.now, dec)
+		return
+	}
+	d := &Delivery{
+		Hop: dec.Hop, Envelope: w.m.env, Body: w.m.body, Sender: w.m.env.Mail.From, Rcpts: make([]int, len(rcpts)),
+		Dest: w.d.Key(), Limits: w.d.Limits(), Provider: dec.Host.Provider().Name(), Start: c.now, attempt: attempt{mail: w, rcpts: rcpts},
+	}
+	for i, r := range rcpts {
+		r.state, r.start = Delivering, c.now
+		d.Rcpts[i] = r.index
+		if r.conf != nil {
+			if d.Conf == nil {
+				d.Conf = make([]*msg.Conf, len(rcpts))
+			}
+			d.Conf[i] = r.conf
+		}
+	}
+	if c.verp(w.m) {
+		d.Sender = c.verpSender(d.Sender, rcpts[0])
+	}
+	d.attempt.d = c.sched.Started(dec)
+	c.running[d.attempt.d] = d
+	c.out.Deliver = append(c.out.Deliver, d)
+}
+
+// lookBack bounds the recipients of a mail that are passed over in search of those that may
+// share a delivery.
+const lookBack = 8
+
+// take takes as many recipients from a mail as may share one delivery.
+func (c *Core) take(w *mail) (rcpts []*rcpt) {
+	most := c.cfg.SMTPRcpts
+	switch {
+	case c.verp(w.m):
+		most = 1
+	case w.d.Hops()[0].Protocol == msg.ProtoLMTP:
+		most = c.cfg.LMTPRcpts
+	}
+	var apart []*rcpt
+	i := 0
+	for ; i < len(w.rcpts) && len(rcpts) < most && len(apart) < lookBack; i++ {
+		switch r := w.rcpts[i]; {
+		case r.mail != w:
+		case len(rcpts) > 0 && !rcpts[0].conf.SharesTransaction(r.conf):
+			apart = append(apart, r)
+		default:
+			r.mail = nil
+			rcpts = append(rcpts, r)
+		}
+	}
+	w.rcpts = append(apart, w.rcpts[i:]...)
+	w.waiting -= len(rcpts)
+	w.tidy()
+	return rcpts
+}
+
+// verp reports whether the sender of a message's transactions names its recipient (README
+// 3.14).
+func (c *Core) verp(m *message) bool { return c.cfg.VERP.Applies(m.env.Mail.From, m.env.Mail.VERP) }
+
+// verpSender is a sender that names the recipient, or the sender as it is if there is none
+// (package verp says when). Bounces go there whoever makes them, we or another host, as with
+// Postfix: a list manager then has one place to look at.
+func (c *Core) verpSender(from smtp.Path, r *rcpt) smtp.Path {
+	own, ok := c.cfg.VERP.Sender(from, r.path())
+	if !ok {
+		c.log(slog.LevelInfo, "VERP left out", slog.String("rcpt_id", r.ref().String()), slog.Any("rcpt", r.path()))
+		return from
+	}
+	return own
+}
+
+// delivered goes on after a delivery: each recipient has ended, failed, is tried at the next
+// host, or is deferred.
+func (c *Core) delivered(ev *Delivered) {
+	d := ev.Delivery
+	delete(c.running, d.attempt.d)
+	res := result(ev)
+	out := c.sched.Done(c.now, d.attempt.d, res)
+	c.intake.HostChanges(c.now)
+	w, dest := d.mail, d.mail.d
+	hostFailed := out.Verdict == sched.HostFailed
+	if out.Closed {
+		host := d.attempt.d.Host
+		c.log(slog.LevelWarn, "host does not serve: no attempts for a while", slog.String("host", d.Hop.String()),
+			slog.String("until", c.date(host.Until())), slog.String("reply", res.Reason))
+	}
+	if out.TriedLast {
+		family := "IPv6"
+		if d.Hop.Addr.Addr().Unmap().Is4() {
+			family = "IPv4"
+		}
+		c.log(slog.LevelWarn, "a family of addresses does not work: its hosts are tried last for a while", slog.String("family", family),
+			slog.String("host", d.Hop.String()), slog.String("reply", res.Reason))
+	}
+	if out.Halved {
+		p := d.attempt.d.Host.Provider()
+		c.log(slog.LevelWarn, "provider asks for less mail: its rate is halved", slog.String("provider", p.Name()), slog.String("host", d.Hop.String()),
+			slog.String("rate", p.Rate(c.now)), slog.String("until", c.date(p.Until())), slog.String("reply", res.SlowDown))
+	}
+	if ev.Down {
+		c.down[SMTPC] = true
+	}
+	ends := outcome{m: w.m}
+	if ev.Down || out.Verdict == sched.TooMany { // no attempt for those who are not delivered yet
+		var rcpts []*rcpt
+		for i, r := range d.rcpts {
+			if reply := replyFor(ev, i); !ev.Down && reply.Accepted() {
+				c.deliveredOne(ev, r, reply, &ends)
+			} else {
+				rcpts = append(rcpts, r)
+			}
+		}
+		if len(rcpts) > 0 {
+			back := c.back(w, rcpts)
+			back.job = c.sched.PutBack(d.attempt.d, back)
+		}
+		c.conclude(&ends)
+		return
+	}
+	next := (hostFailed && !ev.A.Unknown || ev.A.TLSUnmet || ev.A.Own || refused(ev) && len(d.attempt.d.Job.Tried) == 0 && !out.SlowDown) && out.HasNext
+	var down *intake.Park
+	var notBefore time.Time
+	if hostFailed && !next {
+		delete(c.routes, dest.Key())
+		host := d.attempt.d.Host
+		if host.Closed(c.now) {
+			notBefore = host.Until()
+		}
+		if ev.A.Stage < msg.DeliverMail && c.sched.AllClosed(c.now, dest) { // it says nothing of the mail
+			down = c.intake.Close(c.now, dest)
+		}
+	}
+	var again []*rcpt
+	for i, r := range d.rcpts {
+		reply := replyFor(ev, i)
+		switch {
+		case reply.Accepted():
+			c.deliveredOne(ev, r, reply, &ends)
+		case reply.Permanent() && !(next && ev.A.Own): // what one host lacks another may have
+			ends.failed = append(ends.failed, r.failure(reply, ev.A.StageOf(i).Step(), remote(ev)))
+		case next:
+			w.last, w.from = reply, remote(ev)
+			again = append(again, r)
+		default:
+			c.again(r, failing{reply, remote(ev), notBefore, down, ev.A.TLSUnmet && ev.A.DANENoMatch}, &ends)
+		}
+	}
+	if len(again) > 0 {
+		back := c.back(w, again)
+		back.job = c.sched.Again(d.attempt.d, back)
+	}
+	c.conclude(&ends)
+}
+
+// back is what recipients of a delivery are in the ready queue again.
+func (c *Core) back(from *mail, rcpts []*rcpt) *mail {
+	w := &mail{m: from.m, d: from.d, class: from.class, rcpts: rcpts, waiting: len(rcpts), last: from.last, from: from.from}
+	for _, r := range rcpts {
+		r.state, r.mail = ReadyState, w
+	}
+	return w
+}
+
+// result is what a delivery says of its host.
+func result(ev *Delivered) sched.Result {
+	a := &ev.A
+	res := sched.Result{Reused: ev.Err == nil && a.Reused, Keeps: ev.Err == nil && !ev.Down && !a.HostFailed && a.Stage > msg.DeliverConnect}
+	if ev.Err == nil && !ev.Down {
+		res.TLS = hostTLS(ev)
+		switch {
+		case a.NoNetwork:
+			res.Reach = sched.NoNetwork
+		case a.NoAnswer:
+			res.Reach = sched.NoAnswer
+		case a.Stage > msg.DeliverConnect && a.Session != "":
+			res.Reach = sched.Reached
+		}
+		if !a.SlowDown.IsZero() {
+			res.SlowDown = a.SlowDown.String()
+		}
+	}
+	switch {
+	case ev.Down, ev.Err == nil && !a.HostFailed && a.HostBusy == 0 && a.Stage == msg.DeliverConnect:
+		res.Verdict = sched.NotTried
+	case ev.Err != nil:
+		res.Verdict = sched.Unknown
+	case a.HostBusy > 0:
+		res.Verdict, res.Others, res.Reason = sched.TooMany, a.HostBusy, hostReply(ev).String()
+	case a.HostFailed:
+		res.Verdict, res.Reason = sched.HostFailed, hostReply(ev).String()
+	default:
+		res.Verdict = sched.Served
+	}
+	return res
+}
+
+// hostTLS is the TLS of the session of a delivery, zero if there was none.
+func hostTLS(ev *Delivered) msg.HostTLS {
+	a := &ev.A
+	switch {
+	case a.Session == "" || a.Stage < msg.DeliverMail:
+		return msg.HostTLS{}
+	case a.TLS.Level == msg.TLSNone:
+		return msg.HostTLS{Version: "none"}
+	case a.TLS.Level == msg.TLSVerified && ev.Delivery.Hop.STS == msg.STSEnforce:
+		return msg.HostTLS{Version: a.TLS.Version, Verify: "MTA-STS"}
+	}
+	return msg.HostTLS{Version: a.TLS.Version, Verify: a.TLS.Level.String()}
+}
+
+// hostReply is a reply that tells what is wrong with the host: one for a recipient without
+// requirements, which SMTPC may have answered for itself.
+func hostReply(ev *Delivered) smtp.Reply {
+	for i := range ev.Delivery.rcpts {
+		if conf := ev.Delivery.Conf; conf == nil || conf[i] == nil || conf[i].TLS == nil {
+			return replyFor(ev, i)
+		}
+	}
+	return replyFor(ev, 0)
+}
+
+// refused reports whether temporary failures are those of an SMTP host that refused the mail
+// before it got the content. Then one more host of the route is tried (RFC 5321 section 5.1,
+// and Postfix's smtp_mx_session_limit of two): the first may be the only one with a full disk,
+// or with a broken table of users. A host that failed as a whole does not count: all others
+// are tried, up to hosts_per_attempt_max.
+func refused(ev *Delivered) bool {
+	a := &ev.A
+	if ev.Err != nil || a.HostFailed || a.Unknown || ev.Delivery.Hop.Protocol != msg.ProtoSMTP || a.Stage < msg.DeliverMail {
+		return false
+	}
+	// After the content all recipients share one reply: if one was positive, the others were
+	// refused before.
+	return a.Stage < msg.DeliverDot || slices.ContainsFunc(a.Rcpts, smtp.Reply.Accepted)
+}
+
+// replyFor is what became of recipient i.
+func replyFor(ev *Delivered, i int) smtp.Reply {
+	if ev.Err != nil || i >= len(ev.A.Rcpts) || ev.A.Rcpts[i].IsZero() {
+		text := "the delivery agent gave no answer"
+		if ev.Err != nil {
+			text += ": " + ev.Err.Error()
+		}
+		return smtp.NewReply(451, "4.3.0", text)
+	}
+	return ev.A.Rcpts[i]
+}
+
+// remote names the host that gave the replies, "" if the client gave them itself.
+func remote(ev *Delivered) string {
+	hop := &ev.Delivery.Hop
+	switch {
+	case ev.A.HostFailed || ev.A.Own || ev.Err != nil || ev.A.Stage < msg.DeliverMail:
+		return ""
+	case hop.Socket != "":
+		return hop.Socket
+	case hop.Host != "":
+		return hop.Host
+	default:
+		return "[" + hop.Addr.Addr().String() + "]"
+	}
+}
+
+// deliveredOne ends a recipient that was delivered, or has its sender told of it first, who
+// asked for that and to whom the next hop will not tell it (RFC 3461 section 5.2.2).
+func (c *Core) deliveredOne(ev *Delivered, r *rcpt, reply smtp.Reply, ends *outcome) {
+	c.counts.Delivered++
+	if r.park != nil {
+		c.intake.Served(c.now, r.park)
+	}
+	c.logAttempt("delivered", r, reply, true)
+	kind, ours := dsn.Success(ev.Delivery.Hop.Protocol == msg.ProtoLMTP, ev.A.DSN)
+	if r.attr().Notify == "" || !ours || r.m.env.Mail.From.IsNull() || !dsn.Due(r.attr().Notify, kind) {
+		ends.ended = append(ends.ended, r)
+		return
+	}
+	n := r.notice(kind, reply)
+	n.f.Remote = remote(ev)
+	ends.notices = append(ends.notices, n)
+}

@@ -1,0 +1,128 @@
+// Package budget bounds the active queue, so that neither new mail nor deferred mail can take
+// all of it.
+package budget
+
+import (
+	"sync"
+	"time"
+
+	"meta1/mta/smtp"
+	"meta1/queue/fifo"
+)
+
+// Budget is the one budget of the active queue, in recipients. Admission takes from it when
+// it grants a transaction, the journal when a message is accepted, and the core for what it
+// loads. Its parts, of Max:
+//
+//	granted + fresh    at most three quarters, or no transaction is granted
+//	deferred           at most three quarters; a quarter is its own even then
+//	all                at most Max; only a message with more recipients than are free
+//	                   exceeds it, until the core has deferred what does not fit
+//
+// Its methods may be called from any goroutine.
+type Budget struct {
+	Max int // AQ_entries_max
+
+	mu       sync.Mutex // guards all below
+	grants   map[smtp.ID]time.Time
+	order    fifo.List[smtp.ID] // grants in their order; some are gone
+	fresh    int
+	deferred int
+	most     int // the highest total so far
+}
+
+// GrantLife is how long a grant counts before its message has come: a client that says MAIL
+// and then nothing must not keep others out.
+const GrantLife = 20 * time.Second
+
+// New makes the budget of an active queue for most recipients.
+func New(most int) *Budget {
+	return &Budget{Max: most, grants: map[smtp.ID]time.Time{}}
+}
+
+// part is what fresh mail, or deferred mail, may take at most.
+func (b *Budget) part() int { return b.Max - b.Max/4 }
+
+// Grant counts a transaction that may begin, or reports that there is no room for it.
+func (b *Budget) Grant(ta smtp.ID, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.expireLocked(now)
+	taken := len(b.grants) + b.fresh
+	if taken >= b.part() || taken+b.deferred >= b.Max {
+		return false
+	}
+	b.grants[ta] = now
+	b.order.Push(ta)
+	return true
+}
+
+// expireLocked ends grants that have lived too long.
+func (b *Budget) expireLocked(now time.Time) {
+	for b.order.Len() > 0 {
+		first := b.order.First()
+		if since, ok := b.grants[first]; ok && now.Sub(since) < GrantLife {
+			return
+		}
+		delete(b.grants, first)
+		b.order.Pop()
+	}
+}
+
+// Revoke ends a grant whose transaction will not be committed. Others are left alone.
+func (b *Budget) Revoke(ta smtp.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.grants, ta)
+}
+
+// Accept turns the grant of a message, if it has one, into n fresh recipients.
+func (b *Budget) Accept(ta smtp.ID, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.grants, ta)
+	b.fresh += n
+	b.most = max(b.most, b.fresh+b.deferred)
+}
+
+// Load counts n deferred recipients that come into the active queue.
+func (b *Budget) Load(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.deferred += n
+	b.most = max(b.most, b.fresh+b.deferred)
+}
+
+// Leave counts a recipient that has left.
+func (b *Budget) Leave(fresh bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if fresh {
+		b.fresh--
+	} else {
+		b.deferred--
+	}
+}
+
+// Room is how many deferred recipients may be loaded.
+func (b *Budget) Room(now time.Time) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.expireLocked(now)
+	return max(min(b.part()-b.deferred, b.Max-len(b.grants)-b.fresh-b.deferred), 0)
+}
+
+// Over is by how many recipients the active queue exceeds its bound.
+func (b *Budget) Over() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return max(b.fresh+b.deferred-b.Max, 0)
+}
+
+// Used is how many recipients are in the active queue, of them deferred ones, how many
+// transactions are granted, and the highest number of recipients so far.
+func (b *Budget) Used() (total, deferred, granted, most int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fresh + b.deferred, b.deferred, len(b.grants), b.most
+}

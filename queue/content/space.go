@@ -1,0 +1,122 @@
+package content
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"meta1/mta/smtp"
+	"meta1/mta/vfs"
+)
+
+const (
+	// spaceInterval is how often the file systems are asked for their free space.
+	spaceInterval = 200 * time.Millisecond
+
+	autoMinShare = 16 // of the file system, if disk_space_min is 0
+	autoMinLeast = 4 << 20
+	autoMinMost  = 64 << 20
+)
+
+// Space watches the file systems of the spool. Mail is refused from the moment
+// one of them has less than its minimum until all have enough again.
+type Space struct {
+	FS   vfs.FS
+	Dirs []string
+	Min  int64 // bytes; 0: by the size of the file system
+	OK   int64 // from here on mail is accepted again; 0: by Min
+	Log  *slog.Logger
+	// Refill is called when there is enough again: it makes the reserve for a full disk.
+	Refill func()
+
+	low  atomic.Bool
+	room atomic.Int64 // bytes above the minimum on the tightest file system
+}
+
+// minimum and enough are the limits for a file system of the given size.
+func (s *Space) minimum(total int64) int64 {
+	if s.Min > 0 {
+		return s.Min
+	}
+	return min(max(total/autoMinShare, autoMinLeast), autoMinMost)
+}
+
+func (s *Space) enough(total int64) int64 {
+	if s.OK > 0 {
+		return s.OK
+	}
+	return s.minimum(total) * 3 / 2
+}
+
+// Look asks all file systems once.
+func (s *Space) Look() error {
+	room, scarce, plenty := int64(1)<<62, false, true
+	for _, dir := range s.Dirs {
+		free, total, err := s.FS.Space(dir)
+		if err != nil {
+			return fmt.Errorf("asking for the free space of %s: %w", dir, err)
+		}
+		room = min(room, free-s.minimum(total))
+		scarce = scarce || free < s.minimum(total)
+		plenty = plenty && free >= s.enough(total)
+	}
+	s.room.Store(room)
+	switch {
+	case scarce && !s.low.Swap(true):
+		s.Log.Error("disk space is short: mail is refused", "room", room)
+	case plenty && s.low.Swap(false):
+		s.Log.Warn("disk space is sufficient again: mail is accepted", "room", room)
+		s.Refill()
+	}
+	return nil
+}
+
+// Full is called when a write found a disk full.
+func (s *Space) Full() { s.low.Store(true) }
+
+// Refuses tells whether a message of size bytes must be refused.
+func (s *Space) Refuses(size int64) bool {
+	return s.low.Load() || s.room.Load() < size
+}
+
+// Used counts bytes that were written since the last look.
+func (s *Space) Used(n int64) { s.room.Add(-n) }
+
+// Watch looks until ctx ends.
+func (s *Space) Watch(ctx context.Context) error {
+	tick := time.NewTicker(spaceInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := s.Look(); err != nil {
+				s.Log.Error("cannot tell the disk space", "error", err)
+				s.low.Store(true)
+			}
+		}
+	}
+}
+
+// Refusal is the reply while the disk is short (RFC 3463: 4.3.1, system full).
+func (s *Space) Refusal() smtp.Reply {
+	return smtp.NewReply(452, "4.3.1", "insufficient system storage")
+}
+
+// Room is how many bytes the tightest file system has above its minimum.
+func (s *Space) Room() int64 { return s.room.Load() }
+
+// Err is why nothing may be written to a file now, or nil.
+func (s *Space) Err() error {
+	if s.low.Load() {
+		return errScarce
+	}
+	return nil
+}
+
+// errScarce stops a content file before the disk is quite full.
+var errScarce = fmt.Errorf("disk space is short: %w", syscall.ENOSPC)

@@ -1,0 +1,260 @@
+package sched
+
+import "time"
+
+// senderKey tells senders apart: fresh and deferred mail of one are two.
+type senderKey struct {
+	from  string
+	class Class
+}
+
+// sender is whose mail waits.
+type sender struct {
+	key     senderKey
+	queues  int               // ready queues
+	toNew   int               // deliveries in progress to hosts that were new when they began
+	hanging int               // of these, those that hang
+	hung    list[*Delivery]   // of these, those that are not given up, as in Scheduler.hanging
+	givenUp int               // deliveries that are deliveryGivenUp
+	share   int               // slots.share of these
+	open    list[*readyQueue] // queueOpen
+	limited list[*readyQueue] // queueLimited
+	round   elem[*sender]     // in Scheduler.rounds
+	place   int               // in Scheduler.limited
+	order   uint64            // when it was limited, or had its last turn
+}
+
+// readyQueue is the mail of one sender for one destination that is ready to be
+// delivered, or one job by itself that goes on after an attempt.
+type readyQueue struct {
+	sender *sender
+	dest   *Destination
+	own    bool // it is of one job and not in Scheduler.queues
+	state  queueState
+	slot   int // in dest.queues
+	jobs   rounds[*Job]
+	// host is the one that it waits for, or, while it has its turns, the one that reserves
+	// a place in its window for it.
+	host    *Host
+	resumed bool              // it was limited before
+	place   elem[*readyQueue] // in the list that its state says
+	atNew   elem[*readyQueue] // in host.limited
+}
+
+// queueState says where a ready queue is.
+type queueState uint8
+
+const (
+	queueIdle    queueState = iota // in no list: it is new
+	queueOpen                      // in sender.open: it has turns
+	queueAtHost                    // in a waiting list of its host, which has no place or no slot for it
+	queueLimited                   // in sender.limited and host.limited: its sender has used its share of slots for new hosts
+	queueDecided                   // in no list: the caller acts on a decision
+	queueGone                      // forgotten
+)
+
+type queueKey struct {
+	sender *sender
+	dest   *Destination
+}
+
+func (s *Scheduler) sender(k senderKey) *sender {
+	f := s.senders[k]
+	if f == nil {
+		f = &sender{key: k}
+		f.round.v = f
+		s.senders[k] = f
+	}
+	return f
+}
+
+// forgetSender forgets a sender that has no mail and no delivery that counts.
+func (s *Scheduler) forgetSender(f *sender) {
+	if f.queues == 0 && f.toNew == 0 && s.senders[f.key] == f {
+		delete(s.senders, f.key)
+	}
+}
+
+// recount changes what counts against a sender's share.
+func (s *Scheduler) recount(f *sender, change func()) {
+	waits := f.place > 0
+	s.limited.Remove(f)
+	change()
+	f.share = s.slots.share(f.toNew, f.hanging)
+	if waits {
+		s.limited.Push(f)
+	}
+}
+
+// queue finds or makes the ready queue of a sender for a destination.
+func (s *Scheduler) queue(f *sender, d *Destination) *readyQueue {
+	k := queueKey{sender: f, dest: d}
+	q := s.queues[k]
+	if q == nil {
+		q = s.newQueue(f, d)
+		s.queues[k] = q
+	}
+	return q
+}
+
+func (s *Scheduler) newQueue(f *sender, d *Destination) *readyQueue {
+	q := &readyQueue{sender: f, dest: d, slot: len(d.queues)}
+	q.place.v, q.atNew.v = q, q
+	d.queues = append(d.queues, q)
+	f.queues++
+	return q
+}
+
+// drop forgets a ready queue that has no mail, and what only it needed.
+func (s *Scheduler) drop(q *readyQueue) {
+	s.leave(q)
+	q.state = queueGone
+	d, last := q.dest, len(q.dest.queues)-1
+	d.queues[q.slot] = d.queues[last]
+	d.queues[q.slot].slot = q.slot
+	d.queues[last] = nil
+	d.queues = d.queues[:last]
+	if !q.own {
+		delete(s.queues, queueKey{sender: q.sender, dest: d})
+	}
+	q.sender.queues--
+	s.forgetSender(q.sender)
+	s.forgetDestination(d)
+}
+
+// abandon is drop outside of the queue's turn: a place that is reserved for it goes to
+// another.
+func (s *Scheduler) abandon(now time.Time, q *readyQueue) {
+	h := q.host
+	s.drop(q)
+	if h != nil {
+		s.wake(now, h)
+	}
+}
+
+// goOnOrDrop ends a turn.
+func (s *Scheduler) goOnOrDrop(q *readyQueue) {
+	if q.jobs.len() > 0 {
+		s.open(q)
+	} else {
+		s.drop(q)
+	}
+}
+
+// nextJob returns the job whose turn it is in a ready queue, nil if there is none. Jobs
+// that have no mail any more are dropped.
+func (s *Scheduler) nextJob(q *readyQueue) *Job {
+	for q.jobs.len() > 0 {
+		if j := q.jobs.next(); j.Mail.Waiting() > 0 {
+			return j
+		}
+		q.jobs.take()
+		s.stats.Jobs.add(-1)
+	}
+	return nil
+}
+
+// open gives a ready queue turns.
+func (s *Scheduler) open(q *readyQueue) {
+	q.state = queueOpen
+	q.sender.open.pushBack(&q.place)
+	s.openQueues++
+	s.enlist(q.sender)
+}
+
+// openFirst is open for a ready queue that has waited already.
+func (s *Scheduler) openFirst(q *readyQueue) {
+	q.state = queueOpen
+	q.sender.open.pushFront(&q.place)
+	s.openQueues++
+	s.enlist(q.sender)
+}
+
+func (s *Scheduler) enlist(f *sender) {
+	if f.round.in == nil && f.open.n > 0 {
+		s.rounds[f.key.class].pushBack(&f.round)
+	}
+}
+
+// nextSender takes out the sender whose turn it is, nil if none has one.
+func (s *Scheduler) nextSender() *sender {
+	fresh, deferred := s.rounds[Fresh].n > 0, s.rounds[Deferred].n > 0
+	if !fresh && !deferred {
+		return nil
+	}
+	if s.turns.deferred(fresh, deferred) {
+		return s.rounds[Deferred].popFront()
+	}
+	return s.rounds[Fresh].popFront()
+}
+
+// limit makes a ready queue wait until its sender may use another slot for new hosts, or
+// the host serves or closes. One that was resumed, but came too late, is the next again.
+func (s *Scheduler) limit(q *readyQueue, h *Host) {
+	f := q.sender
+	s.limited.Remove(f)
+	switch {
+	case q.resumed:
+		f.limited.pushFront(&q.place)
+		f.order = 0
+	case f.limited.n == 0:
+		f.order = s.next()
+		fallthrough
+	default:
+		f.limited.pushBack(&q.place)
+	}
+	s.limited.Push(f)
+	h.limited.pushBack(&q.atNew)
+	q.state, q.host = queueLimited, h
+	s.limitedQueues++
+}
+
+// resumeLimited gives turns to a ready queue of the limited sender with the smallest share
+// of the slots for new hosts, if it may use another. Senders with equal shares take turns.
+func (s *Scheduler) resumeLimited() bool {
+	f := s.limited.First()
+	if f == nil || s.slots.forSender(f.share) == 0 {
+		return false
+	}
+	q := f.limited.front()
+	s.leave(q)
+	s.openFirst(q)
+	s.recount(f, func() { f.order = s.next() })
+	return true
+}
+
+// next numbers those that begin to wait.
+func (s *Scheduler) next() uint64 {
+	s.order++
+	return s.order
+}
+
+// leave takes a ready queue out of the list in which it is. A place that a host reserves
+// for it is free then; the caller lets others have it.
+func (s *Scheduler) leave(q *readyQueue) {
+	h := q.host
+	q.place.remove()
+	switch q.state {
+	case queueOpen:
+		s.openQueues--
+		if q.sender.open.n == 0 {
+			q.sender.round.remove()
+		}
+		if h != nil {
+			h.reserve(-1)
+		}
+	case queueAtHost:
+		h.left(q)
+		if !h.waits() {
+			s.unblock(h)
+		}
+	case queueLimited:
+		q.resumed = true
+		q.atNew.remove()
+		s.limitedQueues--
+		if q.sender.limited.n == 0 {
+			s.limited.Remove(q.sender)
+		}
+	}
+	q.state, q.host = queueIdle, nil
+}

@@ -1,0 +1,137 @@
+package sched
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+func TestRoundsGiveEachOneTurn(t *testing.T) {
+	var r rounds[string]
+	take := func(again bool) string {
+		v := r.next()
+		if had, ok := r.take(); ok && again {
+			r.back(had, true)
+		}
+		return v
+	}
+	r.add("huge", at(5))
+	for range 3 {
+		if got := take(true); got != "huge" {
+			t.Fatalf("alone: %q", got)
+		}
+	}
+	r.add("young", at(9))
+	r.add("old", at(1))
+	var got []string
+	for range 6 {
+		got = append(got, take(true))
+	}
+	if want := []string{"old", "young", "old", "huge", "young", "old"}; !slices.Equal(got, want) {
+		t.Errorf("turns %q, want %q", got, want)
+	}
+	r.keep(func(v string) bool { return v != "old" })
+	if a, b := take(false), take(false); a != "huge" || b != "young" || r.len() != 0 || r.next() != "" {
+		t.Errorf("then %q, %q, and %d are left", a, b, r.len())
+	}
+}
+
+func at(s int64) time.Time { return time.Unix(s, 0) }
+
+// TestRoundsAreFair: between two turns of one, each of the others has at most one, or
+// two if it came in between, whatever their ages.
+func TestRoundsAreFair(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var r rounds[int]
+		turns := map[int]map[int]int{} // of others since the last turn of the first
+		came := map[int]int{}
+		left := map[int]int{}
+		for step := range 200 {
+			if rapid.IntRange(0, 2).Draw(t, "step") == 0 || r.len() == 0 {
+				turns[step], came[step] = map[int]int{}, step
+				left[step] = rapid.IntRange(1, 30).Draw(t, "turns")
+				r.add(step, at(rapid.Int64Range(0, 9).Draw(t, "age")))
+				continue
+			}
+			had, _ := r.take()
+			v := had.v
+			left[v]--
+			if left[v] > 0 {
+				r.back(had, true)
+			}
+			for other, seen := range turns {
+				if other == v {
+					continue
+				}
+				most := 1
+				if came[v] > came[other] {
+					most = 2
+				}
+				if seen[v]++; seen[v] > most {
+					t.Fatalf("%d had %d turns while %d waited for one", v, seen[v], other)
+				}
+			}
+			if turns[v] = map[int]int{}; left[v] == 0 {
+				delete(turns, v)
+			}
+		}
+	})
+}
+
+func TestTurnsStarveNobody(t *testing.T) {
+	var both turns
+	var deferred int
+	for range 100 {
+		if both.deferred(true, true) {
+			deferred++
+		}
+	}
+	if deferred != 25 || both.deferred(true, false) || !both.deferred(false, true) {
+		t.Errorf("%d of 100 turns", deferred)
+	}
+}
+
+func TestHeapKeepsOrderAndPlaces(t *testing.T) {
+	type thing struct{ key, place int }
+	rapid.Check(t, func(t *rapid.T) {
+		h := NewHeap(func(a, b *thing) bool { return a.key < b.key }, func(v *thing) *int { return &v.place })
+		in := map[*thing]bool{}
+		for range 100 {
+			switch v := (&thing{key: rapid.IntRange(0, 9).Draw(t, "key")}); rapid.IntRange(0, 4).Draw(t, "step") {
+			case 0, 1:
+				h.Push(v)
+				in[v] = true
+			case 2:
+				if v, ok := h.Pop(); ok != (len(in) > 0) || ok && (!in[v] || v.place != 0) {
+					t.Fatalf("popped %v, %v", v, ok)
+				} else if ok {
+					delete(in, v)
+				}
+			case 3:
+				for v := range in {
+					h.Remove(v)
+					h.Remove(v) // is not there
+					delete(in, v)
+					break
+				}
+			default:
+				h.Reset(func(v *thing) bool { return v.key != 3 })
+				for v := range in {
+					if v.key == 3 {
+						delete(in, v)
+					}
+				}
+			}
+			if h.Len() != len(in) {
+				t.Fatalf("%d things of %d", h.Len(), len(in))
+			}
+			for i, v := range h.All() {
+				if v.place != i+1 || v.key < h.First().key || h.All()[(i+1)/2-min(1, (i+1)/2)].key > v.key && i > 0 {
+					t.Fatalf("%+v at %d", v, i)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,14 @@
+//go:build !unix
+
+package server
+
+import "errors"
+
+// idleRead cannot wait for input without a buffer here.
+type idleRead struct{}
+
+func (*idleRead) init(*wire) {}
+
+func (*idleRead) able() bool { return false }
+
+func (*idleRead) read() (int, error) { return 0, errors.ErrUnsupported }

@@ -1,0 +1,6 @@
+//go:build !race
+
+package server
+
+// raceDetector: the tests run with the race detector, which makes sync.Pool forget.
+const raceDetector = false
