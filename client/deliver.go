@@ -70,10 +70,11 @@ type delivery struct {
 	tlsa   *msg.TLSAA // what DNS says of it, usable or not; nil for nothing
 	sent   bool       // the request was answered
 	// stopped: there is no connection, because we ended the dial.
-	stopped bool
-	start   time.Time
-	logged  []bool // recipients whose last line is written; nil for none
-	steps   steps
+	stopped  bool
+	start    time.Time
+	connects time.Duration // spent in connect
+	logged   []bool        // recipients whose last line is written; nil for none
+	steps    steps
 	// withhold has replies for recipients to whom RCPT is sent, but no mail; nil for none.
 	withhold []smtp.Reply
 }
@@ -96,7 +97,7 @@ func (d *delivery) run() {
 		return
 	}
 	now := time.Now()
-	d.a.Elapsed = now.Sub(d.start)
+	d.a.Elapsed, d.a.Connect = now.Sub(d.start), d.connects
 	c.metrics.seconds.Observe(d.a.Elapsed.Seconds())
 	if c.metrics.recipients(d.a.Rcpts) {
 		c.metrics.bytes.add(int(q.Body.Size()))
@@ -145,7 +146,8 @@ func (d *delivery) plan() bool {
 // connect gets a connection, or answers for all recipients why there is none.
 // reuse allows one that was used before.
 func (d *delivery) connect(reuse bool) bool {
-	c := d.c
+	c, begun := d.c, time.Now()
+	defer func() { d.connects += time.Since(begun) }()
 	cn, w, start := c.pool.take(d.r.Ctx, d.line, reuse)
 	got := connected{conn: cn, reused: true}
 	if cn == nil {

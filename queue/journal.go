@@ -159,7 +159,9 @@ func (j *journal) commit(reqs []*commitRequest, saves []*aq.Save, spilled []smtp
 	j.q.metrics.commit(len(taken), j.lastSync)
 	j.q.space.Used(size)
 	events := make([]event, 0, len(taken)+1)
+	now := j.q.clock.day()
 	for _, r := range taken {
+		j.q.metrics.delays.accepted(r.Q.Envelope, now)
 		if r.Q.Hold != "" {
 			j.q.held(&r.Q)
 			continue

@@ -157,6 +157,7 @@ func (l *loop) apply(e *event) {
 		a.timer.Stop()
 		a.cancel(nil)
 		delete(l.running, d.Delivery)
+		l.q.metrics.delays.delivered(d, l.q.clock.day())
 	}
 	l.core.Step(l.now, e.ev)
 }

@@ -20,6 +20,7 @@ type metrics struct {
 	commits   prometheus.Counter
 	syncTime  prometheus.Histogram
 	sealed    *prometheus.CounterVec
+	delays    delays
 }
 
 func newMetrics(q *Queue, reg prometheus.Registerer) (*metrics, error) {
@@ -44,7 +45,8 @@ func newMetrics(q *Queue, reg prometheus.Registerer) (*metrics, error) {
 	m.commits = counter("commits_total", "Synced commits of the store.")
 	m.syncTime = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "meta1_qmgr_commit_seconds", Help: "Time of a synced commit of the store.",
-		Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
+		Buckets:                     prometheus.ExponentialBuckets(0.0001, 2, 16),
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 	})
 	m.sealed = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "meta1_qmgr_arc_messages_total", Help: "Messages forwarded by an alias to be sealed by ARC: sealed, or not.",
@@ -52,7 +54,8 @@ func newMetrics(q *Queue, reg prometheus.Registerer) (*metrics, error) {
 	for _, result := range []string{sealMade, sealNot} {
 		m.sealed.WithLabelValues(result)
 	}
-	m.all = append(m.all, m.syncTime, m.sealed)
+	m.delays = newDelays()
+	m.all = append(m.all, m.syncTime, m.sealed, m.delays.stages, m.delays.whole)
 	gauge("active_recipients", "Recipients in the active queue.", func() float64 {
 		n, _, _, _ := q.budget.Used()
 		return float64(n)

@@ -67,7 +67,7 @@ func (r *Resolver) checkFast(q *msg.CheckQ) (msg.Verdict, bool) {
 	*c = checker{}
 	r.checkers.Put(c)
 	if ok && !q.Trial {
-		r.metrics.checked(q.Stage, v.Action)
+		r.metrics.checked(q.Stage, &v)
 	}
 	return v, ok
 }
@@ -87,7 +87,7 @@ func (r *Resolver) checkSlow(ctx context.Context, q *msg.CheckQ) msg.Verdict {
 	c.ctx = ctx
 	v := c.verdict()
 	if !q.Trial {
-		r.metrics.checked(q.Stage, v.Action)
+		r.metrics.checked(q.Stage, &v)
 	}
 	return v
 }

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +18,7 @@ type metrics struct {
 
 	tlsaFound, tlsaNone, tlsaFailed prometheus.Counter
 
+	refusals   *prometheus.CounterVec // by check and action
 	srsResults *prometheus.CounterVec
 
 	all []prometheus.Collector
@@ -40,17 +42,21 @@ func newMetrics(r *Resolver) *metrics {
 		tlsaFailed:  tlsa.WithLabelValues("failed"),
 	}
 	for stage := range m.checks {
-		for action, name := range [...]string{"accept", "reject", "discard"} {
+		for action, name := range actionWords() {
 			m.checks[stage][action] = checks.WithLabelValues(msg.Stage(stage).String(), name)
 		}
 	}
+	m.refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meta1_smar_refusals_total", Help: "Verdicts that refuse or discard, by the check that decided.",
+	}, []string{"check", "action"})
+	m.refusals.WithLabelValues("relay", actionWords()[msg.Reject]) // it shows before it happens
 	m.srsResults = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "meta1_smar_srs_total", Help: "Addresses by SRS that came back, in commands and in the queue: reversed, expired, forged, malformed.",
 	}, []string{"result"})
 	for _, result := range srsWords() {
 		m.srsResults.WithLabelValues(result)
 	}
-	m.all = append(r.gauges(), routes, checks, tlsa, m.srsResults)
+	m.all = append(r.gauges(), routes, checks, m.refusals, tlsa, m.srsResults)
 	return m
 }
 
@@ -71,7 +77,16 @@ func (m *metrics) unregister(reg prometheus.Registerer) {
 	}
 }
 
-func (m *metrics) checked(stage msg.Stage, action msg.Action) { m.checks[stage][action].Inc() }
+// actionWords are the words of the metrics for each msg.Action.
+func actionWords() [msg.Discard + 1]string { return [...]string{"accept", "reject", "discard"} }
+
+// checked counts a verdict.
+func (m *metrics) checked(stage msg.Stage, v *msg.Verdict) {
+	m.checks[stage][v.Action].Inc()
+	if v.Action != msg.Accept {
+		m.refusals.WithLabelValues(cmp.Or(v.Decision().Check, "other"), actionWords()[v.Action]).Inc()
+	}
+}
 
 // srs counts an address that was to be reversed.
 func (m *metrics) srs(err error) {

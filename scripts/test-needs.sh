@@ -72,6 +72,8 @@ have haproxy || [ -x "$peers/usr/sbin/haproxy" ] || tools="$tools haproxy"
 [ -e "$peers/usr/share/perl5/Mail/SRS.pm" ] || tools="$tools libmail-srs-perl"
 [ -x "$peers/usr/sbin/exim4" ] || tools="$tools exim4-daemon-light"
 [ -x "$peers/opensmtpd/usr/sbin/smtpd" ] || tools="$tools opensmtpd"
+# It scrapes /metrics and evaluates contrib/prometheus.
+[ -x "$peers/usr/bin/promtool" ] && [ -x "$peers/usr/bin/prometheus" ] || tools="$tools prometheus"
 # Mail filters, and a policy server.
 [ -x "$peers/usr/sbin/opendkim-testmsg" ] || [ -x "$peers/usr/bin/opendkim-testmsg" ] || tools="$tools opendkim-tools"
 [ -x "$peers/usr/sbin/mailfromd" ] || tools="$tools mailfromd"

@@ -20,6 +20,9 @@ func (s *Server) makeVerifier() {
 	if !s.cfg.AuthenticationPresent {
 		return
 	}
+	for _, m := range [...]authn.Method{authn.SPF, authn.DKIM, authn.DMARC, authn.ARC} { // they show before they happen
+		s.metrics.authentication.WithLabelValues(string(m), "pass")
+	}
 	s.verifier = verify.New(s.cfg.Authentication, verify.Deps{
 		DNS: s.deps.Ports.DNS, Hostname: s.deps.Hostname, Reports: s.deps.DMARCReports,
 		Count: func(m authn.Method, word string) { s.metrics.authentication.WithLabelValues(string(m), word).Inc() },

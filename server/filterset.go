@@ -101,6 +101,7 @@ func (s *Server) makeMilters(old *filterSet, config []Milter) (list []*milter.Fi
 func (s *Server) makePolicyServices(old *filterSet, config []PolicyService) (list []policyService) {
 	for i := range config {
 		p := &config[i]
+		s.metrics.policyService(p.Name)
 		c := policyd.Config{Network: "unix", Address: p.Socket.Path, Timeout: cmp.Or(p.Timeout, 30*time.Second)}
 		if p.Socket.Type == "inet" {
 			c.Network, c.Address = "tcp", net.JoinHostPort(p.Socket.Address.String(), strconv.Itoa(p.Socket.Port))

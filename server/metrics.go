@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -96,7 +97,8 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 		verdicts:    register(r, prometheus.NewCounterVec(counter("milter_verdicts_total", "What milters have decided, and what followed from their failures."), append(by, "verdict"))),
 		seconds: register(r, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "meta1", Subsystem: "smtps", Name: "milter_seconds", Help: "How long milters were waited for, by command and by message.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+			Buckets:                     []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 		}, by)),
 	}
 	for f := range tlsFailures() { // they show before they happen
@@ -115,6 +117,18 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 		m.auths.WithLabelValues(auth.Plain, o.String())
 	}
 	return m, r.err
+}
+
+// policyWords are what may follow from the answer of a policy service.
+func policyWords() [7]string {
+	return [...]string{"dunno", "failed", "reject", "defer", "discard", "hold", "prepend"}
+}
+
+// policyService has the metrics of one service show before it is asked.
+func (m *metrics) policyService(name string) {
+	for _, word := range policyWords() {
+		m.policies.WithLabelValues(name, word)
+	}
 }
 
 // policyAnswer counts an answer of a policy service.

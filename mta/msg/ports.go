@@ -443,6 +443,9 @@ type DeliverA struct {
 	DSN bool
 	// Elapsed is the time that the attempt took.
 	Elapsed time.Duration
+	// Connect is the part of Elapsed in which a connection was waited for: the way to the host, its
+	// greeting, TLS and AUTH, or a connection that was busy with other mail.
+	Connect time.Duration
 }
 
 // StageOf is the stage at which recipient i got its reply.

@@ -78,6 +78,7 @@ func Units(c Config, d Deps) ([]supervise.Unit, error) {
 		return nil, fmt.Errorf("service %s: start_action %s with %d sockets", c.Program.Service, c.Action, n)
 	}
 	c.Program.Connected = c.Action == Accept
+	d.Metrics.failed.WithLabelValues(c.Program.Service) // it shows before it happens
 	if c.Action == Accept {
 		return []supervise.Unit{c.unit(c.Program.Service, func() func(context.Context) error {
 			return (&acceptor{Config: c, Deps: d}).run

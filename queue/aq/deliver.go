@@ -126,7 +126,8 @@ func (c *Core) start(dec *sched.Decision, w *mail) {
 	}
 	d := &Delivery{
 		Hop: dec.Hop, Envelope: w.m.env, Body: w.m.body, Sender: w.m.env.Mail.From, Rcpts: make([]int, len(rcpts)),
-		Dest: w.d.Key(), Limits: w.d.Limits(), Provider: dec.Host.Provider().Name(), Start: c.now, attempt: attempt{mail: w, rcpts: rcpts},
+		Dest: w.d.Key(), Limits: w.d.Limits(), Provider: dec.Host.Provider().Name(), Start: c.now, Waited: c.age(rcpts[0]),
+		attempt: attempt{mail: w, rcpts: rcpts},
 	}
 	for i, r := range rcpts {
 		r.state, r.start = Delivering, c.now

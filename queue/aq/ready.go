@@ -120,6 +120,9 @@ type Delivery struct {
 	Limits   string      // name of the connection_limits, "" for none
 	Provider string      // of the hop, "" for none
 	Start    time.Time
+	// Waited is how long its first recipient had been in the queue at Start, all its waits for
+	// another attempt included.
+	Waited time.Duration
 
 	attempt
 }

@@ -1,0 +1,58 @@
+package queue
+
+import (
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
+	"meta1/queue/aq"
+)
+
+// delays are how long mail takes, by stage: the four parts into which Postfix divides its
+// delays=a/b/c/d.
+type delays struct {
+	stages *prometheus.HistogramVec
+	whole  prometheus.Histogram
+
+	before, queue, connect, transmit prometheus.Observer // of stages
+}
+
+// newDelays makes the histograms, which nobody has registered.
+func newDelays() delays {
+	opts := func(name, help string) prometheus.HistogramOpts {
+		return prometheus.HistogramOpts{
+			Name: "meta1_qmgr_" + name, Help: help,
+			// From milliseconds to the days that mail may wait for a host.
+			Buckets:                     []float64{.001, .005, .02, .1, .5, 1, 5, 15, 60, 300, 900, 3600, 14400, 43200, 86400, 259200},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+		}
+	}
+	stages := prometheus.NewHistogramVec(opts("delay_seconds", "Delay of mail by stage: before_queue (MAIL to durable, for each message), queue, connect, transmit (for each attempt that delivered)."), []string{"stage"})
+	return delays{
+		stages: stages,
+		whole:  prometheus.NewHistogram(opts("delivery_delay_seconds", "Time from MAIL to the reply of the next host, for each attempt that delivered.")),
+		before: stages.WithLabelValues("before_queue"), queue: stages.WithLabelValues("queue"),
+		connect: stages.WithLabelValues("connect"), transmit: stages.WithLabelValues("transmit"),
+	}
+}
+
+// accepted notes a message that has become durable at now, the time of day.
+func (d *delays) accepted(e *msg.Envelope, now time.Time) { observe(d.before, now.Sub(e.Arrival)) }
+
+// delivered notes an attempt that has ended at now, the time of day, if it delivered the message to
+// anybody.
+func (d *delays) delivered(ev *aq.Delivered, now time.Time) {
+	if ev.Err != nil || ev.Down || !slices.ContainsFunc(ev.A.Rcpts, smtp.Reply.Accepted) {
+		return
+	}
+	observe(d.queue, ev.Delivery.Waited)
+	observe(d.connect, ev.A.Connect)
+	observe(d.transmit, ev.A.Elapsed-ev.A.Connect)
+	observe(d.whole, now.Sub(ev.Delivery.Envelope.Arrival))
+}
+
+// observe notes a delay. One below zero is that of a clock that was set back.
+func observe(o prometheus.Observer, d time.Duration) { o.Observe(max(d, 0).Seconds()) }
