@@ -128,13 +128,12 @@ func (m *mta) makeAPI() {
 	m.API = api.New(api.Deps{
 		Queue: m.Queue, Hosts: m.Hosts, Now: time.Now,
 		Gate: &m.ports.Gate, Throttles: &m.ports.Throttles, Stop: m.beginStop, Log: m.log,
+		Handover: &m.ports.Handover, CheckPeer: m.checkPeer,
 		Flush: func(ctx context.Context) error {
-			a, err := m.ports.Operate.Ask(ctx, msg.OperateQ{Op: msg.OpFlush})
-			if err == nil && a.Err != "" {
-				err = errors.New(a.Err)
-			}
+			_, err := m.operateAll(ctx, msg.OpFlush)
 			return err
 		},
+		Reroute: func(ctx context.Context) (int, error) { return m.operateAll(ctx, msg.OpReroute) },
 		Modules: func(ctx context.Context, q msg.StatusQ) map[string]msg.StatusA {
 			all := map[string]msg.StatusA{}
 			for _, u := range m.tree.Status() {
@@ -149,6 +148,24 @@ func (m *mta) makeAPI() {
 			return now, err
 		},
 	}, m.started)
+}
+
+// operateAll does something to all recipients, and tells how many could not be reached.
+func (m *mta) operateAll(ctx context.Context, op msg.Operation) (busy int, err error) {
+	a, err := m.ports.Operate.Ask(ctx, msg.OperateQ{Op: op})
+	if err == nil && a.Err != "" {
+		err = errors.New(a.Err)
+	}
+	return a.Busy, err
+}
+
+// checkPeer says why mail cannot be handed over to an MTA: its name cannot be read, or leads nowhere now.
+func (m *mta) checkPeer(ctx context.Context, peer string) error {
+	a, err := m.ports.Route.Ask(ctx, msg.RouteQ{Via: peer})
+	if err == nil && len(a.Hops) == 0 {
+		err = fmt.Errorf("mail cannot be handed over to %q: %s", peer, a.Reply.Text())
+	}
+	return err
 }
 
 // Config is the configuration in effect: that of the start, with what reloads have changed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"time"
 
 	"meta1/mta/logline"
@@ -299,6 +300,11 @@ func delivered(d *aq.Delivery, a msg.DeliverA, err error) *aq.Delivered {
 	case errors.Is(err, msg.ErrGaveWay):
 		ev.Err, ev.A = nil, gaveWay(len(d.Rcpts))
 	}
+	if strings.HasSuffix(d.Dest, msg.DestHandover) { // what the other MTA does not take stays with us
+		for i, r := range ev.A.Rcpts {
+			ev.A.Rcpts[i] = msg.Kept(r)
+		}
+	}
 	return ev
 }
 
@@ -320,7 +326,7 @@ func (l *loop) lookUp(x *aq.Lookup) {
 	q := l.q
 	ev := &aq.Routed{Lookup: x}
 	for i := range x.Rcpts[:min(len(x.Rcpts), directMax)] {
-		a, ok := q.ports.Route.Direct(routeQ(&x.Rcpts[i]))
+		a, ok := q.ports.Route.Direct(q.routeQ(&x.Rcpts[i]))
 		if !ok {
 			break
 		}
@@ -379,13 +385,13 @@ func (q *Queue) askRoute(ctx context.Context, r *aq.Rcpt, hung error) (msg.Route
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.cfg.SMARTimeout)
 	defer cancel()
-	return q.ports.Route.Ask(ctx, routeQ(r))
+	return q.ports.Route.Ask(ctx, q.routeQ(r))
 }
 
-func routeQ(r *aq.Rcpt) msg.RouteQ {
+func (q *Queue) routeQ(r *aq.Rcpt) msg.RouteQ {
 	e := r.Envelope
 	return msg.RouteQ{
-		TA: e.TA, Sender: e.Mail.From, Rcpt: e.Rcpts[r.Ref.Index].To, Expanded: e.Expanded, TLSOptional: e.Mail.TLSOptional,
+		TA: e.TA, Sender: e.Mail.From, Rcpt: e.Rcpts[r.Ref.Index].To, Expanded: e.Expanded, TLSOptional: e.Mail.TLSOptional, Via: q.ports.Handover.Via(),
 	}
 }
 
@@ -418,6 +424,7 @@ func (q *Queue) coreConfig() aq.Config {
 			ErrorsMax: c.DSN.ErrorsMax, DoubleBounce: q.doubleBounce(),
 		},
 		VERP: c.VERP, Rewrite: q.deps.Rewrite,
-		Limits: func(domain string) string { return q.conf.Load().LimitsOf(domain) },
+		Limits:    func(domain string) string { return q.conf.Load().LimitsOf(domain) },
+		HandsOver: func() bool { return q.ports.Handover.Via() != "" },
 	}
 }

@@ -81,7 +81,7 @@ func (r *Resolver) byDomain(domain string) *target {
 // has been asked and the answers still hold.
 func (r *Resolver) routeFast(q *msg.RouteQ) (msg.RouteA, bool) {
 	s := r.set.Load()
-	if s.mailertable.blocking() || r.looksRcptUp(s) && s.access.m.Blocking() || s.aliases != nil && s.aliases.m.Blocking() || r.hasAlias(s, q) {
+	if q.Via != "" || s.mailertable.blocking() || r.looksRcptUp(s) && s.access.m.Blocking() || s.aliases != nil && s.aliases.m.Blocking() || r.hasAlias(s, q) {
 		return msg.RouteA{}, false
 	}
 	t, err := r.decide(context.Background(), s, r.split(s, q.Rcpt))
@@ -112,6 +112,11 @@ func (r *Resolver) routeSlow(ctx context.Context, q *msg.RouteQ) msg.RouteA {
 		ctx = dns.Patient(ctx)
 	}
 	s := r.set.Load()
+	if q.Via != "" {
+		if a, ok := r.handover(ctx, s, q); ok {
+			return a
+		}
+	}
 	if a, done := r.expand(ctx, s, q); done {
 		return a
 	}

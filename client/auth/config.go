@@ -71,7 +71,7 @@ func Keys(name, addr, port, dest string) []string {
 		withPort("[" + addr + "]")
 	}
 	if _, where, ok := strings.Cut(dest, ":"); ok {
-		where, _, _ = strings.Cut(strings.TrimSuffix(strings.ToLower(where), msg.DestTLSOptional), "/ip") // the family of addresses
+		where, _, _ = strings.Cut(strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(where), msg.DestTLSOptional), msg.DestHandover), "/ip") // the family of addresses
 		add(where)
 		if i := strings.LastIndexByte(where, ':'); i > 0 && i+1 < len(where) && strings.Trim(where[i+1:], "0123456789") == "" {
 			add(where[:i])

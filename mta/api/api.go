@@ -23,6 +23,11 @@ type Deps struct {
 	// Gate and Throttles are what the modules obey.
 	Gate      *msg.Gate
 	Throttles *msg.Throttles
+	// Handover is where mail goes while a drain hands it over. CheckPeer says why it cannot go to a peer,
+	// and Reroute has all that is not held tried anew; busy is how many could not be at that moment.
+	Handover  *msg.Handover
+	CheckPeer func(ctx context.Context, peer string) error
+	Reroute   func(ctx context.Context) (busy int, err error)
 	// Flush has deferred mail tried now, and Stop begins the end of meta1.
 	Flush func(ctx context.Context) error
 	Stop  func()

@@ -28,6 +28,10 @@ type world struct {
 	stopped bool
 	log     string
 	down    bool
+
+	handover msg.Handover
+	busy     int      // recipients that cannot be rerouted now
+	reroutes []string // where mail went each time
 }
 
 // change changes it while somebody asks.
@@ -80,6 +84,18 @@ func (w *world) api() *API {
 			return []string{w.log, w.log + ".none"}, nil
 		},
 		Now: time.Now, Gate: &msg.Gate{}, Throttles: &msg.Throttles{}, Log: slog.New(slog.DiscardHandler),
+		Handover: &w.handover, Reroute: func(context.Context) (int, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.reroutes = append(w.reroutes, w.handover.Via())
+			return w.busy, nil
+		},
+		CheckPeer: func(_ context.Context, peer string) error {
+			if peer != "peer.test" {
+				return errors.New("no such host")
+			}
+			return nil
+		},
 		Flush: func(context.Context) error { return nil }, Stop: func() { w.change(func() { w.stopped = true }) },
 	}, time.Now())
 }

@@ -22,9 +22,11 @@ const (
 
 // drain is the state of a drain.
 type drain struct {
-	mu    sync.Mutex // guards state and quiet
+	mu    sync.Mutex // guards the rest
 	state control.Drain
 	quiet int // looks in a row that found nothing to do
+	// again says that the handover may have to be begun once more when all is quiet.
+	again bool
 }
 
 // quietLooks is how many looks in a row must find nothing to do: mail on its way from one list of
@@ -38,31 +40,50 @@ func (a *API) Drain(ctx context.Context, q control.DrainQuestion) (control.Drain
 		return control.Drain{}, errors.New("a drain takes no longer than a day")
 	case len(q.Reason) > drainReasonMax || !printable(q.Reason):
 		return control.Drain{}, errors.New("the reason must be printable ASCII of at most 200 characters, since clients see it")
+	case q.Cancel:
+		return a.cancelDrain(ctx)
+	}
+	if q.To != "" {
+		if err := a.deps.CheckPeer(ctx, q.To); err != nil {
+			return control.Drain{}, err
+		}
 	}
 	d := &a.drain
 	d.mu.Lock()
-	if q.Cancel {
-		if d.state.Phase == control.DrainEnds {
-			d.mu.Unlock()
-			return control.Drain{}, errors.New("it is too late: meta1 is stopping")
-		}
-		d.state = control.Drain{}
-		a.deps.Gate.Open()
-		d.mu.Unlock()
-		a.deps.Log.LogAttrs(ctx, slog.LevelWarn, "drain cancelled by an operator")
-		return a.DrainState(ctx), nil
-	}
 	now := a.deps.Now()
 	d.state = control.Drain{
-		Phase: control.Draining, Reason: cmp.Or(q.Reason, "this host is going to be stopped"), Keep: q.Keep, Since: now,
+		Phase: control.Draining, Reason: cmp.Or(q.Reason, "this host is going to be stopped"), Keep: q.Keep, To: q.To, Since: now,
 		Until: now.Add(cmp.Or(q.Until, drainTime)),
 	}
-	d.quiet = 0
+	d.quiet, d.again = 0, false
+	a.deps.Handover.Set("")
 	a.deps.Gate.Close(d.state.Reason)
 	d.mu.Unlock()
-	a.deps.Log.LogAttrs(ctx, slog.LevelWarn, "drain begun by an operator", slog.String("reason", d.state.Reason), slog.Bool("keep", q.Keep))
+	a.deps.Log.LogAttrs(ctx, slog.LevelWarn, "drain begun by an operator", slog.String("reason", d.state.Reason), slog.Bool("keep", q.Keep), slog.String("to", q.To))
 	if q.Flush {
 		if err := a.deps.Flush(ctx); err != nil {
+			return a.DrainState(ctx), err
+		}
+	}
+	return a.DrainState(ctx), nil
+}
+
+// cancelDrain has mail taken again, and go its own way.
+func (a *API) cancelDrain(ctx context.Context) (control.Drain, error) {
+	d := &a.drain
+	d.mu.Lock()
+	if d.state.Phase == control.DrainEnds {
+		d.mu.Unlock()
+		return control.Drain{}, errors.New("it is too late: meta1 is stopping")
+	}
+	handing := d.state.Phase == control.HandingOver
+	d.state = control.Drain{}
+	a.deps.Handover.Set("")
+	a.deps.Gate.Open()
+	d.mu.Unlock()
+	a.deps.Log.LogAttrs(ctx, slog.LevelWarn, "drain cancelled by an operator")
+	if handing {
+		if _, err := a.deps.Reroute(ctx); err != nil {
 			return a.DrainState(ctx), err
 		}
 	}
@@ -90,7 +111,9 @@ func (a *API) Draining() control.Drain {
 // DrainState tells where a drain stands.
 func (a *API) DrainState(ctx context.Context) control.Drain {
 	s := a.Draining()
-	s.Left, s.Kept, _ = a.left(ctx)
+	if left, kept, known := a.left(ctx); known { // else what was found at the end: QMGR may be down already
+		s.Left, s.Kept = left, kept
+	}
 	return s
 }
 
@@ -109,30 +132,61 @@ func (a *API) left(ctx context.Context) (left, kept int64, known bool) {
 	return left, kept, known
 }
 
-// drainOn leads a drain on: when nothing is left that can be delivered now, or its time is over,
-// meta1 ends, or waits. What is left then stays in the queue.
+// drainOn leads a drain on: when nothing is left that can be delivered now the rest is handed over, if there is
+// a peer for it; then, or when its time is over, meta1 ends, or waits. What is left stays in the queue.
 func (a *API) drainOn(ctx context.Context) {
-	d := &a.drain
-	if a.Draining().Phase != control.Draining {
+	if p := a.Draining().Phase; p != control.Draining && p != control.HandingOver {
 		return
 	}
 	left, kept, known := a.left(ctx)
+	if a.drainStep(ctx, left, kept, known) {
+		a.handOver(ctx, left, kept)
+	}
+}
+
+// drainStep decides what follows from what is left, and reports whether mail is to be handed over.
+func (a *API) drainStep(ctx context.Context, left, kept int64, known bool) (handOver bool) {
+	d := &a.drain
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.state.Phase != control.Draining {
-		return
+	s := &d.state
+	if s.Phase != control.Draining && s.Phase != control.HandingOver {
+		return false
 	}
 	if d.quiet++; left > 0 || !known {
 		d.quiet = 0
 	}
-	late := !a.deps.Now().Before(d.state.Until)
-	if d.quiet < quietLooks && !late {
-		return
+	now := a.deps.Now()
+	quiet, late := d.quiet >= quietLooks, !now.Before(s.Until)
+	begins := s.To != "" && s.Phase == control.Draining && (quiet || now.Sub(s.Since) >= s.Until.Sub(s.Since)/2)
+	switch {
+	case !late && (begins || d.again && quiet):
+		s.Phase, d.quiet, d.again = control.HandingOver, 0, begins
+		a.deps.Handover.Set(s.To)
+		return true
+	case quiet || late:
+		a.deps.Log.LogAttrs(ctx, slog.LevelWarn, "drained", slog.Int64("left", left), slog.Int64("kept", kept), slog.Bool("late", late))
+		a.deps.Handover.Set("") // what the peer has not taken goes its own way, here or after the next start
+		s.Left, s.Kept = left, kept
+		if s.Phase = control.Drained; !s.Keep {
+			s.Phase = control.DrainEnds
+			a.deps.Stop()
+		}
 	}
-	attrs := []slog.Attr{slog.Int64("left", left), slog.Int64("kept", kept), slog.Bool("late", late)}
-	a.deps.Log.LogAttrs(ctx, slog.LevelWarn, "drained", attrs...)
-	if d.state.Phase = control.Drained; !d.state.Keep {
-		d.state.Phase = control.DrainEnds
-		a.deps.Stop()
+	return false
+}
+
+// handOver has all that is not held go to the peer. A recipient that is being delivered at that moment is
+// left alone; if there were such, it is done once more when all is quiet.
+func (a *API) handOver(ctx context.Context, left, kept int64) {
+	busy, err := a.deps.Reroute(ctx)
+	d := &a.drain
+	d.mu.Lock()
+	d.again = d.again && (busy > 0 || err != nil)
+	attrs := []slog.Attr{slog.String("to", d.state.To), slog.Int64("left", left), slog.Int64("kept", kept), slog.Int("busy", busy)}
+	d.mu.Unlock()
+	if err != nil {
+		attrs = append(attrs, slog.String("error", err.Error()))
 	}
+	a.deps.Log.LogAttrs(ctx, slog.LevelWarn, "mail is handed over to another host", attrs...)
 }

@@ -245,6 +245,12 @@ again, and deliver what can be delivered now. When nothing is left but what wait
 when --until is over, meta1 ends as by stop; the rest stays in the queue on disk, for the next start there. /readyz and
 status say that it drains. With --keep meta1 goes on running when it is drained.
 
+With --to the rest is handed over to another MTA by SMTP when nothing is left that can be delivered, or when half
+of the time is over: deferred mail, too, but not what is held. --to is written as in a mailertable, such as
+mx2.example.org, [192.0.2.2], or 2525^esmtp:[192.0.2.2]. That MTA must let this one relay. What it does not take, for
+whatever reason, stays in the queue here; nothing bounces because of its refusal. There the mail begins anew: its
+time in the queue (queue_return) counts from its arrival there.
+
 With --wait the command returns when meta1 has ended, or with --keep when it is drained. --cancel has it take mail
 again.`,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -276,6 +282,7 @@ again.`,
 	f := c.Flags()
 	f.StringVar(&q.Reason, "reason", "", "why, for clients, log and status")
 	f.Var((*timeValue)(&q.Until), "until", "the longest `time` to wait for deliveries; without it 5m")
+	f.StringVar(&q.To, "to", "", "hand the rest over to this `host`, as a mailertable names it; without it the rest stays")
 	f.BoolVar(&q.Keep, "keep", false, "go on running when it is drained")
 	f.BoolVar(&q.Flush, "flush", false, "try deferred mail once more at the beginning")
 	f.BoolVar(&q.Cancel, "cancel", false, "take mail again")
@@ -287,7 +294,7 @@ again.`,
 
 // awaitDrain waits until a drain is over: the last state that was seen.
 func awaitDrain(c *cobra.Command, k *control.Client, d control.Drain) (control.Drain, error) {
-	for d.Phase == control.Draining || d.Phase == control.DrainEnds {
+	for d.Phase == control.Draining || d.Phase == control.HandingOver || d.Phase == control.DrainEnds {
 		time.Sleep(stopPause)
 		now, err := k.DrainState(c.Context())
 		if errors.Is(err, control.ErrNotRunning) || err != nil && d.Phase == control.DrainEnds {
@@ -312,6 +319,8 @@ func printDrain(out io.Writer, d control.Drain) error {
 		_, err = fmt.Fprintln(out, "no drain: mail is taken")
 	case control.Draining:
 		_, err = fmt.Fprintf(out, "draining until %s at most: %d recipients may be delivered, %d wait in the queue\n", d.Until.Local().Format("Jan _2 15:04:05"), d.Left, d.Kept)
+	case control.HandingOver:
+		_, err = fmt.Fprintf(out, "handing over to %s until %s at most: %d recipients on their way, %d wait in the queue\n", plain(d.To), d.Until.Local().Format("Jan _2 15:04:05"), d.Left, d.Kept)
 	case control.Drained:
 		_, err = fmt.Fprintf(out, "drained: %d recipients wait in the queue, new mail is refused\n", d.Left+d.Kept)
 	case control.DrainEnds:

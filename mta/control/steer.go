@@ -64,12 +64,13 @@ type ThrottleQuestion struct {
 // DrainPhase is where a drain stands.
 type DrainPhase string
 
-// The phases: none, then draining, then drained or stopping.
+// The phases: none, then draining, handing over if a peer is named, then drained or stopping.
 const (
 	NotDraining DrainPhase = "none"
-	Draining    DrainPhase = "draining" // new mail is refused, and what can be delivered is
-	Drained     DrainPhase = "drained"  // nothing is left that can be delivered now; new mail is refused still
-	DrainEnds   DrainPhase = "stopping" // the end of meta1 has begun
+	Draining    DrainPhase = "draining"     // new mail is refused, and what can be delivered is
+	HandingOver DrainPhase = "handing over" // what is left goes to the peer
+	Drained     DrainPhase = "drained"      // nothing is left that can be delivered now; new mail is refused still
+	DrainEnds   DrainPhase = "stopping"     // the end of meta1 has begun
 )
 
 // DrainQuestion begins a drain, or cancels one.
@@ -79,6 +80,8 @@ type DrainQuestion struct {
 	Flush  bool          `json:"flush,omitempty"`  // try deferred mail once more now
 	Reason string        `json:"reason,omitempty"` // for log, status and the replies to clients
 	Until  time.Duration `json:"until,omitempty"`  // the longest time for deliveries; 0: 5 minutes
+	// To is the peer to which the rest is handed over: the right hand side of a mailertable; "": it is kept.
+	To string `json:"to,omitempty"`
 }
 
 // Drain is the state of a drain.
@@ -88,6 +91,7 @@ type Drain struct {
 	Since  time.Time  `json:"since,omitzero"`
 	Until  time.Time  `json:"until,omitzero"` // when deliveries are waited for no longer
 	Keep   bool       `json:"keep,omitempty"`
+	To     string     `json:"to,omitempty"` // the peer to which the rest is handed over
 	// Left are recipients that may be delivered now, Kept those that wait for their next time or are held.
 	Left int64 `json:"left"`
 	Kept int64 `json:"kept"`

@@ -19,6 +19,9 @@ const (
 	OpRequeue Operation = "requeue" // forget its attempts and try it now
 	OpRemove  Operation = "remove"  // drop it without a notice
 	OpExpire  Operation = "expire"  // give it up: the sender gets a bounce
+	// OpReroute has the routes of what is not held looked up anew and tried now, also of what waits
+	// in the active queue for a host. It is not for operators: a drain needs it.
+	OpReroute Operation = "reroute"
 )
 
 // OperateQ asks QMGR to do something to all recipients that Select matches.

@@ -28,6 +28,7 @@ type Ports struct {
 	// What an operator has set, which QMGR obeys.
 	Gate      Gate
 	Throttles Throttles
+	Handover  Handover
 }
 
 // AdmitKind says what begins or ends.
@@ -298,6 +299,10 @@ type RouteQ struct {
 	// TLSOptional: Mail.TLSOptional of the message. The route has also hosts that an
 	// enforced MTA-STS policy does not name; RouteA.Dest ends with DestTLSOptional then.
 	TLSOptional bool
+	// Via, if it is not "", is the right hand side of a mailertable: the MTA to which an operator hands
+	// mail over (Handover). RouteA.Dest ends with DestHandover then, and no Reply is permanent but
+	// that of an alias. The null path as Rcpt asks for the hops alone.
+	Via string
 }
 
 // RouteA answers RouteQ with exactly one of Reply, Expand and Hops.

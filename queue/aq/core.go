@@ -38,6 +38,10 @@ type Config struct {
 
 	// Limits names the connection_limits for recipients at a domain, "" for none.
 	Limits func(domain string) string
+
+	// HandsOver reports whether mail is handed over to another MTA: then each route is looked up anew,
+	// also for domains that have none. Nil: never.
+	HandsOver func() bool
 }
 
 // Patience is how long a recipient may stay in the queue.

@@ -34,7 +34,7 @@ func triesNow(op msg.Operation) bool {
 // operate begins an operation, or queues it.
 func (c *Core) operate(ev *Operate) {
 	switch ev.Q.Op {
-	case msg.OpHold, msg.OpRelease, msg.OpFlush, msg.OpRequeue, msg.OpRemove, msg.OpExpire:
+	case msg.OpHold, msg.OpRelease, msg.OpFlush, msg.OpRequeue, msg.OpRemove, msg.OpExpire, msg.OpReroute:
 	default:
 		c.out.Answer = append(c.out.Answer, Answer{ID: ev.ID, A: msg.OperateA{Err: "unknown operation " + string(ev.Q.Op)}})
 		return
@@ -88,13 +88,15 @@ func (r *rcpt) destName() string {
 	return r.rec.Dest
 }
 
-// operateEach does hold, remove or expire to recipients of one message in the active queue.
+// operateEach does hold, remove, expire or reroute to recipients of one message in the active queue.
 func (c *Core) operateEach(op msg.Operation, m *message, rcpts []*rcpt) {
 	ends := outcome{m: m}
 	for _, r := range rcpts {
 		switch op {
 		case msg.OpHold:
 			c.put(c.savingOf(&ends), r, r.rec.Hold())
+		case msg.OpReroute:
+			c.put(c.savingOf(&ends), r, r.rec.Release(c.now))
 		case msg.OpRemove:
 			c.counts.Dropped++
 			c.log(slog.LevelWarn, "removed by an operator", slog.String("rcpt_id", r.ref().String()), slog.Any("rcpt", r.path()), attrEnded())
@@ -123,7 +125,7 @@ func (c *Core) operationScan(room int) *intake.Scan {
 		if len(c.saving) > 0 && c.saving[0].ID <= o.until {
 			return nil // what was done is not durable
 		}
-		if triesNow(o.q.Op) {
+		if triesNow(o.q.Op) || o.q.Op == msg.OpReroute {
 			c.intake.ProbeAll(c.now)
 		}
 		c.log(slog.LevelInfo, "operation", slog.String("op", string(o.q.Op)), slog.Int("done", o.a.Done), slog.Int("busy", o.a.Busy), slog.String("error", o.a.Err))

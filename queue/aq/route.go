@@ -54,6 +54,9 @@ func (r *rcpt) searched() string {
 // routeKnown goes on with a recipient if no lookup is needed, or would help.
 func (c *Core) routeKnown(r *rcpt) bool {
 	r.state = Routing
+	if c.handsOver() {
+		return false
+	}
 	if dest := r.rec.Dest; dest != "" {
 		if d := c.sched.Lookup(dest, c.cfg.Limits(r.domain)); d != nil && r.park == nil && c.intake.OverShare(d, r.class) {
 			c.parkOne(r, c.intake.Backlog(dest))
@@ -71,6 +74,9 @@ func (c *Core) routeKnown(r *rcpt) bool {
 	}
 	return false
 }
+
+// handsOver reports whether mail is handed over to another MTA.
+func (c *Core) handsOver() bool { return c.cfg.HandsOver != nil && c.cfg.HandsOver() }
 
 // usable reports whether a route may be used without a lookup.
 func (c *Core) usable(rt *route) bool {
@@ -110,7 +116,7 @@ func (c *Core) lookUp() {
 		if b == nil {
 			return
 		}
-		if p := c.intake.RouteClosed(c.now, b.Domain); p != nil { // it has failed since they were queued
+		if p := c.intake.RouteClosed(c.now, b.Domain); p != nil && !c.handsOver() { // it has failed since they were queued
 			c.parkAll(b.Rcpts, p)
 			c.lookups.Done(b, true)
 			continue

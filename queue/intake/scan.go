@@ -63,7 +63,7 @@ func (q *Scan) Wants(st *entry.State) bool {
 	switch q.Q.Op {
 	case msg.OpRelease:
 		return st.Held
-	case msg.OpHold, msg.OpFlush, msg.OpRequeue:
+	case msg.OpHold, msg.OpFlush, msg.OpRequeue, msg.OpReroute:
 		return !st.Held // only a release lets it go
 	}
 	return true
