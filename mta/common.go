@@ -58,6 +58,8 @@ type LogConfig struct {
 	Present         bool // the subsection stands: log by syslog
 	Facility, Ident string
 	Options         []string
+	// Protocol and Server are how and to whom the lines are sent.
+	Protocol, Server string
 }
 
 // ListenSocket is a subsection listen_socket (README 3.7, item 2).
@@ -92,6 +94,18 @@ func (l *LogConfig) options(readme string) *confparse.Table {
 			Name: "options", Type: confparse.List, Words: logfmt.SyslogOptions(), Readme: readme, Into: &l.Options,
 			Doc: "Options of openlog(3) without LOG_. perror prints to standard error as well; the others are accepted and change nothing: each line has the process id.",
 		},
+		{
+			Name: "protocol", Type: confparse.Enum, Words: logfmt.Protocols(), Default: logfmt.ProtocolSyslog, Readme: "own", Into: &l.Protocol,
+			Doc: "How lines are sent. syslog: as syslog(3) does (RFC 3164). rfc5424: RFC 5424, with the fields as structured data. journald: the native protocol of systemd's journal, with a field of the journal for each one. The names of the fields are those of log files; docs/logging.md lists them.",
+		},
+		{
+			Name: "server", Type: confparse.String, DefaultWords: "this host's daemon", Readme: "own", Into: &l.Server,
+			Doc: "Who takes the lines: \"udp:HOST:PORT\", \"tcp:HOST:PORT\" (octet counting as in RFC 6587), or the absolute path of a Unix datagram socket. The default is /dev/log, with protocol journald /run/systemd/journal/socket.",
+		},
+	}, Check: func(r *confparse.Report) {
+		if err := logfmt.CheckServer(l.Protocol, l.Server); err != nil {
+			r.Errorf("server", "%v", err)
+		}
 	}}
 }
 
@@ -103,7 +117,7 @@ func (c *Common) logOptions() []confparse.Option {
 		},
 		{
 			Name: "log_level", Type: confparse.Int, Default: "9", Min: "0", Max: "99", Readme: "3.5", Into: &c.LogLevel, Reload: true,
-			Doc: "How much is logged: up to 8 only notices, warnings and errors; from 9 on each message; from 12 on details for debugging.",
+			Doc: "How much is logged, from 0 to 15: at 0 only what ends meta1; from 1 on errors; from 3 on warnings; from 5 on notices such as start and reload; from 9 on each message; from 12 on details for debugging.",
 		},
 		{
 			Name: "debug_level", Type: confparse.Int, Default: "0", Min: "0", Max: "99", Readme: "8.3", Effect: confparse.None, Into: &c.DebugLevel,

@@ -21,6 +21,8 @@ import (
 // logs are the sinks of all modules, and the goroutines that write them.
 type logs struct {
 	json   bool
+	// hostname is in lines of RFC 5424; "" means the host's own.
+	hostname string
 	stderr *logfmt.Writer
 	file   *logfmt.File            // nil without log_file
 	files  map[string]*logfmt.File // by section, with log_directory
@@ -38,7 +40,7 @@ const ownSection = "mta"
 // privileges are dropped; a is the account that will write, nil for ours.
 func openLogs(c *Config, dir string, stderr io.Writer, a *account.Account) (*logs, error) {
 	l := &logs{
-		json: c.LogFormat == "json", stderr: logfmt.NewWriter(stderr),
+		json: c.LogFormat == "json", hostname: c.Hostname, stderr: logfmt.NewWriter(stderr),
 		levels: map[string]*slog.LevelVar{}, group: supervise.NewGroup(context.Background()),
 	}
 	if c.LogDirectory != "" {
@@ -187,6 +189,7 @@ func (l *logs) logger(module string, of *Common) (*slog.Logger, error) {
 	}
 	s, err := logfmt.NewSyslog(logfmt.SyslogConfig{
 		Facility: of.Log.Facility, Ident: ident, Options: of.Log.Options, Stderr: l.stderr,
+		Protocol: of.Log.Protocol, Server: of.Log.Server, Hostname: l.hostname,
 	})
 	if err != nil {
 		return nil, exit(ExConfig, err)
@@ -194,6 +197,7 @@ func (l *logs) logger(module string, of *Common) (*slog.Logger, error) {
 	l.syslog = append(l.syslog, s)
 	l.own = l.own || of.Section == ownSection
 	o.NoTime = true
+	o.JSON = l.json && of.Log.Protocol != logfmt.ProtocolRFC5424 && of.Log.Protocol != logfmt.ProtocolJournal
 	return slog.New(logfmt.NewHandler(s, o)), nil
 }
 

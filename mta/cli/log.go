@@ -159,7 +159,8 @@ func (f *logFlags) readFiles(ctx context.Context, e *Env, names []string, add fu
 
 // readJournal reads what journalctl prints.
 func (f *logFlags) readJournal(ctx context.Context, add func(*maillog.Line) error) error {
-	args := []string{"--output=json", "--no-pager", "--unit=" + f.unit}
+	// --all: without it journalctl leaves out values beyond 4 KiB, such as a line of many recipients.
+	args := []string{"--output=json", "--all", "--no-pager", "--unit=" + f.unit}
 	if f.follow {
 		args = append(args, "--follow", "--lines=all")
 	}

@@ -17,10 +17,16 @@ const (
 	LevelFatal = slog.LevelError + 4
 )
 
-// Level is the least level that is logged at the option log_level (README 3.5): up to
-// 8 only NOTICE and above, 9 to 11 INFO, from 12 on DEBUG.
+// Level is the least level that is logged at the option log_level (README 3.5): at 0 FATAL alone, at 1 and 2
+// ERR and above, at 3 and 4 WARN, from 5 to 8 NOTICE, from 9 to 11 INFO, from 12 on DEBUG.
 func Level(logLevel int) slog.Level {
 	switch {
+	case logLevel <= 0:
+		return LevelFatal
+	case logLevel <= 2:
+		return slog.LevelError
+	case logLevel <= 4:
+		return slog.LevelWarn
 	case logLevel <= 8:
 		return LevelNotice
 	case logLevel <= 11:

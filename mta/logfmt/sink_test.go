@@ -281,7 +281,7 @@ func TestSyslog(t *testing.T) {
 	c := daemon(t, path)
 	var stderr output
 	s, err := logfmt.NewSyslog(logfmt.SyslogConfig{
-		Facility: "local1", Ident: "meta1-MTA", Options: []string{"perror"}, Socket: path, Stderr: logfmt.NewWriter(&stderr),
+		Facility: "local1", Ident: "meta1-MTA", Options: []string{"perror"}, Server: path, Stderr: logfmt.NewWriter(&stderr),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -315,7 +315,7 @@ func TestSyslog(t *testing.T) {
 }
 
 func TestSyslogNeverWaits(t *testing.T) {
-	s, err := logfmt.NewSyslog(logfmt.SyslogConfig{Ident: "x", Socket: filepath.Join(t.TempDir(), "none")})
+	s, err := logfmt.NewSyslog(logfmt.SyslogConfig{Ident: "x", Server: filepath.Join(t.TempDir(), "none")})
 	if err != nil {
 		t.Fatal(err)
 	}

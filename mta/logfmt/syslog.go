@@ -2,13 +2,11 @@ package logfmt
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -55,14 +53,28 @@ func Facilities() []string {
 // ever written to the console.
 func SyslogOptions() []string { return []string{"pid", "perror", "ndelay", "odelay", "cons", "nowait"} }
 
+// The protocols of a Syslog.
+const (
+	ProtocolSyslog  = "syslog"   // as syslog(3) does: RFC 3164
+	ProtocolRFC5424 = "rfc5424"  // with the fields as structured data
+	ProtocolJournal = "journald" // systemd's own, with a field of the journal for each one
+)
+
+// Protocols are the words that SyslogConfig.Protocol may be.
+func Protocols() []string { return []string{ProtocolSyslog, ProtocolRFC5424, ProtocolJournal} }
+
 // SyslogConfig is where and how a Syslog logs.
 type SyslogConfig struct {
 	Facility string   // one of Facilities; "" means mail
 	Ident    string   // the tag in front of each line
 	Options  []string // of SyslogOptions
-	// Socket is the Unix datagram socket of the syslog daemon; "" means the
-	// system's: /dev/log, /var/run/syslog or /var/run/log.
-	Socket string
+	Protocol string   // one of Protocols; "" means syslog
+	// Hostname is in each line of RFC 5424; "" means the host's own.
+	Hostname string
+	// Server is who takes the lines: "udp:HOST:PORT", "tcp:HOST:PORT", or the path of a Unix datagram
+	// socket, also as "unix:PATH". "" means the socket of this host's daemon: /dev/log, /var/run/syslog or
+	// /var/run/log, with ProtocolJournal /run/systemd/journal/socket.
+	Server string
 	// Stderr also gets each line if the options name perror.
 	Stderr Sink
 }
@@ -75,38 +87,35 @@ const (
 	syslogRetry = time.Second
 )
 
-// Syslog is a Sink that sends each line to the syslog daemon of this host
-// (RFC 3164, without the host name, as syslog(3) does), with the process id and the
-// time at which it was logged; log/syslog would give lines that had to wait for the daemon
+// Syslog is a Sink that sends each line to a syslog daemon or to systemd's journal. The handlers that use it
+// print text without the time (Options.NoTime); with ProtocolSyslog JSON, too. Each line has the process id
+// and the time at which it was logged; log/syslog would give lines that had to wait for the daemon
 // the time at which they were sent. Put never waits, except at most a
 // second with a line of FATAL: a megabyte of lines waits for a daemon that is slow or is
 // being started again, and what comes then is dropped and counted.
 type Syslog struct {
 	outbox
-	conf     SyslogConfig
-	facility int
-	tag      string // "ident[pid]: "
-	perror   bool
-	daemon   net.Conn      // nil: not connected; used by send alone
-	stopped  chan struct{} // closed when Run ends: the daemon is not waited for any more
+	conf   SyslogConfig
+	pack   packer
+	perror bool
+	to     daemon
+	stopped chan struct{} // closed when Run ends: the daemon is not waited for any more
 }
 
-// NewSyslog makes a sink. It fails if the facility or an option is not known.
+// NewSyslog makes a sink. It fails if a word of the configuration is not known. It does not connect.
 func NewSyslog(c SyslogConfig) (*Syslog, error) {
-	s := &Syslog{conf: c, facility: -1, tag: c.Ident + "[" + strconv.Itoa(os.Getpid()) + "]: ", stopped: make(chan struct{})}
+	s := &Syslog{conf: c, stopped: make(chan struct{})}
+	var err error
+	if s.to.where, err = c.places(); err != nil {
+		return nil, err
+	}
+	facility, err := c.facility()
+	if err != nil {
+		return nil, err
+	}
+	s.pack = newPacker(c, facility)
 	loss := lossLine(Options{NoTime: true})
 	s.write, s.loss = s.send, func(n uint64) []byte { return s.packet(slog.LevelWarn, time.Now(), loss(n)) }
-	if c.Facility == "" {
-		c.Facility = "mail"
-	}
-	for _, f := range facilities {
-		if strings.EqualFold(f.name, c.Facility) {
-			s.facility = f.code
-		}
-	}
-	if s.facility < 0 {
-		return nil, fmt.Errorf("%q is not a facility of syslog(3)", c.Facility)
-	}
 	for _, o := range c.Options {
 		if !slices.Contains(SyslogOptions(), o) {
 			return nil, fmt.Errorf("%q is not an option of openlog(3)", o)
@@ -114,6 +123,17 @@ func NewSyslog(c SyslogConfig) (*Syslog, error) {
 		s.perror = s.perror || o == "perror" && c.Stderr != nil
 	}
 	return s, nil
+}
+
+// facility is the number of the facility.
+func (c *SyslogConfig) facility() (int, error) {
+	name := cmp.Or(c.Facility, "mail")
+	for _, f := range facilities {
+		if strings.EqualFold(f.name, name) {
+			return f.code, nil
+		}
+	}
+	return 0, fmt.Errorf("%q is not a facility of syslog(3)", name)
 }
 
 // Put takes a line.
@@ -126,11 +146,8 @@ func (s *Syslog) Put(level slog.Level, line []byte) {
 
 // packet is a line as it is sent, with a line feed that is not.
 func (s *Syslog) packet(level slog.Level, now time.Time, line []byte) []byte {
-	b := make([]byte, 0, len(line)+len(s.tag)+24)
-	b = append(strconv.AppendInt(append(b, '<'), int64(s.facility<<3|priority(level)), 10), '>')
-	b = now.AppendFormat(b, time.Stamp)
-	b = append(append(append(b, ' '), s.tag...), bytes.TrimSuffix(line, []byte("\n"))...)
-	return append(b[:min(len(b), syslogLine)], '\n')
+	b := make([]byte, 0, 2*len(line)+256)
+	return append(s.pack(b, priority(level), now, bytes.TrimSuffix(line, []byte("\n"))), '\n')
 }
 
 // priority is the severity of syslog(3).
@@ -165,7 +182,7 @@ func (s *Syslog) send(b batch) (lost int) {
 	for i, m := range b.lines {
 		line := b.text[start : m.end-1]
 		start = m.end
-		for !s.sendOne(line) {
+		for !s.to.send(line) {
 			select {
 			case <-s.stopped:
 				return len(b.lines) - i
@@ -174,37 +191,4 @@ func (s *Syslog) send(b batch) (lost int) {
 		}
 	}
 	return 0
-}
-
-// sendOne sends a line, over a new connection if the daemon was started again.
-func (s *Syslog) sendOne(line []byte) bool {
-	for range 2 {
-		if s.daemon == nil {
-			s.daemon = s.dial()
-		}
-		if s.daemon == nil {
-			return false
-		}
-		_ = s.daemon.SetWriteDeadline(time.Now().Add(syslogRetry))
-		if _, err := s.daemon.Write(line); err == nil {
-			return true
-		}
-		_ = s.daemon.Close()
-		s.daemon = nil
-	}
-	return false
-}
-
-// dial connects to the daemon; nil if it is not there.
-func (s *Syslog) dial() net.Conn {
-	paths := []string{s.conf.Socket}
-	if s.conf.Socket == "" {
-		paths = []string{"/dev/log", "/var/run/syslog", "/var/run/log"}
-	}
-	for _, path := range paths {
-		if conn, err := net.Dial("unixgram", path); err == nil {
-			return conn
-		}
-	}
-	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"meta1/mta/logline"
 )
 
 // lineMax bounds a line, in bytes.
@@ -81,7 +83,7 @@ func Parse(b []byte) (l Line, ok bool) {
 		if !found || len(name) == 0 {
 			return Line{}, false
 		}
-		l.Fields = append(l.Fields, Field{string(name), unescape(string(value))})
+		l.Fields = append(l.Fields, Field{string(name), logline.Unescape(string(value))})
 	}
 	return l, true
 }
@@ -96,26 +98,6 @@ func timeIn(head []byte) (t time.Time) {
 	return t
 }
 
-// unescape puts bytes in the place of a percent sign and two digits. What is no such thing
-// stays: it was cut.
-func unescape(s string) string {
-	if !strings.Contains(s, "%") {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 2
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
 // parseJSON reads a JSON object: a line of ours, or one of journalctl with it inside.
 func parseJSON(b []byte) (l Line, ok bool) {
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -124,7 +106,7 @@ func parseJSON(b []byte) (l Line, ok bool) {
 		return l, false
 	}
 	var message string
-	var journal time.Time
+	var journal, logged time.Time
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
@@ -142,6 +124,8 @@ func parseJSON(b []byte) (l Line, ok bool) {
 			if us, err := strconv.ParseInt(text, 10, 64); err == nil {
 				journal = time.UnixMicro(us)
 			}
+		case "META1_TIME": // the journal's own is when it got the line
+			logged, _ = time.Parse(time.RFC3339Nano, text)
 		case "time":
 			l.Time, _ = time.Parse(time.RFC3339Nano, text)
 		default:
@@ -152,7 +136,10 @@ func parseJSON(b []byte) (l Line, ok bool) {
 		if strings.Contains(message, "__REALTIME_TIMESTAMP") {
 			return Line{}, false // a line within a line within a line
 		}
-		if l, ok = Parse([]byte(message)); ok && l.Time.IsZero() {
+		if l, ok = Parse([]byte(message)); !ok || !l.Time.IsZero() {
+			return l, ok
+		}
+		if l.Time = logged; logged.IsZero() {
 			l.Time = journal
 		}
 		return l, ok
