@@ -20,17 +20,17 @@ import (
 
 // logs are the sinks of all modules, and the goroutines that write them.
 type logs struct {
-	json   bool
+	json bool
 	// hostname is in lines of RFC 5424; "" means the host's own.
 	hostname string
-	stderr *logfmt.Writer
-	file   *logfmt.File            // nil without log_file
-	files  map[string]*logfmt.File // by section, with log_directory
-	syslog []*logfmt.Syslog
-	own    bool                      // meta1 itself logs by syslog
-	levels map[string]*slog.LevelVar // by section
-	group  *supervise.Group
-	closed sync.Once
+	stderr   *logfmt.Writer
+	file     *logfmt.File            // nil without log_file
+	files    map[string]*logfmt.File // by section, with log_directory
+	syslog   []*logfmt.Syslog
+	own      bool                      // meta1 itself logs by syslog
+	levels   map[string]*slog.LevelVar // by section
+	group    *supervise.Group
+	closed   sync.Once
 }
 
 // ownSection is where meta1 itself logs.

@@ -74,6 +74,10 @@ have haproxy || [ -x "$peers/usr/sbin/haproxy" ] || tools="$tools haproxy"
 [ -x "$peers/opensmtpd/usr/sbin/smtpd" ] || tools="$tools opensmtpd"
 # It scrapes /metrics and evaluates contrib/prometheus.
 [ -x "$peers/usr/bin/promtool" ] && [ -x "$peers/usr/bin/prometheus" ] || tools="$tools prometheus"
+[ -x "$peers/usr/sbin/rsyslogd" ] || tools="$tools rsyslog"
+# Callers of sendmail.
+[ -x "$peers/usr/bin/mail.mailutils" ] || tools="$tools mailutils"
+[ -x "$peers/usr/sbin/cron" ] || tools="$tools cron"
 # Mail filters, and a policy server.
 [ -x "$peers/usr/sbin/opendkim-testmsg" ] || [ -x "$peers/usr/bin/opendkim-testmsg" ] || tools="$tools opendkim-tools"
 [ -x "$peers/usr/sbin/mailfromd" ] || tools="$tools mailfromd"
@@ -121,6 +125,9 @@ libraries() {
 }
 libraries postfix "$peers/usr/sbin/smtp-sink"
 libraries postfix "$peers/usr/lib/postfix/sbin/smtpd"
+libraries rsyslog "$peers/usr/sbin/rsyslogd"
+libraries mailutils "$peers/usr/bin/mail.mailutils"
+libraries cron "$peers/usr/sbin/cron"
 libraries unbound "$peers/usr/sbin/unbound"
 libraries haproxy "$peers/usr/sbin/haproxy"
 libraries knot "$peers/usr/sbin/knotd"

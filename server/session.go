@@ -215,7 +215,11 @@ func (c *session) dialogue() (cut bool) {
 // enter changes the phase.
 func (c *session) enter(p phase) {
 	if c.log.Enabled(context.Background(), slog.LevelDebug) {
-		c.emit(slog.LevelDebug, "phase", slog.String("from", c.phase.String()), slog.String("to", p.String()))
+		attrs := []slog.Attr{slog.String("from", c.phase.String()), slog.String("to", p.String())}
+		if c.tx != nil {
+			attrs = append([]slog.Attr{slog.Any("ss_ta", &c.tx.env.TA)}, attrs...)
+		}
+		c.emit(slog.LevelDebug, "phase", attrs...)
 	}
 	c.phase = p
 	c.show()

@@ -28,6 +28,7 @@ type logFlags struct {
 	files   []string
 	journal bool
 	unit    string
+	place   string // directory of journal files
 	follow  bool
 	asJSON  bool
 }
@@ -37,7 +38,8 @@ func (f *logFlags) sources(c *cobra.Command) {
 	fl := c.Flags()
 	fl.StringArrayVar(&f.files, "log", nil, "read this log `file`, - for standard input; may be given several times")
 	fl.BoolVar(&f.journal, "journal", false, "read the journal, by journalctl")
-	fl.StringVar(&f.unit, "unit", "meta1", "unit of systemd in the journal")
+	fl.StringVar(&f.unit, "unit", "meta1", "unit of systemd in the journal; empty for all of them")
+	fl.StringVar(&f.place, "journal-directory", "", "read the journal files in this `directory`, such as those of other hosts")
 }
 
 func logCommand(e *Env) *cobra.Command {
@@ -160,7 +162,13 @@ func (f *logFlags) readFiles(ctx context.Context, e *Env, names []string, add fu
 // readJournal reads what journalctl prints.
 func (f *logFlags) readJournal(ctx context.Context, add func(*maillog.Line) error) error {
 	// --all: without it journalctl leaves out values beyond 4 KiB, such as a line of many recipients.
-	args := []string{"--output=json", "--all", "--no-pager", "--unit=" + f.unit}
+	args := []string{"--output=json", "--all", "--no-pager"}
+	if f.unit != "" {
+		args = append(args, "--unit="+f.unit)
+	}
+	if f.place != "" {
+		args = append(args, "--directory="+f.place)
+	}
 	if f.follow {
 		args = append(args, "--follow", "--lines=all")
 	}

@@ -95,10 +95,10 @@ const (
 // being started again, and what comes then is dropped and counted.
 type Syslog struct {
 	outbox
-	conf   SyslogConfig
-	pack   packer
-	perror bool
-	to     daemon
+	conf    SyslogConfig
+	pack    packer
+	perror  bool
+	to      daemon
 	stopped chan struct{} // closed when Run ends: the daemon is not waited for any more
 }
 

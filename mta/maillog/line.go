@@ -70,15 +70,15 @@ func (l *Line) MarshalJSON() ([]byte, error) {
 // Parse reads a line. ok is false for one that is not of meta1.
 func Parse(b []byte) (l Line, ok bool) {
 	b = bytes.TrimRight(b, "\r\n")
-	text := bytes.Index(b, []byte("sev="))
-	if i := bytes.IndexByte(b, '{'); i >= 0 && (text < 0 || i < text) {
-		return parseJSON(b[i:])
-	}
-	if text < 0 {
+	head, body := logline.Split(b)
+	switch {
+	case len(body) == 0:
 		return l, false
+	case body[0] == '{':
+		return parseJSON(body)
 	}
-	l.Time = timeIn(b[:text])
-	for field := range bytes.SplitSeq(b[text:], []byte(", ")) {
+	l.Time = timeIn(head)
+	for field := range bytes.SplitSeq(body, []byte(", ")) {
 		name, value, found := bytes.Cut(field, []byte("="))
 		if !found || len(name) == 0 {
 			return Line{}, false

@@ -188,7 +188,7 @@ func (c *Core) verp(m *message) bool { return c.cfg.VERP.Applies(m.env.Mail.From
 func (c *Core) verpSender(from smtp.Path, r *rcpt) smtp.Path {
 	own, ok := c.cfg.VERP.Sender(from, r.path())
 	if !ok {
-		c.log(slog.LevelInfo, "VERP left out", slog.String("rcpt_id", r.ref().String()), slog.Any("rcpt", r.path()))
+		c.logRcpt(slog.LevelInfo, "VERP left out", r)
 		return from
 	}
 	return own
@@ -225,7 +225,7 @@ func (c *Core) delivered(ev *Delivered) {
 	if ev.Down {
 		c.down[SMTPC] = true
 	}
-	ends := outcome{m: w.m}
+	ends := outcome{m: w.m, da: ev.A.Transaction}
 	if ev.Down || out.Verdict == sched.TooMany { // no attempt for those who are not delivered yet
 		var rcpts []*rcpt
 		for i, r := range d.rcpts {
@@ -393,7 +393,7 @@ func (c *Core) deliveredOne(ev *Delivered, r *rcpt, reply smtp.Reply, ends *outc
 	if r.park != nil {
 		c.intake.Served(c.now, r.park)
 	}
-	c.logAttempt("delivered", r, reply, true)
+	c.logAttempt("delivered", ends.da, r, reply, true)
 	kind, ours := dsn.Success(ev.Delivery.Hop.Protocol == msg.ProtoLMTP, ev.A.DSN)
 	if r.attr().Notify == "" || !ours || r.m.env.Mail.From.IsNull() || !dsn.Due(r.attr().Notify, kind) {
 		ends.ended = append(ends.ended, r)

@@ -3,7 +3,6 @@ package aq
 import (
 	"log/slog"
 	"slices"
-	"strconv"
 	"time"
 
 	"meta1/mta/smtp"
@@ -55,7 +54,7 @@ func (c *Core) giveUp(m *message, rcpts []*rcpt) {
 	for _, r := range rcpts {
 		failed = append(failed, r.failure(smtp.NewReply(554, "5.3.0", "the content of the mail was lost on disk"), "", ""))
 	}
-	c.bounce(m, failed)
+	c.bounce(m, "", failed)
 }
 
 // newSave begins a step, of a message unless m is nil.
@@ -234,20 +233,37 @@ func (c *Core) evict(m *message) {
 // (README 10.4). Package fsck reads it.
 func attrEnded() slog.Attr { return slog.Int("stat", 0) }
 
-// logAttempt is the line of README 10.4 for a recipient.
-func (c *Core) logAttempt(what string, r *rcpt, reply smtp.Reply, ended bool) {
+// rcptIDs are the identifiers of a recipient in the log: those of its message and its own. With the first the whole
+// story of a message is found by one comparison, also where nobody can search within a value.
+func rcptIDs(r *rcpt) [2]slog.Attr {
+	return [2]slog.Attr{slog.Any("ss_ta", &r.m.env.TA), slog.String("rcpt_id", r.ref().String())}
+}
+
+// logRcpt logs something of a recipient.
+func (c *Core) logRcpt(level slog.Level, text string, r *rcpt, attrs ...slog.Attr) {
+	ids := rcptIDs(r)
+	c.log(level, text, append(append(ids[:], slog.Any("rcpt", r.path())), attrs...)...)
+}
+
+// logAttempt is the line of README 10.4 for a recipient. da is the transaction of the client, "" if there was none.
+func (c *Core) logAttempt(what, da string, r *rcpt, reply smtp.Reply, ended bool) {
 	var xdelay time.Duration
 	if !r.start.IsZero() {
 		xdelay = c.now.Sub(r.start)
 	}
-	attrs := [...]slog.Attr{
-		slog.String("rcpt_id", r.ref().String()), slog.Any("rcpt", &r.attr().To),
-		slog.String("xdelay", strconv.FormatFloat(xdelay.Seconds(), 'f', 3, 64)), slog.Int64("delay", int64(c.age(r)/time.Second)),
-		slog.Any("reply", reply), attrEnded(),
+	ids := rcptIDs(r)
+	attrs := [8]slog.Attr{
+		ids[0], ids[1], slog.Any("rcpt", &r.attr().To), slog.Duration("xdelay", xdelay), slog.Int64("delay", int64(c.age(r)/time.Second)),
+		slog.Any("reply", reply),
 	}
-	n := len(attrs)
-	if !ended {
-		n--
+	n := 6
+	if da != "" {
+		attrs[n] = slog.String("da_ta", da)
+		n++
+	}
+	if ended {
+		attrs[n] = attrEnded()
+		n++
 	}
 	c.log(slog.LevelInfo, what, attrs[:n]...)
 }

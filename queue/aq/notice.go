@@ -39,15 +39,16 @@ func (r *rcpt) expiry(last smtp.Reply, remote string) notice {
 
 // bounce ends recipients that failed for good: the sender gets a notice, which is durable
 // in the same save in which they end. While other recipients of the message are in the
-// active queue, the notice waits for theirs (merge_delay_max).
-func (c *Core) bounce(m *message, failed []notice) {
+// active queue, the notice waits for theirs (merge_delay_max). da is the transaction of the client in
+// which they failed, "" for none.
+func (c *Core) bounce(m *message, da string, failed []notice) {
 	if len(failed) == 0 {
 		return
 	}
 	for i := range failed {
 		r := failed[i].r
 		c.counts.Bounced++
-		c.logAttempt("bounced", r, failed[i].f.End(), false)
+		c.logAttempt("bounced", da, r, failed[i].f.End(), false)
 		c.unready(r)
 		r.state = Noticing
 	}
@@ -97,7 +98,7 @@ func (c *Core) sendNotices(m *message, list []notice) {
 func (c *Core) endSilently(n notice, ends *outcome) {
 	if n.f.Kind == dsn.Failed {
 		c.counts.Dropped++
-		c.log(slog.LevelWarn, "dropped: nobody is to be told", slog.String("rcpt_id", n.r.ref().String()), slog.Any("rcpt", n.r.path()), slog.Any("reply", n.f.Reply), attrEnded())
+		c.logRcpt(slog.LevelWarn, "dropped: nobody is to be told", n.r, slog.Any("reply", n.f.Reply), attrEnded())
 	}
 	if !n.keep {
 		ends.ended = append(ends.ended, n.r)
@@ -208,8 +209,7 @@ func (c *Core) made(ev *Made) {
 // logReplaced says what took the place of a recipient, a line for each message.
 func (c *Core) logReplaced(r *rcpt, by []*NewMessage) {
 	for _, n := range by {
-		c.log(slog.LevelInfo, "replaced", slog.String("rcpt_id", r.ref().String()), slog.Any("rcpt", r.path()),
-			slog.Any("by", n.Envelope.TA), slog.Int("rcpts", len(n.Envelope.Rcpts)), slog.Int("parts", len(by)))
+		c.logRcpt(slog.LevelInfo, "replaced", r, slog.Any("by", n.Envelope.TA), slog.Int("rcpts", len(n.Envelope.Rcpts)), slog.Int("parts", len(by)))
 	}
 }
 

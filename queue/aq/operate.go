@@ -99,7 +99,7 @@ func (c *Core) operateEach(op msg.Operation, m *message, rcpts []*rcpt) {
 			c.put(c.savingOf(&ends), r, r.rec.Release(c.now))
 		case msg.OpRemove:
 			c.counts.Dropped++
-			c.log(slog.LevelWarn, "removed by an operator", slog.String("rcpt_id", r.ref().String()), slog.Any("rcpt", r.path()), attrEnded())
+			c.logRcpt(slog.LevelWarn, "removed by an operator", r, attrEnded())
 			ends.ended = append(ends.ended, r)
 		case msg.OpExpire:
 			ends.failed = append(ends.failed, r.failure(smtp.NewReply(550, "5.4.7", "given up by the postmaster"), "", ""))

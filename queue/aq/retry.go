@@ -14,6 +14,7 @@ import (
 // deferred share a save, those whose sender hears of them a notice.
 type outcome struct {
 	m       *message
+	da      string // of which transaction of the client (da_ta), "" for none
 	save    *Save
 	ended   []*rcpt
 	failed  []notice // for good
@@ -50,7 +51,7 @@ func (c *Core) conclude(o *outcome) {
 		c.end(c.savingOf(o), o.ended)
 	}
 	c.sendNotices(o.m, o.notices)
-	c.bounce(o.m, o.failed)
+	c.bounce(o.m, o.da, o.failed)
 }
 
 // failing is a failed attempt for a recipient.
@@ -85,7 +86,7 @@ func (c *Core) again(r *rcpt, f failing, ends *outcome) {
 	}
 	next.Reason = f.reply.String()
 	c.counts.Deferred++
-	c.logAttempt("deferred", r, f.reply, false)
+	c.logAttempt("deferred", ends.da, r, f.reply, false)
 	c.put(c.savingOf(ends), r, next)
 }
 

@@ -251,9 +251,9 @@ func (c *Core) forwarded(r *rcpt, g *msg.Expansion, env *msg.Envelope) []*msg.En
 func (c *Core) rewrite(r *rcpt, env *msg.Envelope, from smtp.Path) {
 	to, ok := c.cfg.Rewrite(from)
 	if !ok {
-		c.log(slog.LevelInfo, "SRS left out: the address would be too long", slog.String("rcpt_id", r.ref().String()), slog.Any("sender", from))
+		c.logRcpt(slog.LevelInfo, "SRS left out: the address would be too long", r, slog.Any("sender", from))
 		return
 	}
 	env.Mail.From, env.Mail.VERP = to, false
-	c.log(slog.LevelInfo, "sender rewritten", slog.String("rcpt_id", r.ref().String()), slog.Any("rcpt", r.path()), slog.Any("sender", from), slog.Any("by", to))
+	c.logRcpt(slog.LevelInfo, "sender rewritten", r, slog.Any("sender", from), slog.Any("by", to))
 }

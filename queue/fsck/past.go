@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 
+	"meta1/mta/logline"
 	"meta1/mta/smtp"
 	"meta1/mta/store"
 	"meta1/mta/store/salvage"
@@ -166,14 +167,14 @@ func (p *past) line(b []byte) {
 
 // parseLine reads a line as text or as JSON. What syslog puts in front is passed over.
 func parseLine(b []byte) (l logLine, ok bool) {
-	i := bytes.Index(b, []byte("sev="))
-	if j := bytes.Index(b, []byte(`{"`)); j >= 0 && (i < 0 || j < i) {
-		return l, json.Unmarshal(b[j:], &l) == nil
-	}
-	if i < 0 {
+	_, body := logline.Split(b)
+	switch {
+	case len(body) == 0:
 		return l, false
+	case body[0] == '{':
+		return l, json.Unmarshal(body, &l) == nil
 	}
-	for field := range bytes.SplitSeq(bytes.TrimRight(b[i:], "\r\n"), []byte(", ")) {
+	for field := range bytes.SplitSeq(bytes.TrimRight(body, "\r\n"), []byte(", ")) {
 		key, value, _ := bytes.Cut(field, []byte("="))
 		n, err := strconv.Atoi(string(value))
 		switch string(key) {
