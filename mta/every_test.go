@@ -215,6 +215,7 @@ func newWhole(t *testing.T, dir string, variant int) *whole {
 		"CAcert_file": dir + "/cert.pem", "CAlist_file": dir + "/cert.pem", "CRL_file": dir + "/crl.pem", "keyfile": dir + "/dkim.pem", "sign_header": "{ From, To }", "not_before": "2026-01-31", "sign/domain": "d.example",
 		"secret_file": dir + "/secrets", "mailertable/file": dir + "/mt", "access_map/file": dir + "/mt", "aliases/file": dir + "/mt", "qmgr/conf": dir + "/mt",
 		"local_user_map/name":     "map0",
+		"log/server":              `"udp:192.0.2.1:514"`,
 		"smtpc/auth/password_map": "map0", "session_features/auth/password_map": "map0",
 		"authorized_xclient_hosts": "{ 192.0.2.1, 2001:db8::/32 }", "authorized_xforward_hosts": "{ 192.0.2.0/24 }",
 		"tls/options": "{ no_TLSv1, no_ticket }", "CipherList": `"HIGH:!aNULL"`, "EC_curve": "{ X25519 }",
