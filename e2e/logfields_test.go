@@ -13,9 +13,9 @@ import (
 	"testing"
 )
 
-// TestLogFields: docs/logging.md has each field that is logged, and each has a name that is the same in every format:
+// TestDocsLogFields: docs/logging.md has each field that is logged, and each has a name that is the same in every format:
 // lower case, since the journal has it in upper case, and no longer than RFC 5424 allows.
-func TestLogFields(t *testing.T) {
+func TestDocsLogFields(t *testing.T) {
 	t.Parallel()
 	names := map[string]token.Position{}
 	for _, dir := range []string{"client", "maps", "mta", "queue", "resolver", "server"} {

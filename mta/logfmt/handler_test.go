@@ -128,8 +128,19 @@ func TestEnabled(t *testing.T) {
 		logLevel int
 		want     slog.Level
 	}{
-		{-1, logfmt.LevelFatal}, {0, logfmt.LevelFatal}, {1, slog.LevelError}, {2, slog.LevelError}, {3, slog.LevelWarn}, {4, slog.LevelWarn},
-		{5, logfmt.LevelNotice}, {8, logfmt.LevelNotice}, {9, slog.LevelInfo}, {11, slog.LevelInfo}, {12, slog.LevelDebug}, {15, slog.LevelDebug}, {99, slog.LevelDebug},
+		{-1, logfmt.LevelFatal},
+		{0, logfmt.LevelFatal},
+		{1, slog.LevelError},
+		{2, slog.LevelError},
+		{3, slog.LevelWarn},
+		{4, slog.LevelWarn},
+		{5, logfmt.LevelNotice},
+		{8, logfmt.LevelNotice},
+		{9, slog.LevelInfo},
+		{11, slog.LevelInfo},
+		{12, slog.LevelDebug},
+		{15, slog.LevelDebug},
+		{99, slog.LevelDebug},
 	}
 	for _, tt := range tests {
 		h := logfmt.NewHandler(nil, logfmt.Options{Level: logfmt.Level(tt.logLevel)})
