@@ -22,7 +22,7 @@ var update = flag.Bool("update", false, "write the documentation anew that tests
 const metricsHead = `# Metrics
 
 ` + "`/metrics`" + ` of the port that the section ` + "`metrics`" + ` names, in Prometheus' format; a scraper that asks for protobuf gets
-native histograms beside the classic buckets.
+native histograms beside the classic buckets. ` + "`docs/monitoring.md`" + ` tells how to scrape, and what the alerts mean.
 A module that was restarted begins at zero. Besides ours there are those of the Go runtime and of the process (` + "`go_*`, `process_*`" + `).
 Metrics of a section are there if the section is.
 
