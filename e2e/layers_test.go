@@ -30,13 +30,14 @@ var layers = []struct {
 	{5, "queue/fsck queue/aq server/authn/verify", false},
 	{4, "queue/intake queue/admit queue/content server/authn/*", false},
 	{4, "mta/whatif mta/provision", false},
-	{3, "queue/* resolver/* server/* client/* mta/explain mta/lda mta/submit mta/trial mta/logfmt mta/maillog mta/listen mta/service mta/verify mta/access mta/console", false},
+	{3, "queue/* resolver/* server/* client/* mta/explain mta/lda mta/submit mta/trial mta/logfmt mta/maillog mta/listen mta/service mta/verify mta/access mta/console mta/migrate", false},
 	{2, "mta/msg mta/tlsconf", true},         // tlsconf judges by msg.TLSRequirements
 	{2, "mta/store mta/store/salvage", true}, // salvage reads what is left of a store
 	{2, "pmilter", false},                    // its goroutines are kept by mta/supervise
 	{2, "mta/dsn queue/entry queue/fifo queue/pace queue/verp confparse/manual", false},
 	{2, "server/authn/dmarc", false},
 	{1, "confparse maps mta/vfs/crashfs", true},      // confparse stands on its own confparse/syntax, the tests of maps on mta/vfs/crashfs
+	{1, "mta/migrate/postfix", false},                // Postfix's own language
 	{1, "confparse/mailutils", true},                 // stands on confparse/syntax
 	{1, "mta/tlsconf/pki mta/tlsconf/tlstest", true}, // the tests of pki use tlstest
 	{1, "mta/smtp mta/sasl mta/sevenbit mta/supervise mta/logline mta/openapi mta/account mta/tlsconf/ciphers confparse/syntax mta/vfs", false},

@@ -103,7 +103,7 @@ mistake in the file keeps nobody from asking a running meta1.`,
 	root.Flags().CountVarP(&version, "version", "V", "show the version and end; more of them show more, as serve -V does")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(
-		serveCommand(e), monitorCommand(), explainCommand(e), diffCommand(e), mailqCommand(e), logCommand(e), queueCommand(e), fsckCommand(e), setupCommand(e), ctlCommand(e), healthcheckCommand(e), configCommand(e),
+		serveCommand(e), monitorCommand(), explainCommand(e), diffCommand(e), mailqCommand(e), logCommand(e), queueCommand(e), fsckCommand(e), setupCommand(e), migrateCommand(e), ctlCommand(e), healthcheckCommand(e), configCommand(e),
 		createmapCommand(e), passwdCommand(e), dkimCommand(e), sendmailCommand(e), ldaCommand(e), benchCommand(e), sinkCommand(e), sourceCommand(e), pmultCommand(e), versionCommand(e), manCommand(),
 	)
 	return root

@@ -1,0 +1,87 @@
+package migrate
+
+func basicRows() []Row {
+	return []Row{
+		to("myhostname", "hostname"),
+		to("mydomain", "(used in other values)"),
+		to("myorigin", "the domain of addresses without one in aliases", "meta1 sendmail gives addresses without a domain that of hostname."),
+		to("mydestination", "smar mailertable, aliases, local_user_map"),
+		to("mynetworks", "smar access_map: cltaddr: with relay", "Networks become entries of whole octets or, of IPv6, groups of 16 bits; others are written as several."),
+		to("inet_interfaces", "smtps listen_socket"),
+		to("inet_protocols", "smtps listen_socket, smar IPv_Select"),
+		to("compatibility_level", "(decides Postfix's defaults)"),
+		to("parent_domain_matches_subdomains", "keys with a leading dot"),
+		to("recipient_delimiter", "smar address_delimiter, and the flag implicitly_match_detail"),
+		to("relay_domains", "smar access_map: to: with relay"),
+		to("relay_recipient_maps", "smar access_map: to: with relay", "An address that is not listed is refused by 550 5.7.1, not by 550 5.1.1."),
+		missing("mynetworks_style", "Name the networks in mynetworks, or add entries cltaddr: to the access map; those of this host alone were written.", "host"),
+		missing("proxy_interfaces", "Mail for a domain whose MX record leads to the address of a proxy has to be named in the mailertable."),
+		missing("append_dot_mydomain", "Addresses are never completed with a domain: have clients send whole ones.", "no"),
+		missing("append_at_myorigin", "meta1 refuses addresses without a domain, except postmaster; meta1 sendmail completes them.", "yes"),
+		missing("allow_percent_hack swap_bangpath", "Addresses such as user%host are taken as they are.", "no"),
+		missing("remote_header_rewrite_domain local_header_rewrite_clients", "Headers are passed on as they came.", "", "permit_inet_interfaces"),
+		missing("soft_bounce", "The flag soft_bounce of smtps makes temporary replies of permanent ones; set it by hand, for it does not hold bounces back.", "no"),
+		missing("always_add_missing_headers", "The flag submission of smtps adds Date: and Message-ID: to what clients submit.", "no"),
+		missing("masquerade_domains masquerade_classes masquerade_exceptions", "Addresses in headers and envelopes are not rewritten. A milter can do it.", "", "envelope_sender, header_sender, header_recipient"),
+		missing("canonical_maps sender_canonical_maps recipient_canonical_maps", "Addresses in headers and envelope senders are not rewritten; aliases replace recipients alone. Have a milter do it, or the server that the mail comes from."),
+		missing("canonical_classes sender_canonical_classes recipient_canonical_classes", "Addresses are not rewritten.", "envelope_sender, envelope_recipient, header_sender, header_recipient", "envelope_sender, header_sender", "envelope_recipient, header_recipient"),
+		missing("smtp_generic_maps", "Addresses are not rewritten on the way out. Have a milter do it, or let the programs use whole addresses."),
+		missing("relocated_maps", "Write the text as an entry of the access map: to:user@domain error:550 5.1.6 has moved to ..."),
+		missing("always_bcc sender_bcc_maps recipient_bcc_maps", "No copies are made. A milter can add a recipient; for one address an alias with two members does it."),
+		missing("empty_address_recipient", "Bounces that cannot be delivered go to double_bounce_address of qmgr.", "MAILER-DAEMON"),
+		needless("mail_name mail_version mail_release_date", "It is Postfix's own name."),
+	}
+}
+
+func localRows() []Row {
+	return []Row{
+		to("alias_maps", "smar aliases", "Values that are commands, files or :include: lists have no counterpart, or are a copy of the list as it is now."),
+		to("virtual_alias_maps", "smar aliases with the flag all_domains"),
+		to("virtual_alias_domains", "smar mailertable and aliases"),
+		to("virtual_mailbox_domains", "smar mailertable with lmtp:"),
+		to("virtual_mailbox_maps", "smar local_user_map", "The addresses alone: the paths of mailboxes are the delivery agent's."),
+		to("virtual_transport local_transport mailbox_transport", "smar mailertable with lmtp:, smtpc LMTP_socket"),
+		to("local_recipient_maps", "smar local_user_map"),
+		to("home_mailbox", "section lda", "meta1's delivery agent keeps a Maildir for each user in a directory of its own."),
+		needless("alias_database newaliases_path", "Aliases are read from text; meta1 ctl reload makes changes known."),
+		missing("luser_relay fallback_transport fallback_transport_maps", "Addresses that do not exist are refused. An alias @domain takes them all."),
+		missing("mailbox_transport_maps mailbox_command_maps", "All local mail goes to one delivery agent; give it the rule, or name addresses in the mailertable (flag full_address)."),
+		missing("mailbox_command", "meta1 executes nothing for a mailbox. Let Dovecot's LMTP server with Sieve take the place of procmail or maildrop."),
+		missing("virtual_mailbox_base virtual_uid_maps virtual_gid_maps virtual_minimum_uid virtual_mailbox_limit virtual_mailbox_lock", "virtual(8) has no counterpart: deliver by LMTP to Dovecot, which knows the same mailboxes.", "100"),
+		missing("mailbox_size_limit", "The delivery agent has the quota: set it in Dovecot.", "0"),
+		missing("forward_path", "There are no .forward files: use aliases, or Sieve in Dovecot."),
+		missing("mail_spool_directory", "meta1's delivery agent keeps Maildirs; Dovecot may keep any format."),
+		missing("expand_owner_alias reset_owner_alias", "owner-list beside list becomes the sender of what goes to the list, as itself.", "no"),
+		missing("owner_request_special", "owner-list has its own meaning, list-request has none.", "yes"),
+		missing("biff", "Nobody is told of new mail by comsat.", "no"),
+		missing("propagate_unmatched_extensions", "The part behind the delimiter is not added to what an alias stands for; ${extension} in an alias with the flag replace_macros does it.", ""),
+		missing("virtual_alias_expansion_limit virtual_alias_recursion_limit virtual_alias_address_length_limit", "An alias may have 200000 members, at 5 levels.", "1000"),
+		missing("duplicate_filter_limit", "A recipient gets a message once, however many there are.", "1000"),
+		missing("show_user_unknown_table_name", "Replies name no tables.", "no"),
+		missing("allow_mail_to_commands allow_mail_to_files", "meta1 delivers to no commands and no files.", "", "alias, forward"),
+		missing("local_login_sender_maps empty_address_local_login_sender_maps_lookup_key authorized_submit_users", "Whoever may connect to a server of meta1 may use its sendmail.", "static:*", "static:anyone", "<>"),
+		missing("enable_original_recipient prepend_delivered_header", "meta1 adds no X-Original-To: and no Delivered-To:; Dovecot adds the latter.", "no"),
+		missing("frozen_delivered_to", "Loops are found by Received: fields.", "yes"),
+		needless("allow_min_user command_execution_directory command_expansion_filter command_time_limit deliver_lock_attempts deliver_lock_delay export_environment forward_expansion_filter execution_directory_expansion_filter local_command_shell mailbox_delivery_lock require_home_directory stale_lock_time strict_mailbox_ownership sun_mailtool_compatibility default_privs", "It is about local(8) and pipe(8), which meta1 does not have: mail goes to a delivery agent by LMTP."),
+		needless("local_destination_* virtual_destination_* local_delivery_* virtual_delivery_* local_initial_* virtual_initial_* local_minimum_* virtual_minimum_* local_extra_* virtual_extra_* local_recipient_* virtual_recipient_* local_transport_* virtual_transport_*", "It is about local(8) and virtual(8), which meta1 does not have."),
+	}
+}
+
+func routeRows() []Row {
+	return []Row{
+		to("relayhost", "smar mailertable: the entry ."),
+		to("transport_maps", "smar mailertable", "Unix sockets of LMTP other than the first one, and programs, have no counterpart."),
+		to("relay_transport default_transport", "smar mailertable", "Only smtp, relay and lmtp have a counterpart."),
+		missing("sender_dependent_relayhost_maps sender_dependent_default_transport_maps empty_address_relayhost_maps_lookup_key empty_address_default_transport_maps_lookup_key", "meta1 routes by recipient. By sender it chooses the address that mail goes out from (qmgr.smtpc source) and the account at a host (sender_dependent): run a second server for the other way.", "<>"),
+		missing("smtp_fallback_relay lmtp_fallback_relay", "A host of last resort is the last address of a mailertable entry; there is none for all domains."),
+		missing("best_mx_transport", "A domain whose best MX is this host has to be named in the mailertable, or mail for it is a loop."),
+		missing("ignore_mx_lookup_error", "Mail waits while the MX record cannot be looked up.", "no"),
+		missing("smtp_defer_if_no_mx_address_found", "A domain whose mail hosts have no address bounces.", "no"),
+		missing("disable_dns_lookups smtp_dns_support_level", "The flag no_MX_lookup in the mailertable has a host's address be used. Names are always looked up in DNS.", "no", "", "enabled"),
+		missing("smtp_host_lookup lmtp_host_lookup", "Names are looked up in DNS alone: put names of /etc/hosts into DNS, or their addresses into the mailertable.", "dns"),
+		missing("defer_transports", "meta1 queue hold keeps mail back."),
+		missing("resolve_dequoted_address resolve_null_domain resolve_numeric_domain", "Addresses are taken as RFC 5321 has them.", "yes", "no"),
+		needless("fast_flush_*", "ETRN is not offered; meta1 queue flush sends what waits for a domain."),
+		needless("flush_service_name", "ETRN is not offered."),
+	}
+}
