@@ -7,27 +7,7 @@ import (
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/conf"
 )
-
-// TestCommitTakesLittle: a commit has little more content than it may, however many messages
-// wait, and none is left out.
-func TestCommitTakesLittle(t *testing.T) {
-	const n, size = 200, 120_000
-	j := &journal{q: &Queue{cfg: Config{IBDB: conf.IBDBConfig{OpenTAs: 1024}}}}
-	commits := make(chan *commitRequest, n)
-	for range n {
-		commits <- &commitRequest{Q: msg.CommitQ{Inline: make([]byte, size)}}
-	}
-	taken := 0
-	for taken < n {
-		reqs := j.drain(nil, commits)
-		if sum := inlineOf(reqs); sum == 0 || sum >= commitMax+size {
-			t.Fatalf("%d bytes in one commit", sum)
-		}
-		taken += len(reqs)
-	}
-}
 
 // TestMemoryOverARestart: what a session has reserved is counted while the queue is started
 // again, and is given back once, by the session: the new queue refuses its message and takes

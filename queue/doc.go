@@ -8,7 +8,7 @@
 // joins them:
 //
 //	loop       hands events to the core, and has done what comes out
-//	journal    the only writer of the store: group commit
+//	journal    joins package journal, the only writer of the store: group commit
 //	admission  answers the servers: ids, back-pressure; package admit has the limits of clients
 //	make       builds the messages of the queue's own: notices, expansions
 //	scan       reads deferred mail for the core

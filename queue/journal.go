@@ -2,182 +2,61 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/queue/aq"
+	"meta1/queue/journal"
 	"meta1/queue/records"
 )
 
-// journal is the one writer of the store. It gathers what all sessions and the core want
-// written and makes it durable by one sync: group commit. While a sync runs, the next batch
-// gathers, so the syncs per message fall as the load rises.
-type journal struct {
-	q     *Queue
-	saves *mailbox[*aq.Save]
-	// spilled are messages whose content has become a file, durably.
-	spilled *mailbox[smtp.ID]
-
-	lastSync  time.Duration // how long the last commit took
-	lastBatch int           // messages in the last commit that had any
+// newJournal joins the journal to the queue.
+func (q *Queue) newJournal() *journal.Journal[*aq.Save] {
+	return journal.New(journal.Config[*aq.Save]{
+		DB: q.db, TransactionsMax: q.cfg.IBDB.OpenTAs, Delay: q.cfg.IBDB.CommitDelay,
+		Prepare: q.ids.extend, Refuses: q.refuses, Write: writeSave, Knows: q.knows,
+		Check: q.cdb.Err, // a disk that could not write content may have lost more of it
+		Done:  q.committed, Now: q.clock.now,
+	})
 }
 
-type commitRequest = msg.Request[msg.CommitQ, msg.CommitA]
-
-// run commits until ctx ends, and then once more what is left.
-func (j *journal) run(ctx context.Context, commits <-chan *commitRequest) error {
-	var spare []*aq.Save
-	for {
-		reqs, ok := j.gather(ctx, commits)
-		saves := j.saves.take(spare)
-		if err := j.commit(reqs, saves, j.spilled.take(nil)); err != nil {
-			return err
-		}
-		spare = saves
-		if !ok {
-			return nil
-		}
-	}
-}
-
-// opsDelay is how long saves wait, at least, for new mail to share a sync with. It bounds what
-// is delivered twice after a kill; a slow disk waits for a few of its syncs' time, and none
-// longer than commit_delay_max.
-const opsDelay = 2 * time.Millisecond
-
-// gather waits for work. Requests are committed at once; saves alone wait for a moment,
-// because nobody waits for them. ok is false when ctx has ended.
-func (j *journal) gather(ctx context.Context, commits <-chan *commitRequest) (reqs []*commitRequest, ok bool) {
-	select {
-	case r := <-commits:
-		return j.awaitMore(ctx, append(reqs, r), commits), true
-	case <-ctx.Done():
-		return j.drain(nil, commits), false
-	case <-j.saves.ready:
-	case <-j.spilled.ready:
-	}
-	timer := time.NewTimer(min(max(opsDelay, 4*j.lastSync), j.q.cfg.IBDB.CommitDelay))
-	defer timer.Stop()
-	select {
-	case r := <-commits:
-		return j.awaitMore(ctx, append(reqs, r), commits), true
-	case <-ctx.Done():
-		return j.drain(nil, commits), false
-	case <-timer.C:
-		return nil, true
-	}
-}
-
-// commitMax is how much content a commit has, in bytes, before it takes no more: the store has
-// it in memory several times.
-const commitMax = 4 << 20
-
-// slowSync is the time of a sync from which on it pays to wait for more.
-const slowSync = time.Millisecond
-
-// awaitMore gathers what has come, and on a slow disk waits a part of a sync's time for those
-// sessions that were answered by the last commit and are about to come again: else one
-// message would make all others wait for a sync of its own.
-func (j *journal) awaitMore(ctx context.Context, reqs []*commitRequest, commits <-chan *commitRequest) []*commitRequest {
-	reqs = j.drain(reqs, commits)
-	enough := min(j.lastBatch*3/4, j.q.cfg.IBDB.OpenTAs)
-	if j.lastSync < slowSync || len(reqs) >= enough {
-		return reqs
-	}
-	timer := time.NewTimer(min(j.lastSync/4, j.q.cfg.IBDB.CommitDelay))
-	defer timer.Stop()
-	for len(reqs) < enough && inlineOf(reqs) < commitMax {
-		select {
-		case r := <-commits:
-			reqs = j.drain(append(reqs, r), commits)
-		case <-timer.C:
-			return reqs
-		case <-ctx.Done():
-			return reqs
-		}
-	}
-	return reqs
-}
-
-func (j *journal) drain(reqs []*commitRequest, commits <-chan *commitRequest) []*commitRequest {
-	for size := inlineOf(reqs); len(reqs) < j.q.cfg.IBDB.OpenTAs && size < commitMax; {
-		select {
-		case r := <-commits:
-			reqs = append(reqs, r)
-			size += len(r.Q.Inline)
-		default:
-			return reqs
-		}
-	}
-	return reqs
-}
-
-// inlineOf is how much content the requests bring into their commit, in bytes.
-func inlineOf(reqs []*commitRequest) (n int) {
-	for _, r := range reqs {
-		n += len(r.Q.Inline)
-	}
-	return n
-}
-
-// commit writes one batch, tells the core and answers the requests, in this order: a listing
-// after the 250 shows the message.
-func (j *journal) commit(reqs []*commitRequest, saves []*aq.Save, spilled []smtp.ID) error {
-	if len(reqs)+len(saves)+len(spilled) == 0 {
-		return nil
-	}
-	if err := j.q.ids.extend(); err != nil {
-		return err
-	}
-	b := j.q.db.NewBatch()
-	taken, err := j.fill(b, reqs, saves)
-	gone, err2 := j.fillSpilled(b, spilled)
-	if err = errors.Join(err, err2); err != nil {
-		b.Discard()
-		return fmt.Errorf("filling a batch for the store: %w", err)
-	}
-	size := int64(b.Len())
-	start := time.Now()
-	err = j.q.db.Commit(b)
-	if err == nil {
-		err = j.q.cdb.Err() // a disk that could not write content may have lost more of it
-	}
-	if err != nil {
-		for _, r := range taken {
-			r.Answer(msg.CommitA{Reply: smtp.NewReply(451, "4.3.0", "cannot store the message")})
-		}
-		return err
-	}
-	j.lastSync = time.Since(start)
-	if len(taken) > 0 {
-		j.lastBatch = len(taken)
-	}
-	j.q.metrics.commit(len(taken), j.lastSync)
-	j.q.space.Used(size)
-	events := make([]event, 0, len(taken)+1)
-	now := j.q.clock.day()
-	for _, r := range taken {
-		j.q.metrics.delays.accepted(r.Q.Envelope, now)
+// committed tells the core what has become durable.
+func (q *Queue) committed(d *journal.Done[*aq.Save]) {
+	q.metrics.commit(len(d.Mail), d.Took)
+	q.space.Used(d.Size)
+	events := make([]event, 0, len(d.Mail)+1)
+	now := q.clock.day()
+	for _, r := range d.Mail {
+		q.metrics.delays.accepted(r.Q.Envelope, now)
 		if r.Q.Hold != "" {
-			j.q.held(&r.Q)
+			q.held(&r.Q)
 			continue
 		}
-		events = append(events, event{ev: j.q.accepted(&r.Q)})
+		events = append(events, event{ev: q.accepted(&r.Q)})
 	}
-	if n := len(saves); n > 0 {
-		events = append(events, event{saved: saves[n-1].ID})
+	if n := len(d.Saves); n > 0 {
+		events = append(events, event{saved: d.Saves[n-1].ID})
 	}
-	j.q.events.put(events...)
-	j.q.remover.put(gone...)
-	j.q.contents.EndSpills(spilled...)
-	for _, r := range taken {
-		r.Answer(msg.CommitA{})
+	q.events.put(events...)
+	q.remover.put(d.Gone...)
+	q.contents.EndSpills(d.Spilled...)
+}
+
+// patient reports whether nothing goes on in the queue when these steps are durable: they are
+// nothing but ends of deliveries.
+func patient(saves []*aq.Save) bool {
+	for _, s := range saves {
+		for i := range s.Changes {
+			switch s.Changes[i].Kind {
+			case aq.EndFresh, aq.EndDeferred, aq.DropAccepted, aq.Forget:
+			default:
+				return false
+			}
+		}
 	}
-	return nil
+	return true
 }
 
 // accepted is the event of a transaction that has become durable.
@@ -199,52 +78,6 @@ func (q *Queue) held(c *msg.CommitQ) {
 		slog.Int("rcpts", len(c.Envelope.Rcpts)), slog.String("reason", c.Hold))
 }
 
-// fill puts everything into the batch. Requests that are refused are answered at once.
-func (j *journal) fill(b *records.Batch, reqs []*commitRequest, saves []*aq.Save) (taken []*commitRequest, err error) {
-	for _, r := range reqs {
-		if reply := j.q.refuses(&r.Q); !reply.IsZero() {
-			r.Answer(msg.CommitA{Reply: reply})
-			continue
-		}
-		var err error
-		if r.Q.Hold != "" {
-			err = b.AcceptHeld(r.Q.Envelope, r.Q.Size, r.Q.Inline, j.q.clock.now(), r.Q.Hold)
-		} else {
-			err = b.Accept(r.Q.Envelope, r.Q.Size, r.Q.Inline)
-		}
-		if err != nil {
-			return nil, err
-		}
-		taken = append(taken, r)
-	}
-	for _, s := range saves {
-		for i := range s.Changes {
-			if err := write(b, &s.Changes[i]); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return taken, nil
-}
-
-// fillSpilled gives up the store's copy of content that has become a file. Messages that were
-// forgotten meanwhile are returned: nobody needs their files. A message that is forgotten in
-// this batch, or later, has its file unlinked by the core.
-func (j *journal) fillSpilled(b *records.Batch, spilled []smtp.ID) (gone []smtp.ID, err error) {
-	for _, ta := range spilled {
-		known, err := j.q.knows(ta)
-		if err != nil {
-			return nil, err
-		}
-		if !known {
-			gone = append(gone, ta)
-		} else if err := b.Spilled(ta); err != nil {
-			return nil, err
-		}
-	}
-	return gone, nil
-}
-
 // refuses is the reply to a transaction that is not accepted, or zero. Its content file, if
 // it has one, is nobody's then.
 func (q *Queue) refuses(c *msg.CommitQ) smtp.Reply {
@@ -261,6 +94,16 @@ func (q *Queue) refuses(c *msg.CommitQ) smtp.Reply {
 		return q.space.Refusal()
 	}
 	return smtp.Reply{}
+}
+
+// writeSave puts a step of the core into a batch.
+func writeSave(b *records.Batch, s *aq.Save) error {
+	for i := range s.Changes {
+		if err := write(b, &s.Changes[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // write puts one change of the core into a batch.

@@ -203,7 +203,7 @@ func (l *loop) look() {
 func (l *loop) act() {
 	q := l.q
 	for rd := l.core.Ready(); !rd.Empty(); rd = l.core.Ready() {
-		q.journal.saves.put(rd.Save...)
+		q.journal.Save(patient(rd.Save), rd.Save...)
 		q.remover.put(rd.Unlink...)
 		for _, s := range rd.Spill {
 			q.group.Go(func(ctx context.Context) error { q.spill(ctx, s); return nil })

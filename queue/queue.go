@@ -22,6 +22,7 @@ import (
 	"meta1/queue/cdb"
 	"meta1/queue/conf"
 	"meta1/queue/content"
+	"meta1/queue/journal"
 	"meta1/queue/records"
 )
 
@@ -80,7 +81,7 @@ type Queue struct {
 	ids      *ids
 	space    *content.Space
 	budget   *budget.Budget
-	journal  *journal
+	journal  *journal.Journal[*aq.Save]
 	remover  *mailbox[smtp.ID] // content files that nobody needs
 	events   *mailbox[event]
 	makers   chan struct{} // holds a token for each message that is being made
@@ -109,7 +110,6 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 		events: newMailbox[event](), remover: newMailbox[smtp.ID](), makers: make(chan struct{}, makersMax),
 		spilling: make(chan struct{}, spillers),
 	}
-	q.journal = &journal{q: q, saves: newMailbox[*aq.Save](), spilled: newMailbox[smtp.ID]()}
 	c, err := q.readConf()
 	if err != nil {
 		return nil, err
@@ -146,6 +146,7 @@ func (q *Queue) open() (err error) {
 	if q.ids, err = newIDs(q.db); err != nil {
 		return err
 	}
+	q.journal = q.newJournal()
 	q.files = &content.Files{CDB: q.cdb, Space: q.space, Granted: q.ids.granted}
 	if err := q.space.Look(); err != nil {
 		return err
@@ -213,7 +214,7 @@ func (q *Queue) Run(ctx context.Context) error {
 
 	q.group.Go(func(ctx context.Context) error { return q.count(ctx, atStart) })
 	q.group.Go(q.parkedBefore)
-	writers.Go(func(ctx context.Context) error { return q.journal.run(ctx, commits) })
+	writers.Go(func(ctx context.Context) error { return q.journal.Run(ctx, commits) })
 	writers.Go(q.remove)
 	q.group.Go(q.space.Watch)
 	q.group.Go(func(ctx context.Context) error { return admission.run(ctx, admits) })

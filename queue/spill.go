@@ -41,7 +41,7 @@ func (q *Queue) spill(ctx context.Context, e *msg.Envelope) {
 		err = q.files.Write(e, held)
 	}
 	if err == nil {
-		q.journal.spilled.put(ta) // which ends the spill
+		q.journal.Spilled(ta) // which ends the spill
 		return
 	}
 	q.contents.EndSpills(ta)
