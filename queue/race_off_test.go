@@ -11,6 +11,9 @@ const hugeRcpts = 100_000
 // startMessages is the size of the queue in TestStartWithManyDeferred.
 const startMessages = 10_000
 
+// restartStride 1: TestModulesRestart restarts a module at each step.
+const restartStride = 1
+
 // simMessages is the size of a short simulation.
 const simMessages = 400
 

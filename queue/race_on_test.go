@@ -7,10 +7,13 @@ package queue
 const crashStride = 23
 
 // hugeRcpts is the size of the huge message; see TestHugeMessageHoldsNobodyUp.
-const hugeRcpts = 30_000
+const hugeRcpts = 8_000
 
 // startMessages is the size of the queue in TestStartWithManyDeferred.
-const startMessages = 2_000
+const startMessages = 1_500
+
+// restartStride: TestModulesRestart restarts a module at each so manieth step.
+const restartStride = 3
 
 // simMessages is the size of a short simulation.
 const simMessages = 60

@@ -192,7 +192,7 @@ func TestContentOfAFormerInstance(t *testing.T) {
 // refused is sent again as a client does, and no restart costs the mail a retry time.
 func TestModulesRestart(t *testing.T) {
 	for _, name := range []string{"qmgr", "smar", "smtpc"} {
-		for at := 0; ; at++ {
+		for at := 0; ; at += restartStride {
 			steps := 0
 			ok := t.Run(fmt.Sprintf("%s at step %d", name, at), func(t *testing.T) {
 				bubble(t, func(t *testing.T, w *world) { steps = chaos(w, name, at) })

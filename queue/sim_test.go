@@ -357,8 +357,10 @@ func (s *sim) report(name string) {
 // TestSimulation runs a seed that is always the same twice: each recipient must have the
 // same fate. And it runs a new one.
 func TestSimulation(t *testing.T) {
-	if a, b := simulate(t, "short", 1), simulate(t, "short", 1); a != b {
-		t.Errorf("digest %s, and then %s", a, b)
+	if !raceDetector { // that the same happens twice is seen without it
+		if a, b := simulate(t, "short", 1), simulate(t, "short", 1); a != b {
+			t.Errorf("digest %s, and then %s", a, b)
+		}
 	}
 	seed := rand.Uint64N(1e9)
 	t.Run(fmt.Sprintf("short-%d", seed), func(t *testing.T) { simulate(t, "short", seed) })
