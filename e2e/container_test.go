@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -101,6 +102,7 @@ func TestContainer(t *testing.T) {
 	checkImage(t, tag)
 	t.Run("as shipped", func(t *testing.T) { testContainerDefault(t, c) })
 	t.Run("with a configuration", func(t *testing.T) { testContainerMail(t, c) })
+	t.Run("a drain to another", func(t *testing.T) { testContainerDrain(t, c) })
 }
 
 // TestDockerfile builds the image as somebody without Go does, where the Go image is
@@ -219,4 +221,44 @@ func testContainerMail(t *testing.T, c *container) {
 	}
 	checkArrivals(t, s, 2*n, make)
 	c.down()
+}
+
+// testContainerDrain has one container hand its queue over to another, and go.
+func testContainerDrain(t *testing.T, c *container) {
+	const n = 50
+	s := newSink(t, freeAddrOn(t, c.gateway))
+	make := func(id int) message { return testMessage(id, 100*id, fmt.Sprintf("u%d@sink.test", id)) }
+	node := func(name, mailertable string) *container {
+		k := &container{t: t, name: c.name + "-" + name, image: c.image, volume: c.volume + "-" + name, conf: testDir(t)}
+		t.Cleanup(func() {
+			_, _ = dockerTry("rm", "-f", k.name)
+			_, _ = dockerTry("volume", "rm", "-f", k.volume)
+		})
+		writeFile(t, k.conf+"/meta1.conf", "hostname = \""+name+".container.test\";\n"+readFile(t, "../container/meta1.conf"))
+		writeFile(t, k.conf+"/mt", mailertable)
+		prefix, _, _ := strings.Cut(c.gateway, ".")
+		writeFile(t, k.conf+"/access", "cltaddr:"+prefix+". relay\n")
+		k.up()
+		return k
+	}
+	goes := node("goes", toPort(t, ".", freeAddrOn(t, c.gateway))) // nobody is there
+	stays := node("stays", toPort(t, ".", s.addr))
+	sendAll(t, goes.ip+":25", 5, n, make)
+	if out, err := dockerTry("exec", goes.name, "/meta1", "ctl", "drain", "--keep", "--wait", "--to", "["+stays.ip+"]"); err != nil || !strings.Contains(out, "drained: 0 recipients wait") {
+		t.Errorf("%v: %s\n%s", err, out, docker(t, "logs", "--tail", "30", goes.name))
+	}
+	s.waitFor(n)
+	if _, err := dockerTry("exec", goes.name, "/meta1", "healthcheck", "-f", "/etc/meta1/meta1.conf"); err == nil {
+		t.Error("a container that drains is healthy")
+	}
+	goes.down()
+	stays.healthy()
+	seen := map[int]int{}
+	for _, a := range s.arrivals() { // with a Received: line of each
+		id := testID(a.data)
+		if seen[id]++; seen[id] > 1 || !bytes.HasSuffix(a.data, make(id).data) {
+			t.Errorf("message %d came %d times, or is not what was sent", id, seen[id])
+		}
+	}
+	stays.down()
 }

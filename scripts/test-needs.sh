@@ -39,6 +39,7 @@ need systemd-analyze systemd
 perl -MSisimai -e 1 2>/dev/null || missing="$missing libsisimai-perl"
 /usr/bin/python3 -c 'import flufl.bounce' 2>/dev/null || missing="$missing python3-flufl.bounce"
 # It judges by SPF.
+/usr/bin/python3 -c 'import yaml' 2>/dev/null || missing="$missing python3-yaml" # it reads examples/compose.yaml and examples/kubernetes
 /usr/bin/python3 -c 'import spf' 2>/dev/null || missing="$missing python3-spf"
 # Clients that authenticate.
 need msmtp msmtp
