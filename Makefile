@@ -23,7 +23,7 @@ export META1_TEST_CACHE ?= /var/cache/meta1-test
 
 PREFIX   ?= /usr/local
 
-.PHONY: build run install test needs unit plain print-plain race e2e slow lint fmt typecheck cross fuzz soak faults bench profile image man clean
+.PHONY: build run install test needs unit plain print-plain race e2e slow lint fmt typecheck cross fuzz soak faults million bench profile image man clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o meta1 .
@@ -110,6 +110,10 @@ faults:
 	@for part in $$(seq 0 23); do \
 		FAULTS_PART=$$part $(GO) test -count=1 -run '^TestFaultAtAnyCall$$' ./queue || exit 1; \
 	done
+
+# The queue of a million: mailq and the commands below queue, in full, with what they cost. Two minutes.
+million:
+	META1_MAILQ_ENTRIES=1000000 $(GO) test -count=1 -timeout 0 -v -run '^TestMailqLong$$' ./e2e
 
 # Beside Postfix, on this machine: docs/performance.md. Root, on Debian; a quarter
 # of an hour. BENCH="-reps 1 -scenarios c50" and the like change that.

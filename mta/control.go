@@ -126,7 +126,7 @@ func (m *mta) controlHandler() http.Handler {
 // makeAPI makes what answers by the ports of the modules.
 func (m *mta) makeAPI() {
 	m.API = api.New(api.Deps{
-		Queue: m.Queue, Hosts: m.Hosts, Now: time.Now,
+		List: m.ports.List.Ask, Hosts: m.Hosts, Now: time.Now,
 		Gate: &m.ports.Gate, Throttles: &m.ports.Throttles, Stop: m.beginStop, Log: m.log,
 		Handover: &m.ports.Handover, CheckPeer: m.checkPeer,
 		Flush: func(ctx context.Context) error {

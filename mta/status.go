@@ -76,29 +76,6 @@ func (m *mta) listening() []control.Socket {
 	return all
 }
 
-// Queue lists recipients of the queue.
-func (m *mta) Queue(ctx context.Context, after string, max int) (control.Page, error) {
-	a, err := m.ports.List.Ask(ctx, msg.ListQ{After: after, Max: max})
-	if err != nil {
-		return control.Page{}, fmt.Errorf("the queue manager does not answer: %w", err)
-	}
-	if a.Err != "" {
-		return control.Page{}, errors.New("listing the queue: " + a.Err)
-	}
-	p := control.Page{More: a.More, Entries: make([]control.Entry, 0, len(a.Entries))}
-	for i := range a.Entries {
-		p.Entries = append(p.Entries, entry(&a.Entries[i]))
-	}
-	return p, nil
-}
-
-func entry(e *msg.ListEntry) control.Entry {
-	return control.Entry{
-		RcptID: smtp.RcptID(e.TA, e.Index), TA: e.TA.String(), State: e.State, Arrival: e.Arrival, Size: e.Size,
-		Sender: e.Sender.Addr(), Rcpt: e.Rcpt.Addr(), Dest: e.Dest, NextTry: e.NextTry, Attempts: e.Attempts, Reason: e.Reason,
-	}
-}
-
 // Operate does something to recipients in the queue.
 func (m *mta) Operate(ctx context.Context, o control.Operation) (control.Operated, error) {
 	q := msg.OperateQ{Op: o.Op, Select: msg.Selection{

@@ -48,7 +48,7 @@ func (l *loop) list(r *listRequest) {
 func (q *Queue) page(active []msg.ListEntry, parks map[string]intake.ParkInfo, from entry.Ref, limit int) (a msg.ListA) {
 	a.Entries = make([]msg.ListEntry, 0, limit+1)
 	v := q.db.View()
-	err := v.Entries(from, func(d *records.Entry) bool {
+	err := v.List(from, func(d *records.Entry) bool {
 		ref := d.Ref
 		for len(active) > 0 && refOf(&active[0]).Compare(ref) < 0 {
 			a.Entries, active = append(a.Entries, active[0]), active[1:]

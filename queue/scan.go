@@ -105,18 +105,23 @@ func (g *grouper) parked(s *intake.Scan) {
 	}
 }
 
+// selectMax is how many recipients a scan for an operator looks at: one of a long queue is many scans, so
+// that mail is loaded in between, and the store need not keep for long what was deleted meanwhile.
+const selectMax = 20_000
+
 // selected reads recipients that an operator has chosen.
 func (g *grouper) selected(s *intake.Scan) {
 	sel := &s.Q.Select
-	full := false
+	full, looked := false, 0
 	err := g.v.Entries(s.From, func(e *records.Entry) bool {
 		if !sel.TA.IsZero() && e.TA != sel.TA {
 			return false
 		}
-		if full {
+		if full || looked == selectMax {
 			g.ev.More, g.ev.Behind = true, e.Ref
 			return false
 		}
+		looked++
 		if e.Aside || e.Envelope.Envelope == nil {
 			return true
 		}

@@ -15,8 +15,9 @@ import (
 
 // Deps are what the answers are made of. All may be called by any goroutine.
 type Deps struct {
-	// Queue and Hosts are those of control.Backend.
-	Queue func(ctx context.Context, after string, max int) (control.Page, error)
+	// List asks QMGR for a page of the queue.
+	List func(ctx context.Context, q msg.ListQ) (msg.ListA, error)
+	// Hosts is that of control.Backend.
 	Hosts func(ctx context.Context, closed bool) (control.Hosts, error)
 	// Modules asks all modules for snapshots, by unit: qmgr, smtpc, smar, smtps and so on.
 	Modules func(ctx context.Context, q msg.StatusQ) map[string]msg.StatusA
@@ -47,62 +48,16 @@ type API struct {
 
 	drain drain
 
-	summing sync.Mutex // held while the queue is counted; guards the fields below
-	summary control.Summary
-	until   time.Time // when it is counted anew
+	summing sync.Mutex      // held while the queue is counted; guards the fields below
+	summary control.Summary // Time is when it was begun
+	until   time.Time       // when it is counted anew
 }
 
 // New makes an API of a meta1 that was started then.
 func New(d Deps, started time.Time) *API { return &API{deps: d, started: started} }
 
-const (
-	// summaryTime is how long a summary is good for at least, and summaryShare how many times as
-	// long as it took to count: a long queue is not counted all the time.
-	summaryTime  = 2 * time.Second
-	summaryShare = 10
-	// summaryMax bounds the destinations and the reasons of an answer.
-	summaryMax = 500
-)
-
-// Summary counts the queue, or gives what was counted not long ago.
-func (a *API) Summary(ctx context.Context) (control.Summary, error) {
-	a.summing.Lock()
-	defer a.summing.Unlock()
-	begun := a.deps.Now()
-	if begun.Before(a.until) {
-		return a.summary, nil
-	}
-	s := control.NewSummarizer(begun)
-	err := a.list(ctx, "", func(e *control.Entry) bool {
-		s.Add(e)
-		return true
-	})
-	if err != nil {
-		return control.Summary{}, err
-	}
-	end := a.deps.Now()
-	a.summary, a.until = s.Summary().Cut(summaryMax), end.Add(max(summaryTime, summaryShare*end.Sub(begun)))
-	return a.summary, nil
-}
-
-// list calls f for the recipients behind one, in order, until it returns false.
-func (a *API) list(ctx context.Context, after string, f func(*control.Entry) bool) error {
-	for {
-		page, err := a.deps.Queue(ctx, after, control.PageMax)
-		if err != nil {
-			return err
-		}
-		for i := range page.Entries {
-			if !f(&page.Entries[i]) {
-				return nil
-			}
-		}
-		if !page.More || len(page.Entries) == 0 {
-			return nil
-		}
-		after = page.Entries[len(page.Entries)-1].RcptID
-	}
-}
+// messagePage is how many recipients are asked for at a time to find those of one message.
+const messagePage = 1000
 
 // Message tells of one message.
 func (a *API) Message(ctx context.Context, id string) (control.Message, error) {
@@ -117,13 +72,13 @@ func (a *API) Message(ctx context.Context, id string) (control.Message, error) {
 	if ta.Counter > 0 { // the recipients of the message come behind those of all before it
 		before = smtp.RcptID(smtp.ID{Counter: ta.Counter - 1, Process: 0xff}, 0)
 	}
-	err = a.list(ctx, before, func(e *control.Entry) bool {
-		at, err := smtp.ParseID(e.TA)
-		if e.TA == m.TA {
-			m.Queued, m.Sender, m.Size, m.Arrival = true, e.Sender, e.Size, &e.Arrival
-			m.Recipients = append(m.Recipients, control.MessageRcpt{RcptID: e.RcptID, Rcpt: e.Rcpt, Queue: e})
+	err = a.list(ctx, before, messagePage, func(e *msg.ListEntry) bool {
+		if e.TA == ta {
+			q := entry(e)
+			m.Queued, m.Sender, m.Size, m.Arrival = true, q.Sender, q.Size, &q.Arrival
+			m.Recipients = append(m.Recipients, control.MessageRcpt{RcptID: q.RcptID, Rcpt: q.Rcpt, Queue: &q})
 		}
-		return err != nil || at.Counter <= ta.Counter
+		return e.TA.Counter <= ta.Counter
 	})
 	if err != nil {
 		return m, err

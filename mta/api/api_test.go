@@ -43,19 +43,21 @@ func (w *world) change(f func()) {
 
 func (w *world) api() *API {
 	return New(Deps{
-		Queue: func(_ context.Context, after string, max int) (control.Page, error) {
+		List: func(_ context.Context, q msg.ListQ) (msg.ListA, error) {
 			w.listed++
 			first := 1
-			if ta, _, err := smtp.ParseRcptID(after); err == nil {
+			if ta, _, err := smtp.ParseRcptID(q.After); err == nil {
 				first = int(ta.Counter) + 1
 			}
-			p := control.Page{}
-			for i := first; i <= w.rcpts && len(p.Entries) < max; i++ {
-				ta := smtp.ID{Counter: uint64(i)}
-				p.Entries = append(p.Entries, control.Entry{RcptID: smtp.RcptID(ta, 0), TA: ta.String(), State: msg.StateDeferred, Rcpt: "x@a.test", Dest: "mx:a.test", Reason: "451 by mx.a.test[192.0.2.1]:25", Sender: "s@b.test"})
+			var a msg.ListA
+			for i := first; i <= w.rcpts && len(a.Entries) < q.Max; i++ {
+				a.Entries = append(a.Entries, msg.ListEntry{
+					TA: smtp.ID{Counter: uint64(i)}, State: msg.StateDeferred, Rcpt: smtp.Path{Local: "x", Domain: "a.test"}, Dest: "mx:a.test",
+					Reason: "451 by mx.a.test[192.0.2.1]:25", Sender: smtp.Path{Local: "s", Domain: "b.test"},
+				})
 			}
-			p.More = len(p.Entries) == max
-			return p, nil
+			a.More = len(a.Entries) == q.Max
+			return a, nil
 		},
 		Hosts: func(context.Context, bool) (control.Hosts, error) {
 			return control.Hosts{Hosts: []control.Host{{Host: "mx.a.test[192.0.2.1]:25"}, {Host: "mx.c.test"}}}, nil
@@ -148,7 +150,7 @@ func TestSummaryIsKept(t *testing.T) {
 		w := &world{rcpts: 25_000}
 		a := w.api()
 		for range 10 {
-			if s, err := a.Summary(t.Context()); err != nil || s.Recipients != w.rcpts || s.Messages != w.rcpts {
+			if s, err := a.Summary(t.Context(), control.SummaryQuestion{}); err != nil || s.Recipients != w.rcpts || s.Messages != w.rcpts {
 				t.Fatal(s.Recipients, s.Messages, err)
 			}
 		}
@@ -156,9 +158,13 @@ func TestSummaryIsKept(t *testing.T) {
 			t.Errorf("%d pages", w.listed)
 		}
 		time.Sleep(3 * time.Second)
-		_, _ = a.Summary(t.Context())
+		_, _ = a.Summary(t.Context(), control.SummaryQuestion{})
 		if w.listed != 6 {
 			t.Errorf("%d pages after a while", w.listed)
+		}
+		time.Sleep(time.Nanosecond)
+		if _, err := a.Summary(t.Context(), control.SummaryQuestion{Fresh: true}); err != nil || w.listed != 9 {
+			t.Errorf("%d pages when it must be counted anew: %v", w.listed, err)
 		}
 	})
 }

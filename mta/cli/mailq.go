@@ -2,11 +2,14 @@ package cli
 
 import (
 	"bufio"
-	"encoding/json"
+	"cmp"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -24,28 +27,27 @@ arrival, sender, and below for each recipient why it waits and when it is tried 
 An identifier is followed by * if the message is in the active queue, and by ! if it is
 held.
 
-With --json each message is a JSON object on a line, with the member names that
-postqueue -j has.
+With --json each message is a JSON object on a line, with the member names of postqueue -j:
+queue_name (active, deferred or hold), queue_id, arrival_time, message_size, forced_expire,
+sender, and recipients with address and delay_reason. A recipient has rcpt_id, state, attempts,
+next_try and destination, too. Times are seconds since 1970; who has no sender is MAILER-DAEMON.
 
-With --summary mailq counts recipients: by destination and the minutes they are in the queue, in
+With --summary recipients are counted: by destination and the minutes they are in the queue, in
 the columns of qshape (less than 5, 10, 20 and so on), and by the reason why they wait.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return to.ask(func(k *control.Client) error {
-				out := bufio.NewWriter(e.Stdout)
-				l := lister{out: out, zone: time.Local}
-				l.print = l.text
-				switch {
-				case summed:
-					l.summary = newSummary(time.Now())
-					l.print = l.summary.add
-				case asJSON:
+				if summed {
+					return printSummary(c.Context(), k, e.Stdout, asJSON)
+				}
+				l := lister{out: bufio.NewWriterSize(e.Stdout, 64<<10), zone: time.Local}
+				if l.print = l.text; asJSON {
 					l.print = l.json
 				}
 				err := k.Queue(c.Context(), l.add)
 				if err == nil {
 					err = l.end(asJSON)
 				}
-				if flush := out.Flush(); err == nil {
+				if flush := l.out.Flush(); err == nil {
 					err = flush
 				}
 				return err
@@ -63,10 +65,9 @@ type lister struct {
 	out   *bufio.Writer
 	zone  *time.Location
 	print func([]control.Entry) error
-	// summary is what is printed at the end, in place of the messages; nil for none.
-	summary *summary
 
 	current         []control.Entry // recipients of one message
+	buf             []byte          // what is printed of it
 	messages, rcpts int
 	bytes           int64
 }
@@ -90,6 +91,9 @@ func (l *lister) flush() error {
 	l.bytes += l.current[0].Size
 	err := l.print(l.current)
 	l.current = l.current[:0]
+	if err == nil && l.messages == 1 { // somebody may be looking
+		err = l.out.Flush()
+	}
 	return err
 }
 
@@ -98,12 +102,7 @@ func (l *lister) end(asJSON bool) error {
 	if err := l.flush(); err != nil {
 		return err
 	}
-	switch {
-	case l.summary != nil && asJSON:
-		return printJSON(l.out, l.summary.Summary())
-	case l.summary != nil:
-		return l.summary.text(l.out)
-	case asJSON:
+	if asJSON {
 		return nil
 	}
 	if l.messages == 0 {
@@ -118,21 +117,44 @@ func (l *lister) end(asJSON bool) error {
 const (
 	mailqHead   = "-----Queue ID------ --Size-- ----Arrival Time---- -Sender/Recipient-------\n"
 	mailqIndent = 50
+	mailqBlank  = "                                                  " // as many spaces
 )
 
+// text prints a message as lines for people. A queue may have millions: nothing here takes memory for each.
 func (l *lister) text(rcpts []control.Entry) error {
+	b := l.buf[:0]
 	if l.messages == 1 {
-		_, _ = l.out.WriteString(mailqHead)
+		b = append(b, mailqHead...)
 	}
 	m := &rcpts[0]
-	_, _ = fmt.Fprintf(l.out, "%s%s %7d %s  <%s>\n", m.TA, mark(rcpts), m.Size, m.Arrival.In(l.zone).Format("Mon Jan _2 15:04:05"), plain(m.Sender))
+	b = append(append(append(b, m.TA...), mark(rcpts)...), ' ')
+	for pad := int64(1_000_000); pad > max(m.Size, 1); pad /= 10 {
+		b = append(b, ' ')
+	}
+	b = append(strconv.AppendInt(b, m.Size, 10), ' ')
+	b = m.Arrival.In(l.zone).AppendFormat(b, "Mon Jan _2 15:04:05")
+	b = append(append(append(b, "  <"...), plain(m.Sender)...), ">\n"...)
 	for i := range rcpts {
 		r := &rcpts[i]
-		_, _ = fmt.Fprintf(l.out, "%*s\n", mailqIndent, "("+l.reason(r)+")")
-		_, _ = fmt.Fprintf(l.out, "%*s<%s>\n", mailqIndent, "", plain(r.Rcpt))
+		from := len(b)
+		b = append(l.reason(append(b, '('), r), ')')
+		b = padLeft(b, from)
+		b = append(b, '\n')
+		b = append(b, mailqBlank...)
+		b = append(append(append(b, '<'), plain(r.Rcpt)...), ">\n"...)
 	}
-	_, err := l.out.WriteString("\n")
+	l.buf = append(b, '\n')
+	_, err := l.out.Write(l.buf)
 	return err
+}
+
+// padLeft puts spaces in front of what b has from an index on, so that it ends in the column of recipients.
+func padLeft(b []byte, from int) []byte {
+	n := mailqIndent - utf8.RuneCount(b[from:])
+	if n <= 0 {
+		return b
+	}
+	return slices.Insert(b, from, []byte(mailqBlank[:n])...)
 }
 
 // mark is * for a message that is in the active queue, ! for one that is held.
@@ -161,23 +183,32 @@ func queueName(rcpts []control.Entry) string {
 	return name
 }
 
-// reason says why a recipient waits, and until when.
-func (l *lister) reason(r *control.Entry) string {
-	text := string(r.State)
+// reason adds to b why a recipient waits, and until when.
+func (l *lister) reason(b []byte, r *control.Entry) []byte {
+	b = append(b, r.State...)
 	if r.Reason != "" {
-		text += ": " + plain(r.Reason)
+		b = append(append(b, ": "...), plain(r.Reason)...)
 	}
 	if r.Attempts > 0 {
-		text += fmt.Sprintf(", %d attempts", r.Attempts)
+		b = append(strconv.AppendInt(append(b, ", "...), int64(r.Attempts), 10), " attempts"...)
 	}
 	if r.State == msg.StateDeferred && !r.NextTry.IsZero() {
-		text += ", next " + r.NextTry.In(l.zone).Format("Jan _2 15:04:05")
+		b = r.NextTry.In(l.zone).AppendFormat(append(b, ", next "...), "Jan _2 15:04:05")
 	}
-	return text
+	return b
 }
 
 // plain is text that cannot steer a terminal.
 func plain(s string) string {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' {
+			return plainRunes(s)
+		}
+	}
+	return s
+}
+
+func plainRunes(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
@@ -186,44 +217,41 @@ func plain(s string) string {
 	}, s)
 }
 
-// queued is a message as postqueue -j prints it; what has no counterpart there has
-// names of ours.
-type queued struct {
-	QueueName    string       `json:"queue_name"`
-	QueueID      string       `json:"queue_id"`
-	ArrivalTime  int64        `json:"arrival_time"`
-	MessageSize  int64        `json:"message_size"`
-	ForcedExpire bool         `json:"forced_expire"`
-	Sender       string       `json:"sender"`
-	Recipients   []queuedRcpt `json:"recipients"`
-}
-
-type queuedRcpt struct {
-	Address     string `json:"address"`
-	DelayReason string `json:"delay_reason,omitempty"`
-	RcptID      string `json:"rcpt_id"`
-	State       string `json:"state"`
-	Attempts    int    `json:"attempts"`
-	NextTry     int64  `json:"next_try,omitempty"`
-	Destination string `json:"destination,omitempty"`
-}
-
+// json prints a message as postqueue -j does: an object on a line. What has no counterpart there has names
+// of ours, which come last.
 func (l *lister) json(rcpts []control.Entry) error {
 	m := &rcpts[0]
-	q := queued{
-		QueueName: queueName(rcpts), QueueID: m.TA, ArrivalTime: m.Arrival.Unix(), MessageSize: m.Size, Sender: m.Sender,
-		Recipients: make([]queuedRcpt, 0, len(rcpts)),
-	}
-	if q.Sender == "" {
-		q.Sender = "MAILER-DAEMON" // as postqueue does
-	}
+	b := append(l.buf[:0], `{"queue_name":"`...)
+	b = append(append(b, queueName(rcpts)...), `","queue_id":"`...)
+	b = append(append(b, m.TA...), `","arrival_time":`...)
+	b = append(strconv.AppendInt(b, m.Arrival.Unix(), 10), `,"message_size":`...)
+	b = append(strconv.AppendInt(b, m.Size, 10), `,"forced_expire":false,"sender":`...)
+	b = control.AppendString(b, cmp.Or(m.Sender, "MAILER-DAEMON")) // as postqueue does
+	b = append(b, `,"recipients":[`...)
 	for i := range rcpts {
-		r := &rcpts[i]
-		rcpt := queuedRcpt{Address: r.Rcpt, DelayReason: r.Reason, RcptID: r.RcptID, State: string(r.State), Attempts: r.Attempts, Destination: r.Dest}
-		if !r.NextTry.IsZero() {
-			rcpt.NextTry = r.NextTry.Unix()
+		if i > 0 {
+			b = append(b, ',')
 		}
-		q.Recipients = append(q.Recipients, rcpt)
+		b = appendRcpt(b, &rcpts[i])
 	}
-	return json.NewEncoder(l.out).Encode(q)
+	l.buf = append(b, "]}\n"...)
+	_, err := l.out.Write(l.buf)
+	return err
+}
+
+// appendRcpt adds a recipient to b.
+func appendRcpt(b []byte, r *control.Entry) []byte {
+	b = control.AppendString(append(b, `{"address":`...), r.Rcpt)
+	if r.Reason != "" {
+		b = control.AppendString(append(b, `,"delay_reason":`...), r.Reason)
+	}
+	b = append(append(append(b, `,"rcpt_id":"`...), r.RcptID...), `","state":"`...)
+	b = append(append(append(b, r.State...), `","attempts":`...), strconv.Itoa(r.Attempts)...)
+	if !r.NextTry.IsZero() {
+		b = strconv.AppendInt(append(b, `,"next_try":`...), r.NextTry.Unix(), 10)
+	}
+	if r.Dest != "" {
+		b = control.AppendString(append(b, `,"destination":`...), r.Dest)
+	}
+	return append(b, '}')
 }

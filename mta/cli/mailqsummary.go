@@ -1,10 +1,10 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"meta1/mta/control"
 )
@@ -12,22 +12,20 @@ import (
 // shownMax is how many destinations and reasons are printed.
 const shownMax = 20
 
-// summary counts recipients by destination and age, and by reason.
-type summary struct{ *control.Summarizer }
-
-func newSummary(now time.Time) *summary { return &summary{control.NewSummarizer(now)} }
-
-// add counts the recipients of a message.
-func (s *summary) add(rcpts []control.Entry) error {
-	for i := range rcpts {
-		s.Add(&rcpts[i])
+// printSummary prints the queue, counted by the server.
+func printSummary(ctx context.Context, k *control.Client, out io.Writer, asJSON bool) error {
+	s, err := k.Summary(ctx, control.SummaryQuestion{Fresh: true, Max: control.GroupsMax})
+	if err != nil {
+		return err
 	}
-	return nil
+	if asJSON {
+		return printJSON(out, s)
+	}
+	return summaryText(out, &s)
 }
 
-// text prints the summary as a table of ages like that of qshape, and the reasons.
-func (s *summary) text(out io.Writer) error {
-	r := s.Summary()
+// summaryText prints a summary as a table of ages like that of qshape, and the reasons.
+func summaryText(out io.Writer, r *control.Summary) error {
 	w := &textWriter{out: out}
 	if r.Recipients == 0 {
 		w.line("Mail queue is empty")

@@ -80,7 +80,7 @@ func look(ctx context.Context, k *control.Client) (t *topView, err error) {
 	if t.Stats, err = k.Stats(ctx); err != nil {
 		return nil, err
 	}
-	if t.Summary, err = k.Summary(ctx); err != nil {
+	if t.Summary, err = k.Summary(ctx, control.SummaryQuestion{}); err != nil {
 		return nil, err
 	}
 	if t.Hosts, err = k.Hosts(ctx, false); err != nil {

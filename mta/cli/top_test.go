@@ -14,7 +14,7 @@ func TestTop(t *testing.T) {
 	now := time.Unix(1795314258, 0).UTC()
 	sum := control.NewSummarizer(now)
 	for range 50 {
-		sum.Add(&control.Entry{TA: "S1", State: msg.StateDeferred, Arrival: now.Add(-time.Hour), Dest: "mx:a\x1b[2J.test", Reason: "451 4.7.1 later\r\n", NextTry: now.Add(time.Minute)})
+		sum.Add(&msg.ListEntry{State: msg.StateDeferred, Arrival: now.Add(-time.Hour), Dest: "mx:a\x1b[2J.test", Reason: "451 4.7.1 later\r\n", NextTry: now.Add(time.Minute)})
 	}
 	v := &topView{
 		Stats: control.Stats{

@@ -280,8 +280,8 @@ type Backend interface {
 	DrainState(ctx context.Context) Drain
 	// Stats tells counts and rates.
 	Stats(ctx context.Context) (Stats, error)
-	// Summary counts the queue. It may be some seconds old.
-	Summary(ctx context.Context) (Summary, error)
+	// Summary counts the queue.
+	Summary(ctx context.Context, q SummaryQuestion) (Summary, error)
 	// Message tells of one message, by its ss_ta or a rcpt_id; ErrNoMessage if nothing is known.
 	Message(ctx context.Context, id string) (Message, error)
 	// Config is the configuration in effect without secrets, with the defaults if they are wanted.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -48,7 +49,7 @@ func NewClient(path string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}
-	return &Client{path: path, http: http.Client{Timeout: clientTime, Transport: &http.Transport{DialContext: dial}}}
+	return &Client{path: path, http: http.Client{Timeout: clientTime, Transport: &http.Transport{DialContext: dial, ReadBufferSize: chunk}}}
 }
 
 // Close ends the connection.
@@ -93,10 +94,10 @@ func (c *Client) QueueBehind(ctx context.Context, after string, f func(Entry) er
 	answers := make(chan answer) // not buffered: one page waits while another is worked on
 	g.Go(func(ctx context.Context) error {
 		defer close(answers)
+		size := 0
 		for n := firstPage; ; n = PageMax {
 			var a answer
-			q := url.Values{"after": {after}, "max": {strconv.Itoa(n)}}
-			a.err = c.ask(ctx, http.MethodGet, "/queue?"+q.Encode(), nil, &a.page)
+			a.page, size, a.err = c.page(ctx, after, n, size)
 			select {
 			case answers <- a:
 			case <-ctx.Done():
@@ -132,6 +133,21 @@ func (c *Client) QueueBehind(ctx context.Context, after string, f func(Entry) er
 	return err
 }
 
+// page asks for a page of the queue behind a recipient, and tells its size in bytes. likely is the size of
+// the page before.
+func (c *Client) page(ctx context.Context, after string, n, likely int) (p Page, size int, err error) {
+	var text strings.Builder
+	text.Grow(likely + likely/32) // else it is copied again and again as it grows
+	q := url.Values{"after": {after}, "max": {strconv.Itoa(n)}}
+	if err := c.ask(ctx, http.MethodGet, "/queue?"+q.Encode(), nil, &text); err != nil {
+		return p, 0, err
+	}
+	if p, err = readPage(text.String()); err != nil {
+		return p, 0, fmt.Errorf("reading the answer of meta1 at %s: %w", c.path, err)
+	}
+	return p, text.Len(), nil
+}
+
 // Operate does something to recipients in the queue.
 func (c *Client) Operate(ctx context.Context, o Operation) (done Operated, err error) {
 	return done, c.ask(ctx, http.MethodPost, "/queue", o, &done)
@@ -147,9 +163,13 @@ func (c *Client) Stats(ctx context.Context) (s Stats, err error) {
 	return s, c.ask(ctx, http.MethodGet, "/stats", nil, &s)
 }
 
-// Summary asks for the queue, counted.
-func (c *Client) Summary(ctx context.Context) (s Summary, err error) {
-	return s, c.ask(ctx, http.MethodGet, "/queue/summary", nil, &s)
+// Summary asks for the queue, counted. A long one takes a while to count: ctx bounds it.
+func (c *Client) Summary(ctx context.Context, q SummaryQuestion) (s Summary, err error) {
+	v := url.Values{"fresh": {strconv.FormatBool(q.Fresh)}}
+	if q.Max > 0 {
+		v.Set("max", strconv.Itoa(q.Max))
+	}
+	return s, c.askFor(ctx, clientTime, http.MethodGet, "/queue/summary?"+v.Encode(), nil, &s)
 }
 
 // Connections asks for sessions of clients and connections to hosts.
@@ -231,14 +251,21 @@ func (c *Client) Fsck(ctx context.Context, content bool, f func(Finding)) (exami
 	}
 }
 
-// ask sends a request, with a body if that is not nil, and reads its answer into v. also are statuses besides 200
+// ask sends a request, with a body if that is not nil, and reads its answer into v: as text into a
+// strings.Builder, else as JSON. also are statuses besides 200
 // whose body is an answer and not an error.
 func (c *Client) ask(ctx context.Context, method, path string, body, v any, also ...int) error {
+	limit := clientTime
 	if method == http.MethodGet {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, askTime)
-		defer cancel()
+		limit = askTime
 	}
+	return c.askFor(ctx, limit, method, path, body, v, also...)
+}
+
+// askFor is ask within a time.
+func (c *Client) askFor(ctx context.Context, limit time.Duration, method, path string, body, v any, also ...int) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	text := io.Reader(http.NoBody)
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -274,7 +301,12 @@ func (c *Client) ask(ctx context.Context, method, path string, body, v any, also
 		}
 		return fmt.Errorf("asking meta1 at %s: %s", c.path, e.Error)
 	}
-	if err := json.NewDecoder(answer).Decode(v); err != nil {
+	if text, ok := v.(*strings.Builder); ok {
+		_, err = io.Copy(text, answer)
+	} else {
+		err = json.NewDecoder(answer).Decode(v)
+	}
+	if err != nil {
 		return fmt.Errorf("reading the answer of meta1 at %s: %w", c.path, err)
 	}
 	return nil

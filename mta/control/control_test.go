@@ -104,7 +104,7 @@ func (b *backend) Stats(context.Context) (control.Stats, error) {
 	return control.Stats{Accepting: "yes"}, b.err
 }
 
-func (b *backend) Summary(context.Context) (control.Summary, error) {
+func (b *backend) Summary(context.Context, control.SummaryQuestion) (control.Summary, error) {
 	return control.NewSummarizer(time.Unix(1, 0)).Summary(), b.err
 }
 
@@ -286,6 +286,8 @@ func TestRefused(t *testing.T) {
 	}{
 		{"GET", "/queue?max=0", 400},
 		{"GET", "/queue?max=x", 400},
+		{"GET", "/queue/summary?max=-1", 400},
+		{"GET", "/queue/summary?max=5&fresh=true", 200},
 		{"GET", "/queue?max=999999999", 200},
 		{"GET", "/reload", 405},
 		{"POST", "/queue", 400},

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,8 +64,12 @@ func routes() []route {
 		},
 		{
 			method: "GET", path: "/queue/summary", id: "queueSummary", level: access.Read, answer: reflect.TypeFor[Summary](),
-			summary: "Recipients in the queue counted by destination and age, and by reason. It may be some seconds old.",
-			handle:  asks(func(b Backend, r *http.Request) (Summary, error) { return b.Summary(r.Context()) }),
+			summary: "Recipients in the queue counted by destination and age, and by reason.",
+			params: []openapi.Param{
+				{Name: "max", Type: "integer", Doc: "At most so many destinations and reasons, those with the most recipients; 500 unless given, and 10000 is the most."},
+				{Name: "fresh", Type: "boolean", Doc: "Count now. What is answered may be some seconds old otherwise, with a long queue ten times as long as it takes to count."},
+			},
+			handle: summary,
 		},
 		{
 			method: "POST", path: "/queue", id: "operate", level: access.Change, body: reflect.TypeFor[Operation](), answer: reflect.TypeFor[Operated](),
@@ -225,15 +230,37 @@ func takes[Q, A any](failed int, f func(b Backend, ctx context.Context, q Q) (A,
 	}
 }
 
-func queue(b Backend, r *http.Request) (int, any) {
-	n := PageMax
-	if s := r.FormValue("max"); s != "" {
-		var err error
-		if n, err = strconv.Atoi(s); err != nil || n < 1 {
-			return http.StatusBadRequest, apiError{Error: "max is not a positive number"}
-		}
+// most is how much a question wants, at most so much.
+func most(r *http.Request, limit int) (int, error) {
+	s := r.FormValue("max")
+	if s == "" {
+		return 0, nil
 	}
-	page, err := b.Queue(r.Context(), r.FormValue("after"), min(n, PageMax))
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return 0, errors.New("max is not a positive number")
+	}
+	return min(n, limit), nil
+}
+
+func summary(b Backend, r *http.Request) (int, any) {
+	n, err := most(r, GroupsMax)
+	if err != nil {
+		return http.StatusBadRequest, apiError{Error: err.Error()}
+	}
+	s, err := b.Summary(r.Context(), SummaryQuestion{Max: n, Fresh: r.FormValue("fresh") == "true"})
+	if err != nil {
+		return http.StatusServiceUnavailable, apiError{Error: err.Error()}
+	}
+	return http.StatusOK, s
+}
+
+func queue(b Backend, r *http.Request) (int, any) {
+	n, err := most(r, PageMax)
+	if err != nil {
+		return http.StatusBadRequest, apiError{Error: err.Error()}
+	}
+	page, err := b.Queue(r.Context(), r.FormValue("after"), cmp.Or(n, PageMax))
 	if err != nil {
 		return http.StatusServiceUnavailable, apiError{Error: err.Error()}
 	}

@@ -31,6 +31,10 @@ type apiError struct {
 func answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
+	if page, ok := v.(Page); ok {
+		_ = page.writeJSON(w)
+		return
+	}
 	_ = json.NewEncoder(w).Encode(v) // the client has gone otherwise
 }
 

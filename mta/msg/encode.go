@@ -117,8 +117,18 @@ func appendString(b []byte, s string) []byte {
 
 // DecodeEnvelope reads what AppendEnvelope wrote.
 func DecodeEnvelope(b []byte) (*Envelope, error) {
+	e := new(Envelope)
+	if err := DecodeEnvelopeInto(e, b); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// DecodeEnvelopeInto is DecodeEnvelope into e, whatever e was, with the memory of its recipients. After an
+// error e means nothing.
+func DecodeEnvelopeInto(e *Envelope, b []byte) error {
 	if len(b) == 0 {
-		return nil, errShort
+		return errShort
 	}
 	var known byte
 	switch b[0] {
@@ -127,28 +137,32 @@ func DecodeEnvelope(b []byte) (*Envelope, error) {
 	case envelopeVersionFlags:
 		known = flagsV2
 	default:
-		return nil, fmt.Errorf("envelope record has version %d; this program reads versions up to %d", b[0], envelopeVersionFlags)
+		return fmt.Errorf("envelope record has version %d; this program reads versions up to %d", b[0], envelopeVersionFlags)
 	}
-	d := decoder{b: b[1:], flags: known}
-	e := &Envelope{TA: d.id(), Session: d.id()}
+	d := decoder{b: b[1:], text: string(b[1:]), flags: known}
+	*e = Envelope{TA: d.id(), Session: d.id(), Rcpts: e.Rcpts[:0]}
 	e.Arrival = time.Unix(0, int64(d.uint64()))
 	e.Client = d.client()
 	e.Mail, e.Expanded = d.mail()
 	n := d.uvarint()
 	if n > maxRcpts || n > uint64(len(d.b)) {
-		return nil, errShort // each recipient takes at least a byte
+		return errShort // each recipient takes at least a byte
 	}
-	e.Rcpts = make([]Rcpt, n)
+	if uint64(cap(e.Rcpts)) < n {
+		e.Rcpts = make([]Rcpt, n)
+	}
+	e.Rcpts = e.Rcpts[:n]
 	for i := range e.Rcpts {
 		e.Rcpts[i] = d.rcpt()
 	}
-	return e, d.end()
+	return d.end()
 }
 
 // decoder takes values off the front of b. The first failure sticks.
 type decoder struct {
 	b     []byte
-	flags byte // those that the version knows
+	text  string // what b was at first: all strings are parts of it, so that they take one piece of memory
+	flags byte   // those that the version knows
 	err   error
 }
 
@@ -193,7 +207,12 @@ func (d *decoder) byte() byte {
 	return 0
 }
 
-func (d *decoder) string() string  { return string(d.take(d.uvarint())) }
+func (d *decoder) string() string {
+	n := d.uvarint()
+	from := len(d.text) - len(d.b)
+	return d.text[from : from+len(d.take(n))]
+}
+
 func (d *decoder) id() smtp.ID     { return smtp.ID{Counter: d.uint64(), Process: d.byte()} }
 func (d *decoder) path() smtp.Path { return smtp.Path{Local: d.string(), Domain: d.string()} }
 func (d *decoder) rcpt() Rcpt      { return Rcpt{To: d.path(), Notify: d.string(), ORcpt: d.string()} }

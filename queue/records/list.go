@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/queue/entry"
 )
@@ -132,6 +133,13 @@ func (v *View) Entries(from Ref, f func(*Entry) bool) error {
 	}
 	err = v.merge(deferred, aside, f)
 	return errors.Join(err, readError(deferred.Error()), readError(aside.Error()), deferred.Close(), aside.Close())
+}
+
+// List is Entries for who keeps nothing: the Envelope of an entry is overwritten by the next, but for its
+// strings. The view is good for nothing else then.
+func (v *View) List(from Ref, f func(*Entry) bool) error {
+	v.spare = new(msg.Envelope)
+	return v.Entries(from, f)
 }
 
 // merge calls f for the recipients of both iterators in order.

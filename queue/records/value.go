@@ -116,10 +116,11 @@ func decodeState(st *State, v []byte) error {
 		return err
 	}
 	st.Attempts = int(attempts)
-	if st.Dest, v, err = text(v); err != nil {
+	both := string(v) // one piece of memory for two strings
+	if st.Dest, v, err = text(both, v); err != nil {
 		return err
 	}
-	if st.Reason, v, err = text(v); err != nil {
+	if st.Reason, v, err = text(both, v); err != nil {
 		return err
 	}
 	if len(v) > 0 {
@@ -140,14 +141,19 @@ func AppendEnvelope(b []byte, e *Envelope) []byte {
 
 // DecodeEnvelope reads the record of a message. The error wraps store.ErrDamaged.
 func DecodeEnvelope(ta smtp.ID, v []byte) (Envelope, error) {
-	e, err := decodeEnvelope(ta, v)
+	return decodeInto(new(msg.Envelope), ta, v)
+}
+
+// decodeInto is DecodeEnvelope with the memory of an envelope that nobody needs any more.
+func decodeInto(old *msg.Envelope, ta smtp.ID, v []byte) (Envelope, error) {
+	e, err := decodeEnvelope(old, ta, v)
 	if err != nil {
 		return Envelope{}, fmt.Errorf("%w: envelope of %s: %w", store.ErrDamaged, ta, err)
 	}
 	return e, nil
 }
 
-func decodeEnvelope(ta smtp.ID, v []byte) (e Envelope, err error) {
+func decodeEnvelope(old *msg.Envelope, ta smtp.ID, v []byte) (e Envelope, err error) {
 	v, flags, err := header(v, flagInline)
 	if err != nil {
 		return Envelope{}, err
@@ -158,9 +164,10 @@ func decodeEnvelope(ta smtp.ID, v []byte) (e Envelope, err error) {
 		return Envelope{}, err
 	}
 	e.Size = int64(size)
-	if e.Envelope, err = msg.DecodeEnvelope(v); err != nil {
+	if err := msg.DecodeEnvelopeInto(old, v); err != nil {
 		return Envelope{}, err
 	}
+	e.Envelope = old
 	if e.TA != ta {
 		return Envelope{}, fmt.Errorf("it says that it belongs to %s", e.TA)
 	}
@@ -192,8 +199,9 @@ func number(v []byte, most uint64) (n uint64, rest []byte, err error) {
 	return n, v[l:], nil
 }
 
-// text reads a string and its length from the front of v.
-func text(v []byte) (s string, rest []byte, err error) {
+// text reads a string and its length from the front of v, which all ends as v does: the string is a part
+// of all.
+func text(all string, v []byte) (s string, rest []byte, err error) {
 	n, v, err := number(v, math.MaxInt32)
 	if err != nil {
 		return "", nil, err
@@ -201,7 +209,8 @@ func text(v []byte) (s string, rest []byte, err error) {
 	if n > uint64(len(v)) {
 		return "", nil, errShort
 	}
-	return string(v[:n]), v[n:], nil
+	from := len(all) - len(v)
+	return all[from : from+int(n)], v[n:], nil
 }
 
 // contains reports whether a key is among others.

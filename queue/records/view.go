@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 
+	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/store"
 )
@@ -20,6 +21,8 @@ type View struct {
 	envelopes *pebble.Iterator // opened by Envelope
 	counted   *pebble.Iterator // opened by Left
 	last      lastEnvelope
+	key       []byte        // of the envelope that was sought last
+	spare     *msg.Envelope // takes every envelope that is read; nil: each is one of its own
 	broken    []Broken
 	known     map[string]bool // keys of broken
 }
@@ -121,7 +124,11 @@ func (v *View) Envelope(ta smtp.ID) (e Envelope, ok bool, err error) {
 	}
 	broken := errNoEnvelope
 	if found {
-		e, broken = DecodeEnvelope(ta, value)
+		old := v.spare
+		if old == nil {
+			old = new(msg.Envelope)
+		}
+		e, broken = decodeInto(old, ta, value)
 	}
 	if broken != nil {
 		if err := v.skipMessage(ta, value, broken); err != nil {
@@ -140,12 +147,19 @@ func (v *View) seekEnvelope(ta smtp.ID) (value []byte, found bool, err error) {
 			return nil, false, err
 		}
 	}
-	k := messageKey(KindEnvelope, ta)
-	if !v.envelopes.SeekGE(k) || !bytes.Equal(v.envelopes.Key(), k) {
+	k := appendTA(append(v.key[:0], byte(KindEnvelope)), ta)
+	v.key = k
+	if !v.near(k) && !v.envelopes.SeekGE(k) || !bytes.Equal(v.envelopes.Key(), k) {
 		return nil, false, readError(v.envelopes.Error())
 	}
 	value, err = v.envelopes.ValueAndErr()
 	return value, true, readError(err)
+}
+
+// near moves the iterator of the envelopes from the one that was read last to the next, and reports
+// whether that is k: in a list of all deferred mail it is nearly always, and a search takes longer.
+func (v *View) near(k []byte) bool {
+	return v.last.used && v.envelopes.Valid() && bytes.Compare(v.envelopes.Key(), k) < 0 && v.envelopes.Next() && bytes.Equal(v.envelopes.Key(), k)
 }
 
 // skipMessage collects all records of a message, except its content: its envelope is
