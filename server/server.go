@@ -176,7 +176,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 
 // Run accepts and serves connections until ctx ends. Then it closes the listeners,
 // sends idle sessions away with 421, and lets sessions in DATA go on for
-// stop_timeout. It returns when all sessions have ended: nil, or why it could not
+// stop_timeout; all that have begun a transaction if the cause of the end is supervise.ErrPaused. It returns when all sessions have ended: nil, or why it could not
 // go on.
 func (s *Server) Run(ctx context.Context) error {
 	// Sessions outlive ctx for a while, hence a group of its own.
@@ -196,6 +196,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, l := range s.deps.Listeners {
 		_ = l.Close() // it is closed either way
 	}
+	s.halt.transactions.Store(errors.Is(context.Cause(ctx), supervise.ErrPaused))
 	s.stopSessions()
 	g.Stop()
 	err := g.Wait()

@@ -30,6 +30,7 @@ type bench struct {
 	server *Server
 	group  *supervise.Group // everything but the server
 	stop   context.CancelFunc
+	pause  context.CancelFunc // as stop, because others wait to go on
 	done   chan error
 }
 
@@ -38,8 +39,9 @@ func startServer(t testing.TB, cfg Config, fake *fakeMTA, listeners ...net.Liste
 }
 
 func startDeps(t testing.TB, cfg Config, fake *fakeMTA, deps Deps) *bench {
-	ctx, cancel := context.WithCancel(context.Background())
-	b := &bench{fake: fake, stop: cancel, done: make(chan error, 1), group: supervise.NewGroup(context.Background())}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	stop, pause := func() { cancel(nil) }, func() { cancel(supervise.ErrPaused) }
+	b := &bench{fake: fake, stop: stop, pause: pause, done: make(chan error, 1), group: supervise.NewGroup(context.Background())}
 	fake.serve(b.group.Context(), b.group)
 	b.server = mustNew(t, cfg, deps)
 	b.group.Go(func(context.Context) error {
@@ -170,6 +172,37 @@ func TestStopInData(t *testing.T) {
 		c.reply("250")
 		c.reply("421 4.3.2")
 		c.eof()
+		b.end(t)
+		if len(b.fake.committed) != 1 {
+			t.Errorf("%d messages", len(b.fake.committed))
+		}
+	})
+}
+
+// TestStopForPause: when others wait to go on, a transaction that has begun ends as it would have.
+func TestStopForPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipeListener()
+		b := startServer(t, Config{}, newFakeMTA(), l)
+		c, idle, slow := l.talker(t), l.talker(t), l.talker(t)
+		idle.reply("220")
+		for _, c := range []*talker{c, slow} {
+			c.reply("220")
+			c.say("EHLO client", "250")
+			c.say("MAIL FROM:<a@b>", "250")
+		}
+		synctest.Wait()
+		b.pause()
+		idle.reply("421 4.3.2")
+		idle.eof()
+		time.Sleep(2 * time.Second)
+		c.say("RCPT TO:<bob@example.org>", "250")
+		c.say("DATA", "354")
+		c.say("a message\r\n.", "250")
+		c.reply("421 4.3.2")
+		c.eof()
+		slow.reply("421 4.3.2") // it has begun, and does not go on
+		slow.eof()
 		b.end(t)
 		if len(b.fake.committed) != 1 {
 			t.Errorf("%d messages", len(b.fake.committed))

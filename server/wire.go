@@ -44,7 +44,11 @@ var (
 )
 
 // halt tells all sessions that the server stops. The zero value says it does not.
-type halt struct{ by atomic.Int64 }
+type halt struct {
+	by atomic.Int64
+	// transactions: those that have begun may go on, too, and not only those in DATA. Set before by.
+	transactions atomic.Bool
+}
 
 // set begins the stop; sessions in DATA may go on until by.
 func (h *halt) set(by time.Time) { h.by.Store(by.UnixNano()) }
@@ -299,7 +303,8 @@ func (c *wire) extend(fresh bool) error {
 	if !stopping {
 		return nil
 	}
-	if !c.patient || !now.Before(by) {
+	patient := c.patient || c.awaits == crowd.InTransaction && c.halt.transactions.Load()
+	if !patient || !now.Before(by) {
 		return errHalted
 	}
 	if end := now.Add(c.timeout); end.Before(by) {

@@ -78,7 +78,9 @@ type Tree struct {
 	units    []*node
 	group    *Group
 	events   chan nodeEvent
-	done     chan struct{} // closed when Run ends: nobody reads events any more
+	requests chan request
+	done     chan struct{} // closed when Run ends: nobody reads events or requests any more
+	paused   *request      // nil: the units run
 	stopping bool
 	served   bool // all units were up once
 	err      error
@@ -92,7 +94,7 @@ type node struct {
 	wantStop bool // for a restart together with another unit
 	due      time.Time
 	deadline time.Time // of stopping
-	cancel   context.CancelFunc
+	cancel   context.CancelCauseFunc
 	history  History
 	starts   int // also tells an instance's events from those of the one before
 }
@@ -110,7 +112,7 @@ type nodeEvent struct {
 // NewTree makes a tree of the units in their start order. notify, if not nil, is
 // called for each change from the goroutine of Run and must not block.
 func NewTree(units []Unit, notify func(Event)) (*Tree, error) {
-	t := &Tree{notify: notify, events: make(chan nodeEvent), done: make(chan struct{})}
+	t := &Tree{notify: notify, events: make(chan nodeEvent), requests: make(chan request), done: make(chan struct{})}
 	for i, u := range units {
 		if u.Grace == 0 {
 			u.Grace = defaultGrace
@@ -156,10 +158,13 @@ func (t *Tree) Run(ctx context.Context) error {
 		if t.stopping && t.allStopped() {
 			return t.finish()
 		}
+		t.tellPaused()
 		wait, stop := t.timer(time.Now())
 		select {
 		case e := <-t.events:
 			t.handle(e, time.Now())
+		case r := <-t.requests:
+			t.pause(r)
 		case <-wait:
 		case <-ended:
 			ended = nil
@@ -182,7 +187,7 @@ func (t *Tree) finish() error {
 
 // advance starts and stops whatever can be started or stopped now.
 func (t *Tree) advance(now time.Time) {
-	if t.stopping || t.anyWantsStop() {
+	if t.stopping || t.paused != nil || t.anyWantsStop() {
 		t.stopLast(now)
 		return
 	}
@@ -199,11 +204,11 @@ func (t *Tree) advance(now time.Time) {
 
 // stopLast stops the last unit that is to stop. Those before it wait until it ended.
 func (t *Tree) stopLast(now time.Time) {
-	for _, n := range slices.Backward(t.units) {
+	for _, n := range t.stopOrder() {
 		switch {
-		case !t.stopping && !n.wantStop:
+		case !t.stopping && !t.pauses(n) && !n.wantStop:
 		case n.state == Starting || n.state == Up:
-			n.cancel()
+			n.cancel(t.stopCause())
 			n.deadline = now.Add(n.Grace)
 			t.set(n, Event{State: Stopping}, now)
 			return
@@ -256,13 +261,13 @@ func (t *Tree) timer(now time.Time) (c <-chan time.Time, stop func()) {
 }
 
 func (t *Tree) start(n *node, now time.Time) {
-	ctx, cancel := context.WithCancel(t.group.Context())
+	ctx, cancel := context.WithCancelCause(t.group.Context())
 	n.cancel = cancel
 	n.starts++
 	start := n.starts
 	t.set(n, Event{State: Starting}, now)
 	t.group.Go(func(context.Context) error {
-		defer cancel()
+		defer cancel(nil)
 		made := false
 		err := Call(ctx, func(ctx context.Context) error {
 			run, err := n.New()
