@@ -167,12 +167,18 @@ func (m *mta) start() {
 // launch starts the process and does not wait for it.
 func (m *mta) launch() {
 	m.t.Helper()
+	m.launchFrom(meta1(m.t))
+}
+
+// launchFrom is launch with a binary of its own.
+func (m *mta) launchFrom(program string) {
+	m.t.Helper()
 	log, err := os.OpenFile(m.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(meta1(m.t), "serve", "-f", m.conf)
+	cmd := exec.Command(program, "serve", "-f", m.conf)
 	if m.files > 0 {
 		cmd = exec.Command("sh", "-c", `ulimit -n "$0" && exec "$@"`, fmt.Sprint(m.files), meta1(m.t), "serve", "-f", m.conf)
 	}

@@ -121,7 +121,11 @@ func (m *mta) announceReady(ctx context.Context) {
 	m.ready.Store(true)
 	m.log.LogAttrs(ctx, levelNotice, "ready", slog.Duration("elapsed", time.Since(m.started)))
 	m.logs.flush()
-	notifySystemd("READY=1")
+	if m.hand.link != nil { // the process before this one tells systemd, and the operator has seen its hints
+		close(m.hand.isReady)
+		return
+	}
+	m.notify("READY=1")
 	if m.setup.Ready != nil {
 		m.setup.Ready(control.Status{
 			Version: m.setup.Version, Hostname: m.hostname, PID: os.Getpid(), Started: m.started,
@@ -135,7 +139,8 @@ func (m *mta) beginStop() {
 	if m.stopping.Swap(true) {
 		return
 	}
-	notifySystemd("STOPPING=1")
+	m.hand.stop()
+	m.notify("STOPPING=1")
 	m.log.LogAttrs(context.Background(), levelNotice, "stop")
 	for _, s := range m.conf.Servers {
 		listen.Close(m.sockets.owner[s]) // the instances have copies, which they close themselves
@@ -210,6 +215,9 @@ func (m *mta) logStatus(ctx context.Context) {
 // that have changed are named, because they need a restart. A wrong configuration
 // changes nothing. A map that cannot be read stays as it is.
 func (m *mta) Reload(ctx context.Context) control.ReloadReport {
+	if m.hand.active.Load() {
+		return control.ReloadReport{Errors: []string{"an upgrade goes on, which reads everything anew"}}
+	}
 	m.reload.Lock()
 	defer m.reload.Unlock()
 	var report control.ReloadReport

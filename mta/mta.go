@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"meta1/client/tlsrpt"
@@ -20,6 +21,7 @@ import (
 	"meta1/mta/account"
 	"meta1/mta/api"
 	"meta1/mta/control"
+	"meta1/mta/handover"
 	"meta1/mta/listen"
 	"meta1/mta/msg"
 	"meta1/mta/service"
@@ -49,6 +51,11 @@ type Setup struct {
 	Exit func(status int)
 	// Inherited are the sockets that systemd has passed; nil for none. Run takes them.
 	Inherited *listen.Inherited
+	// Successor is what takes the place of this process at an upgrade.
+	Successor Successor
+	// Link is the dialogue with the process whose place this one takes; nil if it was started in another way. Run
+	// closes it.
+	Link *handover.Link
 	// Ready is called once, when everything is up. It must not block. May be nil.
 	Ready func(control.Status, *Config)
 }
@@ -92,6 +99,8 @@ type mta struct {
 	memory   *msg.Memory // for content, until its first delivery attempt has ended
 	ready    atomic.Bool
 	stopping atomic.Bool
+	hand     handing
+	beside   besides
 	endUnits func()                           // begins the end of all units
 	reload   sync.Mutex                       // held during a reload; guards result
 	latest   atomic.Pointer[confparse.Result] // of the last reload; nil: there was none
@@ -112,16 +121,41 @@ type reloader interface {
 // behind.
 func Run(ctx context.Context, s Setup) error {
 	m := &mta{setup: s, started: time.Now(), reloaders: map[string]reloader{}, required: map[string]bool{}, sockets: sockets{inherited: s.Inherited}}
+	m.hand.binary = stampOf(s.Successor.Program)
+	if s.Link == nil {
+		return m.run(ctx)
+	}
+	m.hand.link, m.hand.isReady = s.Link, make(chan struct{})
+	m.hand.muted.Store(true)
+	defer s.Link.Close()
+	err := m.run(ctx)
+	if err != nil && !m.ready.Load() {
+		s.Link.Fail(err)
+	}
+	return err
+}
+
+func (m *mta) run(ctx context.Context) error {
 	if err := m.load(); err != nil {
 		return err
 	}
-	if err := m.prepare(ctx); err != nil {
+	if m.hand.link != nil {
+		if err := m.meet(ctx); err != nil {
+			return err
+		}
+	}
+	err := m.prepare(ctx)
+	if err == nil && m.hand.link != nil {
+		err = m.takeOver(ctx)
+	}
+	if err != nil {
 		m.undo()
 		return err
 	}
 	defer runtime.KeepAlive(headroom(debug.SetMemoryLimit(-1)))
-	err := m.build()
+	err = m.build()
 	if err == nil {
+		m.inherit()
 		err = m.serve(ctx)
 	}
 	if !m.ready.Load() {
@@ -168,8 +202,10 @@ func (m *mta) prepare(ctx context.Context) (err error) {
 	if m.spool, err = openSpool(m.dir, m.account); err != nil {
 		return err
 	}
-	if err := m.account.Do(m.spool.take); err != nil {
-		return err
+	if m.hand.link == nil { // else it is another process's yet
+		if err := m.account.Do(m.spool.take); err != nil {
+			return err
+		}
 	}
 	if m.logs, err = openLogs(m.conf, m.dir, m.setup.Stderr, m.account); err != nil {
 		return err
@@ -210,23 +246,34 @@ func (m *mta) prepare(ctx context.Context) (err error) {
 	return nil
 }
 
-// becomeServer starts the monitor if one is needed, for programs of other accounts or for
-// keys that only root may read, drops root's privileges, and
+// becomeServer starts the monitor if one is needed, for programs of other accounts, for
+// keys that only root may read, or because the server itself may start nothing, drops root's privileges, and
 // restricts the process as far as that is wanted.
 func (m *mta) becomeServer(programs []service.Program) error {
 	m.tlsFiles.asRoot = nil
-	monitor := m.account != nil && needMonitor(programs, m.account) || m.conf.Landlock && len(programs) > 0 || m.tlsFiles.needed.Load()
-	if monitor {
-		r, err := service.StartMonitor(m.setup.Executable, m.setup.MonitorArgs, programs, m.result.File)
+	full := m.account != nil && needMonitor(programs, m.account) || m.conf.Landlock && len(programs) > 0 || m.tlsFiles.needed.Load()
+	own, refusal := m.successor(full && m.account != nil)
+	m.hand.refusal = refusal
+	if !full {
+		for i := range programs {
+			programs[i].UID = -1 // that of the server by then, which may not set even its own groups
+		}
+	}
+	programs = append(programs, own...)
+	if full || m.conf.Landlock && len(own) > 0 {
+		var as *syscall.Credential
+		if !full {
+			as = monitorAccount(m.account) // it starts a successor, for which it needs no root
+		}
+		r, err := service.StartMonitor(m.setup.Executable, m.setup.MonitorArgs, programs, m.result.File, as)
 		if err != nil {
 			return exit(ExOSErr, err)
 		}
 		m.starter = r
-		m.tlsFiles.asRoot = readBy(r)
-	} else {
-		for i := range programs {
-			programs[i].UID = -1 // that of the server by then, which may not set even its own groups
+		if full {
+			m.tlsFiles.asRoot = readBy(r)
 		}
+	} else {
 		m.starter = service.NewLocal(programs)
 	}
 	if m.account != nil {
@@ -247,15 +294,22 @@ func (m *mta) serve(ctx context.Context) error {
 	main := supervise.NewGroup(context.WithoutCancel(ctx))
 	m.endUnits = main.Stop
 	side.Go(func(life context.Context) error { return m.signals(life, ctx.Done()) })
-	m.serveHTTP(side)
+	if m.hand.link == nil {
+		m.serveHTTP(side)
+	} else {
+		side.Go(func(ctx context.Context) error { m.succeed(ctx, side); return nil })
+	}
 	m.watchdog(side)
 	m.watchTLS(side)
-	m.serveReports(side)
+	m.beside.run(m.serveReports)
 	m.watchDKIM(side)
 	m.watchARC(side)
 	m.announceStart()
 	main.Go(m.tree.Run)
 	err := main.Wait()
+	m.hand.stop()
+	m.hand.wait()
+	m.beside.end()
 	m.announceEnd(err)
 	side.Stop()
 	if sideErr := side.Wait(); err == nil {

@@ -33,12 +33,12 @@ type wanted struct {
 type sockets struct {
 	all       []bound
 	owner     map[any][]net.Listener
-	inherited *listen.Inherited // what systemd has passed and nobody has taken yet
+	inherited *listen.Inherited // what systemd or another meta1 has passed and nobody has taken yet
 }
 
 // bound is a listener, and the account that has bound it; nil for ours.
 type bound struct {
-	net.Listener
+	listen.Passed
 	by *account.Account
 }
 
@@ -52,9 +52,9 @@ func (s *sockets) bind(want []wanted, by *account.Account) error {
 	passed := want
 	want = nil
 	for _, w := range passed {
-		if l := s.inherited.Take(w.Socket); l != nil { // its owner and mode are systemd's business
+		if l, ok := s.inherited.Take(w.Socket); ok { // its owner and mode are the business of who has bound it
 			s.all = append(s.all, bound{l, nil})
-			s.owner[w.owner] = append(s.owner[w.owner], l)
+			s.owner[w.owner] = append(s.owner[w.owner], l.Listener)
 			continue
 		}
 		want, sockets = append(want, w), append(sockets, w.Socket)
@@ -65,7 +65,7 @@ func (s *sockets) bind(want []wanted, by *account.Account) error {
 		return err
 	})
 	for i, l := range listeners {
-		s.all = append(s.all, bound{l, by})
+		s.all = append(s.all, bound{listen.Passed{Listener: l, Unlink: true}, by})
 		s.owner[want[i].owner] = append(s.owner[want[i].owner], l)
 	}
 	from := os.Geteuid()

@@ -39,7 +39,7 @@ func (m *mta) watchdog(side *supervise.Group) {
 			if hangs := m.hanging(ctx, interval/2); hangs != "" {
 				m.log.LogAttrs(ctx, slog.LevelError, "a module does not answer", slog.String("unit", hangs), slog.Duration("watchdog", interval))
 			} else {
-				notifySystemd("WATCHDOG=1")
+				m.notify("WATCHDOG=1")
 			}
 			select {
 			case <-ctx.Done():

@@ -20,6 +20,7 @@ import (
 	"meta1/confparse/syntax"
 	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/handover"
 	"meta1/mta/listen"
 	"meta1/mta/service"
 )
@@ -132,6 +133,10 @@ func serve(e *Env, file, hints string, set []confparse.Assignment) error {
 	if err != nil {
 		return &statusError{mta.ExUsage, err}
 	}
+	link, err := handover.Started(os.Getenv)
+	if err != nil {
+		return &statusError{mta.ExUnavailable, err}
+	}
 	unix.Umask(0o027)                                       // what we make is nobody else's business
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // dropped; to ignore it would make services ignore it, too
 	signals := make(chan os.Signal, 8)
@@ -140,6 +145,7 @@ func serve(e *Env, file, hints string, set []confparse.Assignment) error {
 	return mta.Run(context.Background(), mta.Setup{
 		File: file, Set: set, Version: e.Version, Executable: exe, MonitorArgs: []string{monitorName},
 		Stderr: e.Stderr, Signals: signals, Exit: e.Exit, Inherited: inherited,
+		Successor: successor(e.Args, exe), Link: link,
 		Ready: func(s control.Status, c *mta.Config) {
 			if wantHints(hints, e.Stderr, c) {
 				_, _ = io.WriteString(e.Stderr, hintText(e.Args[0], s))

@@ -268,6 +268,8 @@ type Backend interface {
 	// Stop begins the end of meta1, as the signal TERM does. It does not wait for it.
 	Stop(ctx context.Context)
 	Reload(ctx context.Context) ReloadReport
+	// Upgrade has a new process take over. It goes on if ctx ends.
+	Upgrade(ctx context.Context, q UpgradeQuestion) UpgradeReport
 	// Connections lists sessions of clients and connections to hosts; CloseConnection ends one, and
 	// reports whether there was one.
 	Connections(ctx context.Context) (Connections, error)

@@ -158,6 +158,14 @@ func (b *backend) Fsck(_ context.Context, q control.FsckQuestion) (control.FsckA
 func (b *backend) Health(context.Context) control.Health       { return b.health }
 func (b *backend) Reload(context.Context) control.ReloadReport { return b.report }
 
+func (b *backend) Upgrade(_ context.Context, q control.UpgradeQuestion) control.UpgradeReport {
+	r := control.UpgradeReport{Old: control.Process{Version: "1", PID: 1}, Error: strings.Join(b.report.Errors, "; ")}
+	if r.Done = r.Error == "" && !q.OrReload; q.OrReload {
+		r.Reload = &b.report
+	}
+	return r
+}
+
 // serve serves a backend until the test ends and gives the socket's path.
 func serve(t *testing.T, b *backend) string {
 	t.Helper()
@@ -230,6 +238,21 @@ func TestStatus(t *testing.T) {
 	s, err := client(t, serve(t, b)).Status(t.Context())
 	if want := b.Status(t.Context()); err != nil || !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v (%v), want %+v", s, err, want)
+	}
+}
+
+func TestUpgrade(t *testing.T) {
+	b := &backend{}
+	c := client(t, serve(t, b))
+	if r, err := c.Upgrade(t.Context(), control.UpgradeQuestion{}); err != nil || !r.Done || !r.OK() {
+		t.Errorf("%+v, %v", r, err)
+	}
+	b.report.Errors = []string{"no"}
+	if r, err := c.Upgrade(t.Context(), control.UpgradeQuestion{}); err != nil || r.Done || r.OK() || r.Error != "no" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r, err := c.Upgrade(t.Context(), control.UpgradeQuestion{OrReload: true}); err != nil || r.OK() || r.Reload == nil {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 

@@ -181,6 +181,7 @@ func routes() []route {
 				return pick(len(report.Errors) == 0, http.StatusUnprocessableEntity), report
 			},
 		},
+		upgradeRoute(),
 		{
 			method: "POST", path: "/stop", id: "stop", level: access.Change, answer: reflect.TypeFor[struct{}](),
 			summary: "Begin the end of meta1, as the signal TERM does. The answer does not wait for it.",

@@ -18,9 +18,23 @@ const firstInherited = 3
 // inheritedMax bounds how many are taken.
 const inheritedMax = 1000
 
-// Inherited are the listening sockets with which the process was started: systemd's socket
-// activation. nil is none. It is for one goroutine.
-type Inherited struct{ left []net.Listener }
+// Inherited are the listening sockets with which the process was started, by systemd's socket
+// activation or by the meta1 whose place it takes. nil is none. It is for one goroutine.
+type Inherited struct {
+	left []Passed
+	// handed: they come from another meta1, whose configuration may have been another one.
+	handed bool
+}
+
+// Passed is a socket that another process has bound.
+type Passed struct {
+	net.Listener
+	// Unlink: its path is ours to remove at the end, as that of a Unix socket which we have bound.
+	Unlink bool
+}
+
+// Handed are the sockets of the meta1 whose place this process takes.
+func Handed(sockets []Passed) *Inherited { return &Inherited{left: sockets, handed: true} }
 
 // Inherit takes the sockets that systemd passes to this process by LISTEN_FDS and LISTEN_PID; nil
 // if it passes none. It may be called once, before the process opens files of its own. The
@@ -40,40 +54,58 @@ func Inherit(getenv func(string) string, pid int) (*Inherited, error) {
 		l, err := net.FileListener(f) // a copy of the descriptor
 		_ = f.Close()
 		if err != nil {
-			Close(in.left)
+			in.Close()
 			return nil, fmt.Errorf("descriptor %d, which LISTEN_FDS passes, is no listening socket: %w", fd, err)
 		}
-		in.left = append(in.left, l)
+		in.left = append(in.left, Passed{Listener: l})
 	}
 	return in, nil
 }
 
-// Take gives the socket that a configuration asks for, nil if it was not passed.
-func (in *Inherited) Take(s Socket) net.Listener {
+// Close closes what nobody has taken; the path of a Unix socket that is ours to remove goes, too. in may be nil.
+func (in *Inherited) Close() {
 	if in == nil {
-		return nil
+		return
+	}
+	for _, l := range in.left {
+		l.KeepPath(!l.Unlink)
+		_ = l.Close()
+	}
+	in.left = nil
+}
+
+// KeepPath says whether Close leaves the path of a Unix socket.
+func (p Passed) KeepPath(keep bool) {
+	if u, ok := p.Listener.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(!keep)
+	}
+}
+
+// Take gives the socket that a configuration asks for; ok is false if it was not passed.
+func (in *Inherited) Take(s Socket) (l Passed, ok bool) {
+	if in == nil {
+		return Passed{}, false
 	}
 	for i, l := range in.left {
 		if s.is(l.Addr()) {
 			in.left = append(in.left[:i:i], in.left[i+1:]...)
-			return l
+			return l, true
 		}
 	}
-	return nil
+	return Passed{}, false
 }
 
-// Unused is an error if a socket was passed that nobody has taken: connections to it would
-// wait for ever. It closes them.
+// Unused is an error if systemd has passed a socket that nobody has taken: connections to it would
+// wait for ever. It closes them. Those of another meta1 stay until Close: it may need them again.
 func (in *Inherited) Unused() error {
-	if in == nil || len(in.left) == 0 {
+	if in == nil || len(in.left) == 0 || in.handed {
 		return nil
 	}
 	names := make([]string, len(in.left))
 	for i, l := range in.left {
 		names[i] = l.Addr().String()
 	}
-	Close(in.left)
-	in.left = nil
+	in.Close()
 	return errors.New("systemd passes sockets that no section of the configuration listens on: " + strings.Join(names, ", "))
 }
 

@@ -20,6 +20,9 @@
 // process of the same binary, stays root and starts programs on request: only
 // those of the table that it got before the privileges were dropped.
 //
+// The new process of an upgrade is a program, too (Program.Successor): the monitor starts it, if there is one, so
+// that it begins with the rights that this one began with.
+//
 // The monitor also reads files for meta1 that only root may read: private keys, when
 // they are renewed. Which ones, the function says that it is given; see [ReadFunc].
 package service

@@ -24,6 +24,7 @@ const stopGrace = 5 * time.Second
 type Local struct {
 	programs table
 	group    *supervise.Group
+	apart    *supervise.Group      // waits for successors, which Close leaves running
 	onEnd    func(pid, status int) // may be nil
 
 	mu      sync.Mutex // guards running and closed
@@ -34,7 +35,7 @@ type Local struct {
 // NewLocal makes a starter of the programs.
 func NewLocal(programs []Program) *Local {
 	return &Local{
-		programs: newTable(programs), group: supervise.NewGroup(context.Background()),
+		programs: newTable(programs), group: supervise.NewGroup(context.Background()), apart: supervise.NewGroup(context.Background()),
 		running: map[int]*Process{},
 	}
 }
@@ -55,8 +56,13 @@ func (l *Local) Start(service string, id int, files []*os.File) (*Process, error
 		return nil, p.startError(err)
 	}
 	proc := newProcess(c.Process.Pid)
+	proc.successor = p.Successor
 	l.running[proc.PID] = proc
-	l.group.Go(func(context.Context) error {
+	keeper := l.group
+	if p.Successor {
+		keeper = l.apart
+	}
+	keeper.Go(func(context.Context) error {
 		l.wait(c, proc)
 		return nil
 	})
@@ -96,13 +102,15 @@ func (l *Local) signal(pid int, s syscall.Signal) error {
 	return p.signal(s)
 }
 
-// Close ends all processes and waits for their end. Nothing starts afterwards.
+// Close ends all processes but successors, and waits for their end. Nothing starts afterwards.
 func (l *Local) Close() {
 	l.mu.Lock()
 	l.closed = true
 	stop := make([]*Process, 0, len(l.running))
 	for _, p := range l.running {
-		stop = append(stop, p)
+		if !p.successor {
+			stop = append(stop, p)
+		}
 	}
 	l.mu.Unlock()
 	for _, p := range stop {

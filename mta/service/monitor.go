@@ -134,8 +134,9 @@ type Remote struct {
 
 // StartMonitor starts the monitor process as this account, which should be root:
 // executable with the arguments args, which must call Monitor. Call it before the
-// privileges are dropped. config is the absolute path of the configuration file.
-func StartMonitor(executable string, args []string, programs []Program, config string) (*Remote, error) {
+// privileges are dropped. config is the absolute path of the configuration file. as is the account that the monitor
+// itself takes, for one that needs no right of root; nil for ours.
+func StartMonitor(executable string, args []string, programs []Program, config string, as *syscall.Credential) (*Remote, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, fmt.Errorf("making the monitor's socket: %w", err)
@@ -143,7 +144,7 @@ func StartMonitor(executable string, args []string, programs []Program, config s
 	defer theirs.Close()
 	cmd := &exec.Cmd{
 		Path: executable, Args: append([]string{"meta1"}, args...), Dir: "/", Env: environment(),
-		Stderr: os.Stderr, ExtraFiles: []*os.File{theirs}, SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+		Stderr: os.Stderr, ExtraFiles: []*os.File{theirs}, SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Credential: as},
 	}
 	if err := cmd.Start(); err != nil {
 		_ = ours.Close()

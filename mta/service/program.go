@@ -33,6 +33,12 @@ type Program struct {
 	Output bool
 	// Max is how many processes may run at once.
 	Max int
+	// Env is the environment; nil stands for a few variables of the starter's.
+	Env []string
+	// Successor: the program takes the place of the process that runs the server. It gets its files as
+	// descriptors from 3 on, and goes on when its starter ends. Whoever has it started as root must
+	// have seen to it that only root can replace it.
+	Successor bool
 }
 
 // argv is the argument vector of a process.
@@ -67,6 +73,12 @@ func (p *Program) command(id int, files []*os.File) *exec.Cmd {
 	c := &exec.Cmd{
 		Path: p.Path, Args: p.argv(id), Dir: p.Dir, Env: environment(),
 		Stdout: output, Stderr: output, SysProcAttr: dieWithParent(),
+	}
+	if p.Env != nil {
+		c.Env = p.Env
+	}
+	if p.Successor {
+		c.SysProcAttr, c.ExtraFiles, files = &syscall.SysProcAttr{}, files, nil
 	}
 	c.SysProcAttr.Setpgid = true
 	if p.PassFD == "" && len(files) > 0 {
@@ -117,10 +129,11 @@ type Starter interface {
 
 // Process is a started process.
 type Process struct {
-	PID    int
-	signal func(syscall.Signal) error // to its group
-	done   chan struct{}
-	status int // set before done is closed
+	PID       int
+	signal    func(syscall.Signal) error // to its group
+	done      chan struct{}
+	status    int // set before done is closed
+	successor bool
 }
 
 // Done is closed when the process has ended.

@@ -56,7 +56,7 @@ func readForTest(config, path, known string) (content []byte, now string, err er
 
 // TestMonitorReads: files come from the monitor as its ReadFunc gives them.
 func TestMonitorReads(t *testing.T) {
-	r, err := StartMonitor(os.Args[0], []string{"MONITOR"}, nil, "meta1.conf")
+	r, err := StartMonitor(os.Args[0], []string{"MONITOR"}, nil, "meta1.conf", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func starters(t *testing.T, programs []Program, test func(*testing.T, Starter)) 
 		test(t, l)
 	})
 	t.Run("monitor", func(t *testing.T) {
-		r, err := StartMonitor(os.Args[0], []string{"MONITOR"}, programs, "")
+		r, err := StartMonitor(os.Args[0], []string{"MONITOR"}, programs, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -446,7 +446,7 @@ func TestStarterRefuses(t *testing.T) {
 // TestMonitorEnds checks that programs end with the monitor's client, and that the
 // client notices the end of the monitor.
 func TestMonitorEnds(t *testing.T) {
-	r, err := StartMonitor(os.Args[0], []string{"MONITOR"}, []Program{program("sleep")}, "meta1.conf")
+	r, err := StartMonitor(os.Args[0], []string{"MONITOR"}, []Program{program("sleep")}, "meta1.conf", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -460,7 +460,7 @@ func TestMonitorEnds(t *testing.T) {
 		t.Errorf("process %d still runs: %v", p.PID, err)
 	}
 
-	r, err = StartMonitor(os.Args[0], []string{"MONITOR"}, []Program{program("sleep")}, "meta1.conf")
+	r, err = StartMonitor(os.Args[0], []string{"MONITOR"}, []Program{program("sleep")}, "meta1.conf", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
