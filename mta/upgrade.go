@@ -116,7 +116,7 @@ func (m *mta) Upgrade(ctx context.Context, q control.UpgradeQuestion) control.Up
 		return r
 	}
 	r.Done = true
-	m.log.LogAttrs(ctx, levelNotice, "upgraded", slog.String("version", r.New.Version), slog.Int("pid", r.New.PID), slog.Int64("pause_ms", r.PauseMS))
+	m.log.LogAttrs(ctx, levelNotice, "upgraded", slog.String("version", r.New.Version), slog.Int("pid", r.New.PID), slog.Duration("elapsed", time.Duration(r.PauseMS)*time.Millisecond))
 	m.endHandedOver()
 	return r
 }
