@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	// spaceInterval is how often the file systems are asked for their free space.
+	// spaceInterval is how often the file systems are asked for their free space, and spaceIdle
+	// while nobody wants to know it: an idle process should not wake.
 	spaceInterval = 200 * time.Millisecond
+	spaceIdle     = 5 * time.Second
 
 	autoMinShare = 16 // of the file system, if disk_space_min is 0
 	autoMinLeast = 4 << 20
@@ -34,6 +36,20 @@ type Space struct {
 
 	low  atomic.Bool
 	room atomic.Int64 // bytes above the minimum on the tightest file system
+
+	asked atomic.Bool // since the last look
+	idle  atomic.Bool // nobody has asked for a while
+	timer atomic.Pointer[time.Timer]
+}
+
+// ask notes that somebody wants to know the space: after a rest it is looked at now.
+func (s *Space) ask() {
+	if !s.asked.Load() {
+		s.asked.Store(true)
+	}
+	if s.idle.Load() && s.idle.Swap(false) {
+		s.timer.Load().Reset(0)
+	}
 }
 
 // minimum and enough are the limits for a file system of the given size.
@@ -75,29 +91,47 @@ func (s *Space) Look() error {
 }
 
 // Full is called when a write found a disk full.
-func (s *Space) Full() { s.low.Store(true) }
+func (s *Space) Full() {
+	s.low.Store(true)
+	s.ask()
+}
 
 // Refuses tells whether a message of size bytes must be refused.
 func (s *Space) Refuses(size int64) bool {
+	s.ask()
 	return s.low.Load() || s.room.Load() < size
 }
 
 // Used counts bytes that were written since the last look.
-func (s *Space) Used(n int64) { s.room.Add(-n) }
+func (s *Space) Used(n int64) {
+	s.ask()
+	s.room.Add(-n)
+}
 
 // Watch looks until ctx ends.
 func (s *Space) Watch(ctx context.Context) error {
-	tick := time.NewTicker(spaceInterval)
-	defer tick.Stop()
+	timer := time.NewTimer(spaceInterval)
+	defer timer.Stop()
+	s.timer.Store(timer)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
-			if err := s.Look(); err != nil {
-				s.Log.Error("cannot tell the disk space", "error", err)
-				s.low.Store(true)
-			}
+		case <-timer.C:
+		}
+		asked := s.asked.Swap(false)
+		if err := s.Look(); err != nil {
+			s.Log.Error("cannot tell the disk space", "error", err)
+			s.low.Store(true)
+		}
+		if asked || s.low.Load() {
+			timer.Reset(spaceInterval)
+			continue
+		}
+		timer.Reset(spaceIdle)
+		s.idle.Store(true)
+		if s.asked.Load() { // just now
+			s.ask()
 		}
 	}
 }
@@ -108,10 +142,14 @@ func (s *Space) Refusal() smtp.Reply {
 }
 
 // Room is how many bytes the tightest file system has above its minimum.
-func (s *Space) Room() int64 { return s.room.Load() }
+func (s *Space) Room() int64 {
+	s.ask()
+	return s.room.Load()
+}
 
 // Err is why nothing may be written to a file now, or nil.
 func (s *Space) Err() error {
+	s.ask()
 	if s.low.Load() {
 		return errScarce
 	}
