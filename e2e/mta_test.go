@@ -22,7 +22,7 @@ var buildDir string
 // binary builds meta1 once for all tests, and returns its path.
 var binary = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(buildDir, "meta1")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.version=e2e", "-o", path, ".")
+	cmd := exec.Command("go", "build", "-ldflags", "-X main.version=e2e", "-o", path, ".")
 	cmd.Dir = ".."
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()
