@@ -216,7 +216,7 @@ func TestConsole(t *testing.T) {
 	for _, v := range []struct{ hash, want string }{
 		{"overview", "Queue by destination"},
 		{"queue", "x@a.test"},
-		{"message/" + id, "Waits because"},
+		{"message/" + id, "waits because"},
 		{"hosts", "127.0.0.1"},
 		{"connections", "Connections"},
 		{"explain", "What would become of mail"},

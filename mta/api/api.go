@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
 	"meta1/mta/control"
 	"meta1/mta/msg"
-	"meta1/mta/smtp"
+	"meta1/mta/story"
 )
 
 // Deps are what the answers are made of. All may be called by any goroutine.
@@ -61,59 +60,19 @@ const messagePage = 1000
 
 // Message tells of one message.
 func (a *API) Message(ctx context.Context, id string) (control.Message, error) {
-	ta, _, err := smtp.ParseRcptID(id)
+	ta, err := story.ParseID(id)
 	if err != nil {
-		if ta, err = smtp.ParseID(id); err != nil {
-			return control.Message{}, errors.Join(control.ErrNoMessage, err)
-		}
+		return control.Message{}, errors.Join(control.ErrNoMessage, err)
 	}
-	m := control.Message{TA: ta.String(), Recipients: []control.MessageRcpt{}}
-	before := ""
-	if ta.Counter > 0 { // the recipients of the message come behind those of all before it
-		before = smtp.RcptID(smtp.ID{Counter: ta.Counter - 1, Process: 0xff}, 0)
-	}
-	err = a.list(ctx, before, messagePage, func(e *msg.ListEntry) bool {
-		if e.TA == ta {
-			q := entry(e)
-			m.Queued, m.Sender, m.Size, m.Arrival = true, q.Sender, q.Size, &q.Arrival
-			m.Recipients = append(m.Recipients, control.MessageRcpt{RcptID: q.RcptID, Rcpt: q.Rcpt, Queue: &q})
-		}
-		return e.TA.Counter <= ta.Counter
+	return story.Tell(ctx, ta, story.Sources{
+		Queue: func(ctx context.Context, behind string, f func(*control.Entry) bool) error {
+			return a.list(ctx, behind, messagePage, func(e *msg.ListEntry) bool {
+				q := entry(e)
+				return f(&q)
+			})
+		},
+		Hosts:    func(ctx context.Context) (control.Hosts, error) { return a.deps.Hosts(ctx, true) },
+		Log:      a.readLog,
+		LinesMax: storyMax,
 	})
-	if err != nil {
-		return m, err
-	}
-	if m.Queued {
-		hosts, err := a.deps.Hosts(ctx, true)
-		if err != nil {
-			return m, err
-		}
-		keep(&m, hosts.Hosts)
-	}
-	if err := a.readLog(ctx, &m); err != nil {
-		m.Notes = append(m.Notes, "the log was not read: "+err.Error())
-	}
-	if !m.Queued && (m.Log == nil || m.Log.Accepted == nil && len(m.Log.Outcomes)+len(m.Log.Attempts) == 0) {
-		return m, errors.Join(append([]error{control.ErrNoMessage}, noted(m.Notes)...)...)
-	}
-	return m, nil
-}
-
-func noted(notes []string) (errs []error) {
-	for _, n := range notes {
-		errs = append(errs, errors.New(n))
-	}
-	return errs
-}
-
-// keep notes the hosts that keep the recipients of a message.
-func keep(m *control.Message, hosts []control.Host) {
-	for i := range m.Recipients {
-		r := &m.Recipients[i]
-		for _, h := range hosts {
-			if strings.Contains(r.Queue.Reason, h.Host) || strings.HasSuffix(r.Queue.Dest, h.Host) {
-				r.Hosts = append(r.Hosts, h)
-			}
-		}
-	}
 }

@@ -14,8 +14,9 @@ var ErrNoMessage = errors.New("nothing is known of this message")
 type Message struct {
 	TA         string           `json:"ss_ta"`
 	Recipients []MessageRcpt    `json:"recipients"`
-	Queued     bool             `json:"queued"`            // at least one recipient is in the queue
-	Arrival    *time.Time       `json:"arrival,omitempty"` // of what is queued
+	Queued     bool             `json:"queued"`                  // at least one recipient is in the queue
+	Unasked    bool             `json:"queue_unknown,omitempty"` // the queue could not be asked: Queued tells nothing
+	Arrival    *time.Time       `json:"arrival,omitempty"`       // of what is queued
 	Sender     string           `json:"sender"`
 	Size       int64            `json:"size,omitempty"`
 	Log        *maillog.Account `json:"log,omitempty"`
@@ -29,6 +30,27 @@ type MessageRcpt struct {
 	Queue   *Entry           `json:"queue,omitempty"` // nil: it has left the queue
 	Hosts   []Host           `json:"hosts,omitempty"` // of its destination that do not serve
 	Outcome *maillog.Outcome `json:"outcome,omitempty"`
+	Fate    Fate             `json:"fate"`
+	// Steps are all of that for people, in the order in which it is told.
+	Steps []Step `json:"steps"`
+}
+
+// Fate is what becomes of a recipient.
+type Fate string
+
+// The fates of recipients.
+const (
+	FateDone   Fate = "done"   // it has the message, or others have it in its place
+	FateWaits  Fate = "waits"  // it is in the queue, as far as is known
+	FateFailed Fate = "failed" // it did not get it, or was removed
+)
+
+// Step is one thing that is told of a recipient: what was at Time, if there is one, and then Text. What is to come
+// has At, which belongs behind the text.
+type Step struct {
+	Time time.Time `json:"time,omitzero"`
+	Text string    `json:"text"`
+	At   time.Time `json:"at,omitzero"`
 }
 
 // WhoAmI is what the API thinks of an asker.

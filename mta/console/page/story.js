@@ -55,11 +55,11 @@ function card(name, value, title) {
 
 function messageLink(id, text) { return el("a", { href: "#message/" + encodeURIComponent(id), class: "mono" }, text || id); }
 
-// story tells of one message: who brought it, what was tried, and why it waits.
+// story shows what the API tells of one message: who brought it, what was tried, and why it waits.
 function story(m) {
   const out = [el("h2", {}, "Message ", el("span", { class: "mono" }, m.ss_ta))];
   out.push(el("p", {}, "From <", m.sender || "", ">", m.size ? ", " + size(m.size) : "", m.arrival ? ", arrived " + clock(m.arrival) : "",
-    m.queued ? "" : "; it has left the queue"));
+    m.queued ? "" : m.queue_unknown ? "; the queue was not asked" : "; it has left the queue"));
   for (const n of m.notes || []) out.push(el("p", { class: "soft" }, "Note: " + n));
   if (m.log && m.log.accepted) {
     out.push(el("h2", {}, "Accepted " + clock(m.log.accepted.time)));
@@ -67,20 +67,7 @@ function story(m) {
   }
   for (const r of m.recipients || []) {
     out.push(el("h2", {}, "<" + r.rcpt + "> ", el("span", { class: "mono soft" }, r.rcpt_id)));
-    const steps = [];
-    for (const a of (m.log && m.log.attempts) || []) {
-      if (a.rcpt.replace(/[<>]/g, "").toLowerCase() !== r.rcpt.toLowerCase()) continue;
-      steps.push(clock(a.time) + "  " + (a.relay || "no host") + (a.stage ? " at " + a.stage : "") + ": " + a.reply + (a.tls ? " (TLS: " + a.tls + ")" : ""));
-    }
-    if (r.queue) {
-      const q = r.queue;
-      steps.push("In the queue: " + q.state + ", " + q.attempts + " attempts" + (q.dest ? ", goes to " + q.dest : ""));
-      if (q.reason) steps.push("Waits because: " + q.reason);
-      for (const h of r.hosts || []) steps.push("Host " + h.host + " is " + h.state + (h.until ? " until " + clock(h.until) : "") + (h.reason ? ": " + h.reason : ""));
-      if (q.next_try) steps.push("Is tried next " + clock(q.next_try));
-    } else if (r.outcome) {
-      steps.push(clock(r.outcome.time) + "  " + r.outcome.event + (r.outcome.reply ? ": " + r.outcome.reply : ""));
-    }
+    const steps = (r.steps || []).map((s) => (s.time ? clock(s.time) + "  " : "") + s.text + (s.at ? " " + clock(s.at) : ""));
     out.push(el("ol", { class: "steps" }, steps.map((s) => el("li", {}, s))));
   }
   return out;
