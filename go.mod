@@ -20,6 +20,7 @@ require (
 	blitiri.com.ar/go/spf v1.6.0
 	github.com/emersion/go-msgauth v0.7.0
 	github.com/hanwen/go-fuse/v2 v2.12.1
+	github.com/tdewolff/parse/v2 v2.8.20
 	github.com/xdg-go/scram v1.3.0
 	golang.org/x/crypto v0.58.0
 	golang.org/x/term v0.47.0
