@@ -35,7 +35,15 @@ mailq
 kill $!
 wait $! || true
 echo '# mine' >>/etc/meta1/access
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/system
+printf '#!/bin/sh\necho "systemctl $*"\n' >/usr/bin/systemctl.new
+chmod 755 /usr/bin/systemctl.new
+mv -f /usr/bin/systemctl.new /usr/bin/systemctl
+meta1 serve &
+for i in $(seq 1000); do meta1 healthcheck >/dev/null 2>&1 && break; sleep 0.1; done
 deb -i "$2"/2/meta1_*.deb
+meta1 ctl stop
 tail -n 1 /etc/meta1/access
 deb -r meta1-mta
 ls /usr/sbin/sendmail 2>&1 || true
@@ -69,9 +77,12 @@ func TestDeb(t *testing.T) {
 	}
 	says(t, out,
 		"main queue directory /var/spool/meta1: made", "meta1 751 /var/spool/meta1", "root 644 /etc/meta1/meta1.conf", "account meta1: ok",
-		"/etc/meta1/meta1.conf: ok", "<joe@example.org>", "# mine", "cannot access '/usr/sbin/sendmail'",
+		"/etc/meta1/meta1.conf: ok", "<joe@example.org>", "upgraded from e2e (process ", "stopped", "# mine", "cannot access '/usr/sbin/sendmail'",
 		"/var/spool/meta1 is kept, since there may be mail in it", "cannot access '/etc/meta1'", "cannot access '/usr/sbin/meta1'",
 	)
+	if strings.Contains(out, "systemctl restart") {
+		t.Errorf("a meta1 that runs was started again:\n%s", out)
+	}
 	if strings.Contains(out, "cannot access '/var/spool/meta1'") || strings.Contains(out, "sev=ERR") {
 		t.Errorf("the spool is gone, or something went wrong:\n%s", out)
 	}

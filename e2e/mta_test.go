@@ -80,6 +80,7 @@ type mta struct {
 	as    *syscall.Credential // runs as this account; nil for the test's own
 	files int                 // that it may have open, so that it cannot raise the limit; 0: no limit of ours
 	group string              // the control group that it is started in; "": the test's own
+	env   []string            // further variables of its environment
 	cmd   *exec.Cmd           // nil while it does not run
 	ended chan struct{}
 }
@@ -186,6 +187,7 @@ func (m *mta) launchFrom(program string) {
 		cmd = exec.Command("sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$@"`, m.group, meta1(m.t), "serve", "-f", m.conf)
 	}
 	cmd.Dir, cmd.Stdout, cmd.Stderr = m.dir, log, log
+	cmd.Env = append(os.Environ(), m.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.as}
 	if err := cmd.Start(); err != nil {
 		m.t.Fatal(err)

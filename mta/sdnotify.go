@@ -4,7 +4,11 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 )
+
+// notifyTime bounds how long systemd may take to take a message.
+const notifyTime = time.Second
 
 // notifySystemd tells systemd of a change of state, such as READY=1, if it started
 // us and wants to know (sd_notify(3)). That it fails has no consequences.
@@ -21,5 +25,6 @@ func notifySystemd(state string) {
 		return
 	}
 	defer c.Close()
+	_ = c.SetWriteDeadline(time.Now().Add(notifyTime)) // one that does not listen keeps nothing up
 	_, _ = c.Write([]byte(state))
 }
