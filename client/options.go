@@ -113,7 +113,8 @@ func clientFlags() []string {
 
 // Options is the option table of section smtpc, bound to c.
 func (c *Config) Options() *confparse.Table {
-	return &confparse.Table{Options: append(c.ownOptions(), c.readmeOptions()...), Check: c.check}
+	t := &confparse.Table{Options: append(c.ownOptions(), c.readmeOptions()...), Check: c.check}
+	return t.Reloads(confparse.AtOnce, "", "tls").Declare(confparse.Restart, "SMTPC takes it when it is started")
 }
 
 // check warns of what would not do what it is meant to.

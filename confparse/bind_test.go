@@ -69,7 +69,7 @@ func (c *small) qmgr() *Table {
 		Check: func(*Report) { c.calls = append(c.calls, "check qmgr") },
 		Options: []Option{
 			{
-				Name: "AQ_entries_max", Type: Int, Unit: "entries", Default: "8192", Min: "1", Into: &c.entries, Reload: true,
+				Name: "AQ_entries_max", Type: Int, Unit: "entries", Default: "8192", Min: "1", Into: &c.entries, Reload: AtOnce,
 				Doc: "Size of the active queue.", Readme: "3.8",
 			},
 			{Name: "timeout", Type: Time, Default: "1h 5m", Max: "1d", Into: &c.timeout, Doc: "How long.", Readme: "own"},

@@ -22,8 +22,10 @@ type Row struct {
 	Required bool   `json:"required"`
 	Readme   string `json:"readme"`
 	Effect   Effect `json:"effect"`
-	Reload   bool   `json:"reload"`
-	Doc      string `json:"doc"`
+	// Reload says when a change takes effect, Why why that takes a restart.
+	Reload Reload `json:"reload"`
+	Why    string `json:"why,omitempty"`
+	Doc    string `json:"doc"`
 }
 
 // Rows gives every row of the tree of tables, each section's own rows before those
@@ -41,7 +43,7 @@ func tableRows(rows []Row, path string, t *Table, notYet bool, depth int) []Row 
 	for i := range t.Options {
 		r := t.Options[i].row(cmp.Or(path, "global"))
 		if notYet && r.Effect == Real {
-			r.Effect = NotYet
+			r.Effect, r.Reload, r.Why = NotYet, NoEffect, ""
 		}
 		rows = append(rows, r)
 	}
@@ -75,11 +77,12 @@ func (o *Option) row(section string) Row {
 	r := Row{
 		Section: section, Name: o.Name, Kind: o.kind(), Type: string(o.Type), Words: o.Words,
 		Unit: o.Unit, Default: o.shownDefault(), Min: o.Min, Max: o.Max, Required: o.Required,
-		Readme: o.Readme, Effect: o.Effect, Reload: o.Reload, Doc: o.Doc,
+		Readme: o.Readme, Effect: o.Effect, Doc: o.Doc,
 	}
 	if r.Effect == "" {
 		r.Effect = Real
 	}
+	r.Reload, r.Why = o.class(strings.HasPrefix(section+"/", "service/"))
 	switch {
 	case o.kind() == KindFlag:
 		r.Type = ""

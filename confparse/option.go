@@ -72,8 +72,10 @@ type Option struct {
 	Readme string
 	// Effect; "" means Real. What stands in a section that is NotYet is NotYet, too.
 	Effect Effect
-	// Reload: a change takes effect at a reload. Otherwise it needs a restart.
-	Reload bool
+	// Reload says when a change takes effect; "" means Restart, see [Table.Declare]. Why is the reason
+	// for Restart, a clause for manuals and for ctl reload: "the account is taken at the start".
+	Reload Reload
+	Why    string
 	// Secret: a password or a key; String. No diagnostic shows its line, and
 	// [Result.HideSecrets] hides its value.
 	Secret bool

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"meta1/confparse"
-	"meta1/mta/control"
 	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
 	"meta1/server/authn/arc"
@@ -86,26 +85,6 @@ func (c *Config) verifyARC(result *confparse.Result, files tlsconf.Files) (errs 
 		}
 	}
 	return errs
-}
-
-// reloadARC has the section ARC_sealing take its keys anew. What cannot be used leaves what is in use.
-func (m *mta) reloadARC(c *Config, result *confparse.Result, report *control.ReloadReport) {
-	known := len(result.Warnings)
-	sections := c.arcSections()
-	if m.arc == nil || len(sections) != 1 {
-		return // that the section is new, or gone, is told
-	}
-	errs := c.verifyARC(result, m.tlsFiles)
-	err := m.arc.Reconfigure(sections[0].config)
-	switch {
-	case len(errs) > 0:
-		report.Errors = append(report.Errors, brief(errs)...)
-	case err != nil:
-		report.Errors = append(report.Errors, fmt.Sprintf("%s: %v", sections[0].path, err))
-	default:
-		report.Reloaded = append(report.Reloaded, sections[0].path)
-	}
-	m.warn(result.Warnings[known:])
 }
 
 // watchARC looks for renewed keys.

@@ -26,10 +26,10 @@ import (
 	"meta1/mta/smtp"
 	"meta1/mta/store"
 	"meta1/mta/supervise"
-	"meta1/mta/tlsconf"
 	"meta1/queue"
 	"meta1/resolver"
 	"meta1/server"
+	"meta1/server/dkim"
 )
 
 const levelFatal = logfmt.LevelFatal
@@ -53,11 +53,7 @@ func (m *mta) build() error {
 	}
 	m.makeAPI()
 	m.hub.own.MustRegister(m.logs)
-	providers := tlsconf.Collector{}
-	for _, p := range m.tls {
-		providers = append(providers, p)
-	}
-	m.hub.own.MustRegister(providers)
+	m.hub.own.MustRegister(tlsCollector{m}, reloadCollector{m})
 	if err := m.makeReports(); err != nil {
 		return err
 	}
@@ -87,7 +83,7 @@ func (m *mta) units() ([]supervise.Unit, error) {
 		}
 		units = append(units, u)
 	}
-	m.servers, m.running = map[string]*ServerSection{}, map[string]*runningServer{}
+	m.servers = map[string]*ServerSection{}
 	for _, s := range m.conf.Servers {
 		u, err := m.serverUnit(s)
 		if err != nil {
@@ -113,6 +109,8 @@ func (m *mta) module(name string, of *Common, status *msg.Port[msg.StatusQ, msg.
 		Name: name, Policy: of.policy(), Grace: grace, RestartDependencies: m.dependencies(of),
 		Ready: func(ctx context.Context) error { return awaitStatus(ctx, status) },
 		New: func() (func(context.Context) error, error) {
+			m.building.RLock()
+			defer m.building.RUnlock()
 			run, err := newInstance(log, m.hub.fresh(name))
 			return run, exit(exitStatus, err)
 		},
@@ -182,14 +180,14 @@ func awaitStatus(ctx context.Context, port *msg.Port[msg.StatusQ, msg.StatusA]) 
 }
 
 func (m *mta) resolverUnit() (supervise.Unit, error) {
-	c := m.conf
-	return m.module(unitResolver, &c.ResolveOf, m.ports.Status[unitResolver], 0, ExConfig,
+	return m.module(unitResolver, &m.conf.ResolveOf, m.ports.Status[unitResolver], 0, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
+			c := m.current().conf
 			roots, err := m.stsRoots()
 			if err != nil {
 				return nil, err
 			}
-			r, err := resolver.New(m.resolverConfig(), resolver.Deps{
+			r, err := resolver.New(c.Resolver, resolver.Deps{
 				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname,
 				ConfigDir: filepath.Dir(m.result.File), LMTPSocket: below(m.dir, c.Client.LMTPSocket),
 				RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
@@ -199,22 +197,22 @@ func (m *mta) resolverUnit() (supervise.Unit, error) {
 			if err != nil {
 				return nil, err
 			}
-			m.setReloader(unitResolver, r)
+			m.made(func(now *modules) { now.resolver = r })
 			return r.Run, nil
 		})
 }
 
 func (m *mta) clientUnit() (supervise.Unit, error) {
-	c := m.conf
-	return m.module(unitClient, &c.ClientOf, m.ports.Status[unitClient], c.Client.StopTimeout+5*time.Second, ExConfig,
+	return m.module(unitClient, &m.conf.ClientOf, m.ports.Status[unitClient], m.conf.Client.StopTimeout+5*time.Second, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
+			c := m.current().conf
 			roots, err := m.stsRoots()
 			if err != nil {
 				return nil, err
 			}
 			return client.New(c.Client, client.Deps{
 				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname, Roots: roots, ReadFile: m.readToken,
-				TLS: m.tls[unitClient], TLSClasses: m.tlsOfClasses(), TLSReports: m.tlsCounter(),
+				TLS: m.provider(unitClient), TLSClasses: m.tlsOfClasses(), TLSReports: m.tlsCounter(),
 				ReuseConnections: c.Queue.ReuseConnection, TransactionsPerSession: c.Queue.SMTPC.TransactionsMax,
 			}).Run, nil
 		})
@@ -222,7 +220,7 @@ func (m *mta) clientUnit() (supervise.Unit, error) {
 
 // stsRoots reads the authorities of section mta_sts; nil: those of the system.
 func (m *mta) stsRoots() (*x509.CertPool, error) {
-	path := m.conf.Resolver.MTASTS.CAFile
+	path := m.current().conf.Resolver.MTASTS.CAFile
 	if path == "" {
 		return nil, nil
 	}
@@ -241,9 +239,9 @@ func (m *mta) stsRoots() (*x509.CertPool, error) {
 const queueGrace = time.Minute
 
 func (m *mta) queueUnit() (supervise.Unit, error) {
-	c := m.conf
-	return m.module(unitQueue, &c.QueueOf, m.ports.Status[unitQueue], queueGrace, ExIOErr,
+	return m.module(unitQueue, &m.conf.QueueOf, m.ports.Status[unitQueue], queueGrace, ExIOErr,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
+			c := m.current().conf
 			q, err := queue.New(c.Queue, queue.Deps{
 				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname, Dir: m.dir, Fatal: m.fatal, Memory: m.memory,
 				SessionFeatures: c.clientFeatures(), Sign: m.signOwn, Rewrite: m.rewriteSender(), Seal: m.seal(),
@@ -252,9 +250,7 @@ func (m *mta) queueUnit() (supervise.Unit, error) {
 				return nil, explainStore(err)
 			}
 			m.content.set(q.Content())
-			if r, ok := any(q).(reloader); ok {
-				m.setReloader(unitQueue, r)
-			}
+			m.made(func(now *modules) { now.queue = q })
 			return q.Run, nil
 		})
 }
@@ -294,34 +290,66 @@ func (m *mta) serverUnit(s *ServerSection) (supervise.Unit, error) {
 		status = msg.NewPort[msg.StatusQ, msg.StatusA](1)
 		m.ports.Status[name] = status
 	}
-	m.running[name] = &runningServer{filters: m.filtering(&s.Server)}
 	u, err := m.module(name, &s.Of, status, s.Server.StopTimeout+10*time.Second, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
 			listeners, err := copyListeners(m.sockets.owner[s])
 			if err != nil {
 				return nil, err
 			}
-			cfg := s.Server
-			cfg.Milters, cfg.PolicyServices = nil, nil // see setServer
-			for _, path := range []*string{&cfg.Auth.Dovecot.Path, &cfg.Auth.Saslauthd.Path, &cfg.PolicyMilter.Socket.Path} {
-				if *path != "" {
-					*path = below(m.dir, *path)
-				}
-			}
-			srv, err := server.New(cfg, server.Deps{
-				Ports: m.ports, Content: &m.content, Memory: m.memory, Listeners: listeners, Log: log, Metrics: metrics,
-				Hostname: m.hostname, Version: m.setup.Version, Name: s.Name, TLS: m.tlsOfServer(name), DoubleBounce: m.conf.doubleBounce(),
-				DKIM: m.dkim[name], DMARCReports: m.dmarcReportsOf(s),
-			})
+			c := m.current().conf
+			now := c.Servers[slices.IndexFunc(c.Servers, func(s *ServerSection) bool { return s.Of.Section == name })]
+			deps := m.serverDeps(now, &parts{c, map[string]server.TLSSource{name: m.tlsOfServer(name)}, m.dkim})
+			deps.Listeners, deps.Log, deps.Metrics = listeners, log, metrics
+			srv, err := server.New(m.serverConfig(now), deps)
 			if err != nil {
 				listen.Close(listeners)
 				return nil, fmt.Errorf("section %s: %w", name, err)
 			}
-			m.setServer(name, srv)
+			srv.Refilter(m.filtering(&now.Server))
+			m.made(func(now *modules) { now.servers[name] = srv })
 			return srv.Run, nil
 		})
 	u.Ready = nil // clients see that it serves; then everything else must know already
 	return u, err
+}
+
+// parts are what a section smtps is made of besides its own options.
+type parts struct {
+	conf *Config
+	tls  map[string]server.TLSSource // those with a certificate
+	dkim map[string]*dkim.Signer
+}
+
+// serverConfig are the options of a section smtps with paths for this process. Milters and policy
+// services it gets by [server.Server.Refilter].
+func (m *mta) serverConfig(s *ServerSection) server.Config {
+	cfg := s.Server
+	cfg.Milters, cfg.PolicyServices = nil, nil
+	for _, path := range []*string{&cfg.Auth.Dovecot.Path, &cfg.Auth.Saslauthd.Path, &cfg.PolicyMilter.Socket.Path} {
+		if *path != "" {
+			*path = below(m.dir, *path)
+		}
+	}
+	return cfg
+}
+
+// serverDeps is what a section smtps needs, but for what only its instance has.
+func (m *mta) serverDeps(s *ServerSection, p *parts) server.Deps {
+	return server.Deps{
+		Ports: m.ports, Content: &m.content, Memory: m.memory,
+		Hostname: m.hostname, Version: m.setup.Version, Name: s.Name, TLS: p.tls[s.Of.Section], DoubleBounce: p.conf.doubleBounce(),
+		DKIM: p.dkim[s.Of.Section], DMARCReports: m.dmarcReportsOf(s),
+	}
+}
+
+// made notes a new instance of a module.
+func (m *mta) made(note func(now *modules)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.modules.servers == nil {
+		m.modules.servers = map[string]*server.Server{}
+	}
+	note(&m.modules)
 }
 
 // doubleBounce is double_bounce_address, zero for the default.
@@ -356,20 +384,6 @@ func copyListener(l net.Listener) (net.Listener, error) {
 	}
 	defer f.Close()
 	return net.FileListener(f)
-}
-
-// resolverConfig is the section smar as it is since the last reload.
-func (m *mta) resolverConfig() resolver.Config {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.conf.Resolver
-}
-
-// setReloader notes the running instance of a module that can read its maps anew.
-func (m *mta) setReloader(unit string, r reloader) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.reloaders[unit] = r
 }
 
 // contentStore hands large messages to the running instance of QMGR. Servers keep

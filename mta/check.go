@@ -22,20 +22,23 @@ import (
 // maps name what the configuration has. It changes nothing. The warnings of the
 // result are those of all checks. set are options of the command line.
 func Check(file string, set ...confparse.Assignment) (*Config, *confparse.Result, error) {
-	return check(file, true, set...)
+	c, result, err := check(file, nil, set...)
+	if err != nil {
+		return nil, result, err
+	}
+	return c, result, nil
 }
 
-// check is Check; a reload leaves out the files of sections tls and DKIM_signing, which it reads anew one by one.
-func check(file string, withTLS bool, set ...confparse.Assignment) (*Config, *confparse.Result, error) {
+// check is Check for a reload, too: files reads what sections tls and the like name; nil for what this
+// process may. With an error there is a configuration if it could be read at all.
+func check(file string, files *tlsFiles, set ...confparse.Assignment) (*Config, *confparse.Result, error) {
 	c, result, err := Load(file, confparse.LoadOptions{Set: set})
 	if err != nil {
 		return nil, result, err
 	}
-	if err := c.verify(result, withTLS); err != nil {
-		return nil, result, err
-	}
+	err = c.verify(result, files)
 	c.shareLog()
-	return c, result, nil
+	return c, result, err
 }
 
 // shareLog gives the section log of all to those sections that have none.
@@ -94,7 +97,7 @@ func inMaps(list []confparse.Diagnostic, err error) []confparse.Diagnostic {
 }
 
 // verify makes the checks that ask this host, and adds their warnings to the result.
-func (c *Config) verify(result *confparse.Result, withTLS bool) error {
+func (c *Config) verify(result *confparse.Result, files *tlsFiles) error {
 	dir, err := filepath.Abs(c.WorkingDirectory)
 	if err != nil {
 		return confparse.Errors{result.Diagnose(confparse.SeverityError, "working_directory", "finding the main queue directory: %v", err)}
@@ -106,14 +109,14 @@ func (c *Config) verify(result *confparse.Result, withTLS bool) error {
 		errs = append(errs, found...)
 		result.Warnings = append(result.Warnings, warnings...)
 		errs = append(errs, c.verifyContentGroup(result, who)...)
-		if withTLS {
-			files := c.filesFor(who, result)
-			errs = append(errs, c.verifyTLS(result, files)...)
-			errs = append(errs, c.verifyARC(result, files)...)
-			errs = append(errs, c.verifySRS(result, files)...)
-			errs = append(errs, c.verifyDKIM(result, files)...)
-			errs = append(errs, c.verifyControl(result, files)...)
+		if files == nil {
+			files = c.filesFor(who, result)
 		}
+		errs = append(errs, c.verifyTLS(result, files)...)
+		errs = append(errs, c.verifyARC(result, files)...)
+		errs = append(errs, c.verifySRS(result, files)...)
+		errs = append(errs, c.verifyDKIM(result, files)...)
+		errs = append(errs, c.verifyControl(result, files)...)
 	}
 	errs = append(errs, c.verifyUsers(result)...)
 	if c.Landlock {

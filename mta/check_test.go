@@ -252,7 +252,7 @@ func TestReloadChanges(t *testing.T) {
 	if err != nil || len(report.Errors) > 0 {
 		t.Fatalf("%+v, %v", report, err)
 	}
-	if got := strings.Join(report.NeedRestart, " "); !strings.Contains(got, "metrics2/path") || strings.Contains(got, "smar") {
+	if got := strings.Join(paths(report.NeedRestart), " "); !strings.Contains(got, "metrics2") || strings.Contains(got, "smar") {
 		t.Errorf("needs a restart: %s", got)
 	}
 	eventually(t, "the new mailertable", func() bool { return strings.Contains(r.log.String(), "mailertable=3") })

@@ -76,7 +76,15 @@ type ListenSocket struct {
 // options are the rows of README 3.5, 3.7 and 8.2. In a service section start_action
 // and path are required; in a module section they have no effect.
 func (c *Common) options(service bool) []confparse.Option {
-	return append(append(c.logOptions(), c.startOptions(service)...), c.processOptions()...)
+	t := confparse.Table{Options: append(append(c.logOptions(), c.startOptions(service)...), c.processOptions()...)}
+	if service {
+		return t.Declare(confparse.Restart, "what starts the programs was told of them at the start, with root's rights if it has any").Options
+	}
+	t.Reloads(confparse.Restart, "where to log is decided at the start", "log")
+	t.Reloads(confparse.Restart, "sockets are opened at the start", "listen_socket")
+	t.Reloads(confparse.Restart, "what keeps the modules running is made at the start", "restart_dependencies", "failure_max")
+	t.Reloads(confparse.NoEffect, "", "user", "group")
+	return t.Declare(confparse.Restart, "where to log is decided at the start").Options
 }
 
 // options are those of a section log; readme is where the README has them, or own.
@@ -116,7 +124,7 @@ func (c *Common) logOptions() []confparse.Option {
 			Doc: "If this section is there, the module logs by syslog(3) and not to the log file or standard error. Errors at the start are printed to standard error in any case.",
 		},
 		{
-			Name: "log_level", Type: confparse.Int, Default: "9", Min: "0", Max: "99", Readme: "3.5", Into: &c.LogLevel, Reload: true,
+			Name: "log_level", Type: confparse.Int, Default: "9", Min: "0", Max: "99", Readme: "3.5", Into: &c.LogLevel, Reload: confparse.AtOnce,
 			Doc: "How much is logged, from 0 to 15: at 0 only what ends meta1; from 1 on errors; from 3 on warnings; from 5 on notices such as start and reload; from 9 on each message; from 12 on details for debugging.",
 		},
 		{

@@ -75,11 +75,30 @@ const DefaultFile = "/etc/meta1/meta1.conf"
 
 // Options is the option table of the whole configuration, bound to c.
 func (c *Config) Options() *confparse.Table {
-	return &confparse.Table{
+	t := &confparse.Table{
 		Options: append(append(c.globalOptions(), c.ownOptions()...), c.sections()...),
 		Any:     c.newService,
 		Check:   c.check,
 	}
+	return c.declare(t)
+}
+
+// declare says why what needs a restart does.
+func (c *Config) declare(t *confparse.Table) *confparse.Table {
+	const (
+		spool   = "the queue stays where it is while meta1 runs"
+		account = "the account is taken, and root's rights are given up, at the start"
+		logging = "where to log is decided at the start"
+		sockets = "its socket is opened at the start"
+	)
+	t.Reloads(confparse.Restart, "every module has the name in what it has said and stored", "hostname")
+	t.Reloads(confparse.Restart, spool, "CDB_base_directory", "working_directory")
+	t.Reloads(confparse.Restart, account, "user", "group", "allow_root")
+	t.Reloads(confparse.Restart, "what the process may do cannot be widened any more", "landlock")
+	t.Reloads(confparse.Restart, logging, "log_format", "log_directory", "log_file", "log")
+	t.Reloads(confparse.Restart, sockets, "metrics")
+	t.Reloads(confparse.Restart, "each server section is a module that is made at the start", "smtps")
+	return t.Declare(confparse.Restart, logging)
 }
 
 // globalOptions are those of README 3.4.
@@ -145,7 +164,7 @@ func (c *Config) ownOptions() []confparse.Option {
 			Doc: "If this section is there, meta1 itself and all modules and services without a log section of their own log by syslog(3), and not to a log file or standard error. Errors at the start are printed to standard error in any case.",
 		},
 		{
-			Name: "metrics", Kind: confparse.KindSection, Readme: "own", Sub: c.Metrics.options(), Present: &c.Metrics.Present,
+			Name: "metrics", Kind: confparse.KindSection, Readme: "own", Sub: c.Metrics.options().Declare(confparse.Restart, "its socket is opened at the start"), Present: &c.Metrics.Present,
 			Doc: "If this section is there, metrics (/metrics) and health (/healthz, /readyz) are served by HTTP.",
 		},
 		{
@@ -186,7 +205,8 @@ func (c *Config) sections() []confparse.Option {
 			of.checkModule(r)
 			of.checkNoSocket(r)
 		}}
-		return confparse.Option{Name: name, Kind: confparse.KindSection, Readme: "3.3", Doc: doc, Sub: confparse.Merge(options, common)}
+		merged := confparse.Merge(options, common).Declare(confparse.Restart, "the module takes it when it is started")
+		return confparse.Option{Name: name, Kind: confparse.KindSection, Readme: "3.3", Doc: doc, Sub: merged}
 	}
 	return []confparse.Option{
 		module("qmgr", &c.QueueOf, c.Queue.Options(), "QMGR: the queue."),

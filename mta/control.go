@@ -19,9 +19,11 @@ import (
 
 // loadControl reads the tokens of the API over TCP. It is called before the privileges are dropped.
 func (m *mta) loadControl() error {
-	if err := m.openControl(&m.conf.Control); err != nil {
+	use, err := m.controlKeys(&m.conf.Control)
+	if err != nil {
 		return exit(ExConfig, err)
 	}
+	use()
 	return nil
 }
 
@@ -46,8 +48,8 @@ func (c *Config) verifyControl(result *confparse.Result, files *tlsFiles) (errs 
 	return errs
 }
 
-// openControl has the API over TCP take a configuration with the tokens of its files.
-func (m *mta) openControl(c *access.Config) error {
+// controlKeys reads the tokens of the API over TCP. use has it take them, with their configuration.
+func (m *mta) controlKeys(c *access.Config) (use func(), err error) {
 	tokens := func(option, path string) (access.Tokens, error) {
 		if path == "" {
 			return nil, nil
@@ -64,43 +66,23 @@ func (m *mta) openControl(c *access.Config) error {
 	}
 	change, err := tokens("token_file", c.HTTP.TokenFile)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	read, err := tokens("read_token_file", c.HTTP.ReadTokenFile)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	m.network.Set(c.HTTP, read, change, m.conf.Hostname)
-	return nil
-}
-
-// reloadControl takes who may use the control API anew. What cannot be read leaves it as it is.
-func (m *mta) reloadControl(c *Config, result *confparse.Result, report *control.ReloadReport) {
-	if err := m.openControl(&c.Control); err != nil {
-		report.Errors = append(report.Errors, err.Error())
-		return
-	}
-	m.mu.Lock()
-	m.conf.Control.Users, m.conf.Control.Groups = c.Control.Users, c.Control.Groups
-	m.conf.Control.ReadUsers, m.conf.Control.ReadGroups = c.Control.ReadUsers, c.Control.ReadGroups
-	m.mu.Unlock()
-	m.latest.Store(result)
-	if c.Control.HTTP.Present || c.Control.Shared() {
-		report.Reloaded = append(report.Reloaded, "control")
-	}
+	return func() { m.network.Set(c.HTTP, read, change, m.conf.Hostname) }, nil
 }
 
 // localDoor is the door of the Unix socket with the configuration of the last reload.
 func (m *mta) localDoor(r *http.Request) access.Who {
-	m.mu.Lock()
-	c := m.conf.Control
-	m.mu.Unlock()
-	return c.Local()(r)
+	return m.current().conf.Control.Local()(r)
 }
 
 // secured is a listener of the API over TCP, with TLS if that is configured.
 func (m *mta) secured(l net.Listener) net.Listener {
-	p := m.tls[forHTTP]
+	p := m.provider(forHTTP)
 	if p == nil {
 		return l
 	}
@@ -113,7 +95,7 @@ func (m *mta) secured(l net.Listener) net.Listener {
 
 // controlHandler serves the API over TCP.
 func (m *mta) controlHandler() http.Handler {
-	if p := m.tls[forHTTP]; p != nil {
+	if p := m.provider(forHTTP); p != nil {
 		m.network.Describe = func(r *http.Request) *msg.TLS { return p.Describe(r.TLS) }
 	}
 	h := control.Handler(m, m.network.Door, m.log)
@@ -170,36 +152,8 @@ func (m *mta) checkPeer(ctx context.Context, peer string) error {
 
 // Config is the configuration in effect: that of the start, with what reloads have changed.
 func (m *mta) Config(_ context.Context, defaults bool) []confparse.Shown {
-	return shown(m.result, m.latest.Load(), defaults)
-}
-
-// shown are the values of a start, those that a reload changes from a later result if there is one.
-func shown(start, later *confparse.Result, defaults bool) []confparse.Shown {
-	type key struct {
-		path string
-		nth  int // of the options of that name
-	}
-	each := func(r *confparse.Result, f func(k key, s *confparse.Section, v *confparse.Setting)) {
-		seen := map[string]int{}
-		r.Each(func(s *confparse.Section, v *confparse.Setting) {
-			path := s.Path() + "/" + v.Option.Name
-			f(key{path, seen[path]}, s, v)
-			seen[path]++
-		})
-	}
-	changed := map[key]*confparse.Setting{}
-	if later != nil {
-		each(later, func(k key, _ *confparse.Section, v *confparse.Setting) {
-			if v.Option.Reload {
-				changed[k] = v
-			}
-		})
-	}
 	list := []confparse.Shown{}
-	each(start, func(k key, s *confparse.Section, v *confparse.Setting) {
-		if now := changed[k]; now != nil {
-			v = now
-		}
+	m.current().result.Each(func(s *confparse.Section, v *confparse.Setting) {
 		if v.IsSet || defaults {
 			list = append(list, v.Shown(s))
 		}

@@ -1,14 +1,11 @@
 package mta
 
 import (
-	"context"
 	"fmt"
 	"io/fs"
 	"time"
 
 	"meta1/confparse"
-	"meta1/mta/control"
-	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
 	"meta1/server/dkim"
 )
@@ -48,9 +45,12 @@ func (m *mta) loadDKIM() error {
 // signOwn makes the signatures of a message that meta1 itself wrote: the header fields that
 // go on top of it, none if no section has a key for it.
 func (m *mta) signOwn(content []byte) ([]byte, error) {
-	for _, s := range m.conf.dkimSections() {
-		signer := m.dkim[s.name]
-		if !signer.Config().OwnMail {
+	m.mu.Lock()
+	signers := m.dkim
+	m.mu.Unlock()
+	for _, s := range m.current().conf.dkimSections() {
+		signer := signers[s.name]
+		if signer == nil || !signer.Config().OwnMail {
 			continue
 		}
 		if head, err := signer.Sign(content); err != nil || head != nil {
@@ -95,34 +95,4 @@ func verifySigning(result *confparse.Result, s dkimSection, files tlsconf.Files)
 		}
 	}
 	return errs
-}
-
-// reloadDKIM has all sections DKIM_signing take their options and keys anew. One that cannot
-// be used leaves what is in use.
-func (m *mta) reloadDKIM(c *Config, result *confparse.Result, report *control.ReloadReport) {
-	known := len(result.Warnings)
-	for _, s := range c.dkimSections() {
-		signer := m.dkim[s.name]
-		if signer == nil {
-			continue // that the section is new is told
-		}
-		errs := verifySigning(result, s, m.tlsFiles)
-		err := signer.Reconfigure(s.config)
-		switch {
-		case len(errs) > 0:
-			report.Errors = append(report.Errors, brief(errs)...)
-		case err != nil:
-			report.Errors = append(report.Errors, fmt.Sprintf("%s: %v", s.path, err))
-		default:
-			report.Reloaded = append(report.Reloaded, s.path)
-		}
-	}
-	m.warn(result.Warnings[known:])
-}
-
-// watchDKIM looks for renewed keys.
-func (m *mta) watchDKIM(side *supervise.Group) {
-	for _, s := range m.dkim {
-		side.Go(func(ctx context.Context) error { return s.Run(ctx, m.log) })
-	}
 }

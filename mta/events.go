@@ -3,11 +3,8 @@ package mta
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -16,7 +13,6 @@ import (
 	"meta1/mta/listen"
 	"meta1/mta/logfmt"
 	"meta1/mta/supervise"
-	"meta1/resolver"
 )
 
 // levelNotice is for the few events of normal operation that are always logged.
@@ -184,9 +180,9 @@ func (m *mta) signal(ctx context.Context, s os.Signal) {
 		}
 		m.beginStop()
 	case syscall.SIGHUP:
-		m.Reload(ctx)
+		m.Reload(ctx, false)
 	case syscall.SIGUSR1:
-		m.Reload(ctx)
+		m.Reload(ctx, false)
 		m.logStatus(ctx)
 	case syscall.SIGUSR2:
 		if err := m.logs.reopen(); err != nil {
@@ -208,129 +204,4 @@ func (m *mta) logStatus(ctx context.Context) {
 		}
 		m.log.LogAttrs(ctx, levelNotice, "statistics", attrs...)
 	}
-}
-
-// Reload reads the configuration and the maps anew. What the option tables mark as
-// changed by a reload takes effect: log levels, maps, certificates, keys and filters; other options
-// that have changed are named, because they need a restart. A wrong configuration
-// changes nothing. A map that cannot be read stays as it is.
-func (m *mta) Reload(ctx context.Context) control.ReloadReport {
-	if m.hand.active.Load() {
-		return control.ReloadReport{Errors: []string{"an upgrade goes on, which reads everything anew"}}
-	}
-	m.reload.Lock()
-	defer m.reload.Unlock()
-	var report control.ReloadReport
-	c, result, err := check(m.setup.File, false, m.setup.Set...)
-	if err != nil {
-		report.Errors = append(report.Errors, strings.Split(err.Error(), "\n")...)
-		m.logReload(ctx, control.ReloadReport{Errors: brief(err)})
-		return report
-	}
-	m.warn(c.mapEntries(result))
-	m.warnPasswords(c, result)
-	m.logs.setLevels(c)
-	report.Reloaded = append(report.Reloaded, "log levels")
-	report.NeedRestart = changed(m.result, result)
-	m.mu.Lock()
-	reloaders := make(map[string]reloader, len(m.reloaders))
-	for unit, r := range m.reloaders {
-		reloaders[unit] = r
-	}
-	m.conf.Resolver = c.Resolver // for an instance that is started later
-	m.mu.Unlock()
-	for _, unit := range []string{unitResolver, unitQueue} {
-		r := reloaders[unit]
-		if r == nil {
-			continue
-		}
-		if err := reloadModule(ctx, r, c); err != nil {
-			report.Errors = append(report.Errors, fmt.Sprintf("%s: %v", unit, err))
-			continue
-		}
-		report.Reloaded = append(report.Reloaded, unit)
-	}
-	m.reloadTLS(c, result, &report)
-	m.reloadARC(c, result, &report)
-	m.reloadSRS(c, result, &report)
-	m.reloadDKIM(c, result, &report)
-	m.reloadFilters(c, &report)
-	m.reloadControl(c, result, &report)
-	m.logReload(ctx, report)
-	return report
-}
-
-// brief are the mistakes of a configuration without the lines that they stand in.
-func brief(err error) []string {
-	var all confparse.Errors
-	if !errors.As(err, &all) {
-		return []string{err.Error()}
-	}
-	var list []string
-	for _, d := range all {
-		list = append(list, d.Pos.String()+": "+d.Message)
-	}
-	return list
-}
-
-// reloadModule gives a module what can change, if it takes that, and makes it read its
-// maps anew.
-func reloadModule(ctx context.Context, r reloader, c *Config) error {
-	if smar, ok := r.(*resolver.Resolver); ok {
-		return smar.Reconfigure(ctx, c.Resolver)
-	}
-	return r.Reload(ctx)
-}
-
-func (m *mta) logReload(ctx context.Context, r control.ReloadReport) {
-	level := levelNotice
-	if len(r.Errors) > 0 {
-		level = slog.LevelError
-	}
-	m.log.LogAttrs(ctx, level, "reload", slog.Any("reloaded", r.Reloaded), slog.Any("need_restart", r.NeedRestart),
-		slog.String("error", strings.Join(r.Errors, "; ")))
-}
-
-// present adds the sections that stand in a configuration, but for those of which
-// everything can change at a reload.
-func present(all map[string]string, s *confparse.Section) {
-	for _, sub := range s.Subs {
-		fixed := slices.ContainsFunc(sub.Table.Options, func(o confparse.Option) bool { return !o.Reload })
-		if sub.Present && fixed {
-			all[sub.Path()] += "present\n"
-		}
-		present(all, sub)
-	}
-}
-
-// changed names the options whose values differ and that a reload does not change.
-func changed(old, now *confparse.Result) []string {
-	values := func(r *confparse.Result) map[string]string {
-		all := map[string]string{}
-		r.Each(func(s *confparse.Section, v *confparse.Setting) {
-			if !v.Option.Reload {
-				all[strings.TrimPrefix(s.Path()+"/"+v.Option.Name, "/")] += v.Text() + "\n"
-			}
-		})
-		if r.Root != nil {
-			present(all, r.Root)
-		}
-		return all
-	}
-	before, after := values(old), values(now)
-	var names []string
-	for name, v := range after {
-		if before[name] != v {
-			names = append(names, name)
-		}
-	}
-	for name := range before {
-		if _, ok := after[name]; !ok {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { // a section of which options are named
-		return slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, name+"/") })
-	})
 }

@@ -41,11 +41,9 @@ type explainer struct {
 
 // Explain tries a dialogue with the running modules.
 func (m *mta) Explain(ctx context.Context, q explain.Question) (*explain.Report, error) {
-	m.reload.Lock()
-	result := m.result
-	m.reload.Unlock()
+	now := m.current()
 	e := &explainer{
-		conf: m.conf, result: result, dir: m.dir, hostname: m.hostname, version: m.setup.Version, ports: m.ports,
+		conf: now.conf, result: now.result, dir: m.dir, hostname: m.hostname, version: m.setup.Version, ports: m.ports,
 		tls: m.tlsOfServer, running: true,
 	}
 	return e.explain(ctx, &q)

@@ -27,7 +27,10 @@ import (
 	"meta1/mta/service"
 	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
+	"meta1/queue"
+	"meta1/resolver"
 	"meta1/resolver/srs"
+	"meta1/server"
 	"meta1/server/authn/arc"
 	"meta1/server/authn/dmarcrpt"
 	"meta1/server/dkim"
@@ -101,26 +104,34 @@ type mta struct {
 	stopping atomic.Bool
 	hand     handing
 	beside   besides
-	endUnits func()                           // begins the end of all units
-	reload   sync.Mutex                       // held during a reload; guards result
-	latest   atomic.Pointer[confparse.Result] // of the last reload; nil: there was none
+	endUnits func() // begins the end of all units
 	required map[string]bool
 
-	mu        sync.Mutex // guards reloaders, running and conf.Resolver
-	reloaders map[string]reloader
-	running   map[string]*runningServer // by section smtps
+	reload sync.Mutex // held during a reload or an upgrade
+	// building is held for writing during a reload, and for reading while an instance of a module is
+	// made: each instance begins with one configuration, and takes part in every later reload.
+	building  sync.RWMutex
+	effective atomic.Pointer[effective] // the configuration in effect; nil: that of the start
+	failed    atomic.Pointer[failure]   // the last reload, if it failed
+	reloads   reloads
+
+	mu       sync.Mutex // guards modules, tls, dkim and watchers
+	modules  modules
+	watchers watchers
 }
 
-// reloader is a module that can read its maps anew.
-type reloader interface {
-	Reload(ctx context.Context) error
+// modules are the latest instances; nil: none was made yet.
+type modules struct {
+	resolver *resolver.Resolver
+	queue    *queue.Queue
+	servers  map[string]*server.Server // by section
 }
 
 // Run reads the configuration and serves until ctx ends or a signal says so. Its error
 // has an exit status, see ExitStatus. If it fails before it serves, it leaves nothing
 // behind.
 func Run(ctx context.Context, s Setup) error {
-	m := &mta{setup: s, started: time.Now(), reloaders: map[string]reloader{}, required: map[string]bool{}, sockets: sockets{inherited: s.Inherited}}
+	m := &mta{setup: s, started: time.Now(), required: map[string]bool{}, sockets: sockets{inherited: s.Inherited}}
 	m.hand.binary = stampOf(s.Successor.Program)
 	if s.Link == nil {
 		return m.run(ctx)
@@ -300,9 +311,8 @@ func (m *mta) serve(ctx context.Context) error {
 		side.Go(func(ctx context.Context) error { m.succeed(ctx, side); return nil })
 	}
 	m.watchdog(side)
-	m.watchTLS(side)
+	m.watch(side)
 	m.beside.run(m.serveReports)
-	m.watchDKIM(side)
 	m.watchARC(side)
 	m.announceStart()
 	main.Go(m.tree.Run)

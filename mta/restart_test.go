@@ -46,7 +46,7 @@ func startBreakable(t *testing.T, dir string) (*mta, map[string]chan struct{}, *
 	ready := make(chan control.Status, 1)
 	m := &mta{
 		setup:   Setup{File: dir + "/meta1.conf", Version: "1", Executable: os.Args[0], Stderr: log, Ready: func(s control.Status, _ *Config) { ready <- s }},
-		started: time.Now(), reloaders: map[string]reloader{}, required: map[string]bool{},
+		started: time.Now(), required: map[string]bool{},
 	}
 	if err := errors.Join(m.load(), m.prepare(t.Context()), m.build()); err != nil {
 		t.Fatal(err)

@@ -201,12 +201,12 @@ func TestQueueListing(t *testing.T) {
 func TestReload(t *testing.T) {
 	r := start(t, "a.test 1^esmtp:[127.0.0.1]\n", "")
 	report, err := r.control.Reload(t.Context())
-	if err != nil || len(report.Errors) > 0 || len(report.NeedRestart) > 0 || strings.Join(report.Reloaded, " ") != "log levels smar qmgr" {
+	if err != nil || len(report.Errors) > 0 || len(report.NeedRestart) > 0 || strings.Join(report.Reloaded, " ") != "smar qmgr smtps" {
 		t.Errorf("%+v, %v", report, err)
 	}
 	write(t, r.dir+"/meta1.conf", config(r.dir, "smtpc { log_level = 14; IO_timeout = 7m; }"))
 	report, err = r.control.Reload(t.Context())
-	if err != nil || strings.Join(report.NeedRestart, " ") != "smtpc/IO_timeout" {
+	if err != nil || strings.Join(paths(report.NeedRestart), " ") != "smtpc/IO_timeout" {
 		t.Errorf("%+v, %v", report, err)
 	}
 	write(t, r.dir+"/mt", "a.test nonsense:x:y:z\n")

@@ -1,11 +1,9 @@
 package mta
 
 import (
-	"fmt"
 	"io/fs"
 
 	"meta1/confparse"
-	"meta1/mta/control"
 	"meta1/mta/smtp"
 	"meta1/mta/tlsconf"
 	"meta1/resolver/srs"
@@ -49,21 +47,4 @@ func (c *Config) verifySRS(result *confparse.Result, files tlsconf.Files) confpa
 		return confparse.Errors{result.Diagnose(confparse.SeverityError, srsSection+"/secret_file", "%v", err)}
 	}
 	return nil
-}
-
-// reloadSRS takes options and secrets of section srs anew. What cannot be used leaves what is in use.
-func (m *mta) reloadSRS(c *Config, result *confparse.Result, report *control.ReloadReport) {
-	if m.srs == nil || !c.Resolver.SRS.Present {
-		return // that the section is new, or gone, is told
-	}
-	errs := c.verifySRS(result, m.tlsFiles)
-	if len(errs) > 0 {
-		report.Errors = append(report.Errors, brief(errs)...)
-		return
-	}
-	if err := m.srs.Reconfigure(c.Resolver.SRS); err != nil {
-		report.Errors = append(report.Errors, fmt.Sprintf("%s: %v", srsSection, err))
-		return
-	}
-	report.Reloaded = append(report.Reloaded, srsSection)
 }

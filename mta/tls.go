@@ -5,12 +5,14 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"meta1/confparse"
-	"meta1/mta/control"
 	"meta1/mta/service"
 	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
@@ -67,9 +69,16 @@ func (m *mta) loadTLS() error {
 	return nil
 }
 
+// provider is that of a section tls; nil: there is no such section.
+func (m *mta) provider(name string) *tlsconf.Provider {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.tls[name]
+}
+
 // tlsOfServer is what the section tls of a server gives; nil without a certificate.
 func (m *mta) tlsOfServer(name string) server.TLSSource {
-	if p := m.tls[name]; p != nil && p.ServerConfig() != nil {
+	if p := m.provider(name); p != nil && p.ServerConfig() != nil {
 		return p
 	}
 	return nil
@@ -79,8 +88,8 @@ func (m *mta) tlsOfServer(name string) server.TLSSource {
 // that of section smtpc.
 func (m *mta) tlsOfClasses() map[string]*tlsconf.Provider {
 	all := map[string]*tlsconf.Provider{}
-	for _, f := range m.conf.Client.SessionFeatures {
-		if p := m.tls["smtpc/session_features "+f.Name]; p != nil {
+	for _, f := range m.current().conf.Client.SessionFeatures {
+		if p := m.provider("smtpc/session_features " + f.Name); p != nil {
 			all[f.Name] = p
 		}
 	}
@@ -152,38 +161,25 @@ func modeOf(path string) (fs.FileMode, error) {
 	return info.Mode(), nil
 }
 
-// reloadTLS has all sections tls take their options and files anew. One that cannot be used
-// leaves what is in use.
-func (m *mta) reloadTLS(c *Config, result *confparse.Result, report *control.ReloadReport) {
-	known := len(result.Warnings)
-	for _, s := range c.tlsSections() {
-		p := m.tls[s.name]
-		switch {
-		case p == nil, s.role == tlsconf.Server && p.ServerConfig() == nil && len(s.section.Files()) > 0:
-			if !slices.Contains(report.NeedRestart, s.path) {
-				report.NeedRestart = append(report.NeedRestart, s.path)
-			}
-			continue
-		case len(s.section.Files()) == 0 && len(p.Section().Files()) == 0:
-			continue // it reads nothing
-		}
-		errs := verifySection(result, s, m.tlsFiles, m.hostname)
-		err := p.Reconfigure(s.section) // also if it cannot be used: the metrics say so
-		switch {
-		case len(errs) > 0:
-			report.Errors = append(report.Errors, brief(errs)...)
-		case err != nil:
-			report.Errors = append(report.Errors, fmt.Sprintf("%s: %v", s.path, err))
-		default:
-			report.Reloaded = append(report.Reloaded, s.path)
-		}
-	}
-	m.warn(result.Warnings[known:])
+// watch looks for renewed certificates and keys, and warns of those that expire.
+func (m *mta) watch(side *supervise.Group) {
+	m.mu.Lock()
+	m.watchers.side = side
+	m.mu.Unlock()
+	m.useTLS(m.tls)
+	m.useDKIM(m.dkim)
 }
 
-// watchTLS looks for renewed certificates and warns of those that expire.
-func (m *mta) watchTLS(side *supervise.Group) {
-	for _, p := range m.tls {
-		side.Go(func(ctx context.Context) error { return p.Run(ctx, m.log) })
-	}
+// tlsCollector tells of the certificates of all sections tls.
+type tlsCollector struct{ m *mta }
+
+// Describe and Collect make it a prometheus.Collector.
+func (c tlsCollector) Describe(d chan<- *prometheus.Desc) { tlsconf.Collector(nil).Describe(d) }
+
+// Collect shows those in use.
+func (c tlsCollector) Collect(to chan<- prometheus.Metric) {
+	c.m.mu.Lock()
+	list := slices.Collect(maps.Values(c.m.tls))
+	c.m.mu.Unlock()
+	tlsconf.Collector(list).Collect(to)
 }

@@ -93,7 +93,7 @@ const (
 func (m *mta) Upgrade(ctx context.Context, q control.UpgradeQuestion) control.UpgradeReport {
 	r := control.UpgradeReport{Old: control.Process{Version: m.setup.Version, PID: os.Getpid()}}
 	if q.OrReload && !m.hand.binary.differs(m.setup.Successor.Program) {
-		reload := m.Reload(ctx)
+		reload := m.Reload(ctx, false)
 		r.Reload = &reload
 		return r
 	}

@@ -40,6 +40,32 @@ func (q *Queue) Reload(ctx context.Context) error {
 	return nil
 }
 
+// Next is a configuration that a Queue can go on with.
+type Next struct {
+	q     *Queue
+	rules *conf.Rules
+}
+
+// Prepare reads the configuration map. Nothing changes.
+func (q *Queue) Prepare() (*Next, error) {
+	rules, err := q.readConf()
+	if err != nil {
+		return nil, err
+	}
+	return &Next{q, rules}, nil
+}
+
+// Commit has what was prepared take effect: new limits hold for hosts that are known, too. It cannot
+// fail.
+func (n *Next) Commit() {
+	q := n.q
+	q.reloading.Lock()
+	defer q.reloading.Unlock()
+	q.conf.Store(n.rules)
+	q.events.put(event{ev: &aq.Reloaded{Maps: true}})
+	q.events.put(event{ev: &aq.Reloaded{}})
+}
+
 // hostLimits gives the limits of a host: of the entry for its address or net, else of the
 // connection_limits, else of the entry without address, else of the options. Entries are for
 // addresses, so not for Unix sockets.

@@ -11,20 +11,20 @@ import (
 func (c *Config) Options() *confparse.Table {
 	return &confparse.Table{Options: []confparse.Option{
 		{
-			Name: "map", Kind: confparse.KindSection, Named: true, Readme: "3.9.1", Reload: true,
+			Name: "map", Kind: confparse.KindSection, Named: true, Readme: "3.9.1", Reload: confparse.AtOnce,
 			Doc: "Declares a map under the name of the section, by which other options refer to it.",
 			New: c.newMap,
 		},
 		{
-			Name: "access_map", Kind: confparse.KindSection, Readme: "3.9.2", Reload: true, Present: &c.Access.Present, Sub: c.accessMap(),
+			Name: "access_map", Kind: confparse.KindSection, Readme: "3.9.2", Reload: confparse.AtOnce, Present: &c.Access.Present, Sub: c.accessMap(),
 			Doc: "The access control map (docs/maps.md). Without this section there is none.",
 		},
 		{
-			Name: "address_delimiter", Type: confparse.String, Default: `"+"`, Readme: "3.9.2", Reload: true, Into: &c.Delimiter,
+			Name: "address_delimiter", Type: confparse.String, Default: `"+"`, Readme: "3.9.2", Reload: confparse.AtOnce, Into: &c.Delimiter,
 			Doc: "Characters that divide a local part into user and detail; the one that comes first in the local part does.",
 		},
 		{
-			Name: "aliases", Kind: confparse.KindSection, Readme: "3.9.2", Reload: true, Present: &c.Aliases.Present, Sub: c.aliases(),
+			Name: "aliases", Kind: confparse.KindSection, Readme: "3.9.2", Reload: confparse.AtOnce, Present: &c.Aliases.Present, Sub: c.aliases(),
 			Doc: "The map of aliases (docs/maps.md). Without this section there is none.",
 		},
 		{
@@ -52,7 +52,7 @@ func (c *Config) Options() *confparse.Table {
 			Doc: "A map of valid local addresses. With it, or with aliases, other local addresses are refused.",
 		},
 		{
-			Name: "mailertable", Kind: confparse.KindSection, Readme: "3.9.2", Reload: true, Sub: c.mailertable(),
+			Name: "mailertable", Kind: confparse.KindSection, Readme: "3.9.2", Reload: confparse.AtOnce, Sub: c.mailertable(),
 			Doc: "Routes by domain or address (docs/maps.md).",
 		},
 		{
@@ -199,40 +199,40 @@ func (c *Config) newMap(name string) *confparse.Table {
 	return &confparse.Table{
 		Options: []confparse.Option{
 			{
-				Name: "type", Type: confparse.Enum, Required: true, Readme: "3.9.1", Reload: true, Into: &m.Type,
+				Name: "type", Type: confparse.Enum, Required: true, Readme: "3.9.1", Reload: confparse.AtOnce, Into: &m.Type,
 				Words: []string{"hash", "cdb", "regex", "sequence", "socket", "passwd", "text"},
 				Doc:   "Type of the map; text, an addition of ours, is a flat text file that is read at start and reload.",
 			},
 			{
-				Name: "file", Type: confparse.File, Readme: "3.9.1", Reload: true, Into: &m.File,
+				Name: "file", Type: confparse.File, Readme: "3.9.1", Reload: confparse.AtOnce, Into: &m.File,
 				Doc: "File of the map, with its extension (types hash, cdb, regex, text); for type passwd another file than /etc/passwd.",
 			},
 			{
-				Name: "mapname", Type: confparse.String, Readme: "3.9.1", Reload: true, Into: &m.MapName,
+				Name: "mapname", Type: confparse.String, Readme: "3.9.1", Reload: confparse.AtOnce, Into: &m.MapName,
 				Doc: "Name of the map in the protocol of a socket map.",
 			},
 			{
-				Name: "address", Type: confparse.IP, Readme: "3.9.1", Reload: true, Into: &m.Address,
+				Name: "address", Type: confparse.IP, Readme: "3.9.1", Reload: confparse.AtOnce, Into: &m.Address,
 				Doc: "IP address of the server of a socket map.",
 			},
 			{
-				Name: "path", Type: confparse.Path, Readme: "3.9.1", Reload: true, Into: &m.Path,
+				Name: "path", Type: confparse.Path, Readme: "3.9.1", Reload: confparse.AtOnce, Into: &m.Path,
 				Doc: "Unix socket of the server of a socket map.",
 			},
 			{
-				Name: "port", Type: confparse.Int, Min: "1", Max: "65535", Readme: "3.9.1", Reload: true, Into: &m.Port,
+				Name: "port", Type: confparse.Int, Min: "1", Max: "65535", Readme: "3.9.1", Reload: confparse.AtOnce, Into: &m.Port,
 				Doc: "Port of the server of a socket map.",
 			},
 			{
-				Name: "maps", Type: confparse.List, Readme: "3.9.1", Reload: true, Into: &m.Maps,
+				Name: "maps", Type: confparse.List, Readme: "3.9.1", Reload: confparse.AtOnce, Into: &m.Maps,
 				Doc: "Names of the maps that a sequence map tries in turn.",
 			},
 			{
-				Name: "case_sensitive", Kind: confparse.KindFlag, Readme: "own", Reload: true, Into: &m.CaseSensitive,
+				Name: "case_sensitive", Kind: confparse.KindFlag, Readme: "own", Reload: confparse.AtOnce, Into: &m.CaseSensitive,
 				Doc: "Keys are looked up as they are. Without it they are converted to lower case first.",
 			},
 			{
-				Name: "timeout", Type: confparse.Time, Unit: "s", Default: "10s", Min: "1s", Max: "5m", Readme: "own", Reload: true, Into: &m.Timeout,
+				Name: "timeout", Type: confparse.Time, Unit: "s", Default: "10s", Min: "1s", Max: "5m", Readme: "own", Reload: confparse.AtOnce, Into: &m.Timeout,
 				Doc: "How long one lookup in a socket map may take.",
 			},
 		},
@@ -244,7 +244,7 @@ func (c *Config) newMap(name string) *confparse.Table {
 func (c *Config) accessMap() *confparse.Table {
 	return &confparse.Table{Options: []confparse.Option{
 		{
-			Name: "file", Type: confparse.File, Default: "access.db", Readme: "3.9.2", Reload: true, Into: &c.Access.File,
+			Name: "file", Type: confparse.File, Default: "access.db", Readme: "3.9.2", Reload: confparse.AtOnce, Into: &c.Access.File,
 			Doc: "File of the access map, made by meta1 createmap.",
 		},
 		mapName("Name of a declared map to use as access map.", &c.Access.Name),
@@ -252,12 +252,12 @@ func (c *Config) accessMap() *confparse.Table {
 }
 
 func mapName(doc string, into *string) confparse.Option {
-	return confparse.Option{Name: "name", Type: confparse.MapName, Readme: "3.9.2", Reload: true, Into: into, Doc: doc}
+	return confparse.Option{Name: "name", Type: confparse.MapName, Readme: "3.9.2", Reload: confparse.AtOnce, Into: into, Doc: doc}
 }
 
 func flag(name, deflt string, into *bool, doc string) confparse.Option {
 	return confparse.Option{
-		Name: name, Kind: confparse.KindFlag, Default: deflt, Readme: "3.9.2", Reload: true, Into: into, Doc: doc,
+		Name: name, Kind: confparse.KindFlag, Default: deflt, Readme: "3.9.2", Reload: confparse.AtOnce, Into: into, Doc: doc,
 	}
 }
 
@@ -265,7 +265,7 @@ func (c *Config) aliases() *confparse.Table {
 	a := &c.Aliases
 	return &confparse.Table{Options: []confparse.Option{
 		{
-			Name: "file", Type: confparse.File, Default: "aliases.db", Readme: "3.9.2", Reload: true, Into: &a.File,
+			Name: "file", Type: confparse.File, Default: "aliases.db", Readme: "3.9.2", Reload: confparse.AtOnce, Into: &a.File,
 			Doc: "File of the aliases map, made by meta1 createmap.",
 		},
 		mapName("Name of a declared map to use as aliases map.", &a.Name),
@@ -411,7 +411,7 @@ func (c *Config) mailertable() *confparse.Table {
 	m := &c.Mailertable
 	return &confparse.Table{Options: []confparse.Option{
 		{
-			Name: "file", Type: confparse.File, Default: defaultFile, Readme: "3.9.2", Reload: true, Into: &m.File,
+			Name: "file", Type: confparse.File, Default: defaultFile, Readme: "3.9.2", Reload: confparse.AtOnce, Into: &m.File,
 			Doc: "Flat text file of the mailertable. It must exist, even if it is empty.",
 		},
 		mapName("Name of a declared map to use as mailertable in the place of file.", &m.Name),

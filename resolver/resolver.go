@@ -193,6 +193,38 @@ func (r *Resolver) Reconfigure(ctx context.Context, cfg Config) error {
 	return r.reload(ctx, &cfg)
 }
 
+// Next is a set of maps that a Resolver has read and not yet taken.
+type Next struct {
+	r   *Resolver
+	set *set
+}
+
+// Prepare reads all maps of a configuration: of its rows those that a reload changes. Nothing
+// changes. The error has all that is wrong in the maps, with file and line; nothing stays open then.
+// Who calls Prepare calls Commit or Discard before anything else of the Resolver's that reads maps.
+func (r *Resolver) Prepare(cfg Config) (*Next, error) {
+	cfg, _ = withDefaults(cfg, Deps{})
+	old := r.set.Load()
+	s, err := r.load(&cfg, old)
+	n := &Next{r, s}
+	if err != nil {
+		n.Discard()
+		return nil, err
+	}
+	return n, nil
+}
+
+// Discard gives up what Prepare has opened.
+func (n *Next) Discard() { n.r.set.Load().closeUnused(n.set) }
+
+// Commit has the questions that come from now on be answered by the new maps; those in progress
+// finish with the old ones. It cannot fail.
+func (n *Next) Commit() {
+	old := n.r.set.Swap(n.set)
+	n.set.closeUnused(old)
+	n.r.log.LogAttrs(context.Background(), slog.LevelInfo, "maps reloaded", slog.Int("mailertable", n.set.mailertable.len()))
+}
+
 func (r *Resolver) reload(ctx context.Context, cfg *Config) error {
 	old := r.set.Load()
 	s, err := r.load(cfg, old)

@@ -86,7 +86,7 @@ func (c *Config) newMilter(name string) *confparse.Table {
 	socket := m.Socket.table("The milter.", false)
 	for i := range socket.Options {
 		o := &socket.Options[i]
-		o.Readme, o.Reload = "own", true
+		o.Readme, o.Reload = "own", confparse.NewSessions
 		switch o.Name {
 		case "type":
 			o.Required = true
@@ -152,7 +152,7 @@ func (c *Config) newMilter(name string) *confparse.Table {
 		})
 	}
 	for i := range table.Options {
-		table.Options[i].Reload = true
+		table.Options[i].Reload = confparse.NewSessions
 	}
 	return table
 }

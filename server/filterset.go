@@ -56,10 +56,13 @@ func (f *filterSets) close() {
 // those that begin later take the new ones. A milter or service whose section is as before
 // keeps its idle connections; those of the others are closed, and so are connections that
 // sessions in progress give back. Any goroutine may call it, while the server runs or not.
-func (s *Server) Refilter(f Filtering) (changed bool) {
-	sets := &s.filters
+func (s *Server) Refilter(f Filtering) (changed bool) { return s.filters.replace(s.current(), f) }
+
+// replace is Refilter for one Server.
+func (sets *filterSets) replace(s *Server, f Filtering) (changed bool) {
 	sets.mu.Lock()
 	defer sets.mu.Unlock()
+	defer func() { s.set.Store(sets.now) }()
 	if sets.now != nil && reflect.DeepEqual(sets.config, f) {
 		return false
 	}

@@ -26,7 +26,7 @@ func (c *Config) sectionRows() []confparse.Option {
 			Doc: "DKIM signatures (RFC 6376) on accepted mail. docs/dkim.md explains it.",
 		},
 		{
-			Name: "milter", Kind: confparse.KindSection, Readme: "own", New: c.newMilter, Named: true, Reload: true,
+			Name: "milter", Kind: confparse.KindSection, Readme: "own", New: c.newMilter, Named: true, Reload: confparse.NewSessions,
 			Doc: "A mail filter that speaks Sendmail's milter protocol, such as OpenDKIM, rspamd or mailfromd. It may stand several times, with different names: the filters are asked in that order, and each sees a message as those before it have left it. See docs/milters.md.",
 		},
 		{
@@ -34,7 +34,7 @@ func (c *Config) sectionRows() []confparse.Option {
 			Doc: "The policy milter that is asked at each stage, before the milters. If it fails it is ignored, unless a flag says otherwise. With it PRDR is offered. docs/pmilter.md explains it.",
 		},
 		{
-			Name: "policy_service", Kind: confparse.KindSection, Readme: "own", New: c.newPolicyService, Named: true, Reload: true,
+			Name: "policy_service", Kind: confparse.KindSection, Readme: "own", New: c.newPolicyService, Named: true, Reload: confparse.NewSessions,
 			Doc: "A service that speaks Postfix's policy delegation protocol, such as postgrey or policyd-spf. It is asked about each recipient behind all checks of our own. It may stand several times, with different names; they are asked in that order. See docs/policy-services.md.",
 		},
 		{

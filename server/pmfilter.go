@@ -22,7 +22,7 @@ import (
 
 // makePolicyMilter makes the policy milter of the section, if there is one. PRDR is offered then
 // (README 3.10 item 17).
-func (s *Server) makePolicyMilter() {
+func (s *Server) makePolicyMilter(former *Server) {
 	if !s.cfg.MilterPresent {
 		return
 	}
@@ -40,6 +40,10 @@ func (s *Server) makePolicyMilter() {
 		c.Failure = pmilter.AbortSession
 	case m.AcceptButReconnect:
 		c.Failure = pmilter.Reconnect
+	}
+	if s.policyConfig = c; former.samePolicyMilter(c) != nil {
+		s.policyMilter = former.policyMilter
+		return
 	}
 	s.policyMilter = pmilter.New(c, pmilter.Deps{Dial: s.deps.Dial, Log: s.log, Metrics: pmilter.Metrics(s.metrics.milter(pmilter.Name))})
 }

@@ -48,7 +48,7 @@ func (c *Config) newPolicyService(name string) *confparse.Table {
 	socket := p.Socket.table("The service.", false)
 	for i := range socket.Options {
 		o := &socket.Options[i]
-		o.Readme, o.Reload = "own", true
+		o.Readme, o.Reload = "own", confparse.NewSessions
 		switch o.Name {
 		case "type":
 			o.Required = true
@@ -85,7 +85,7 @@ func (c *Config) newPolicyService(name string) *confparse.Table {
 		},
 	}
 	for i := range table.Options {
-		table.Options[i].Reload = true
+		table.Options[i].Reload = confparse.NewSessions
 	}
 	return table
 }

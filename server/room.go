@@ -44,7 +44,7 @@ func (s *Server) add(c *session, addr netip.Addr) (r smtp.Reply, reason string) 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping {
-		return s.replyStopping, refusedStopping
+		return s.replyStopping(), refusedStopping
 	}
 	now := s.clock()
 	c.wire.guest.Progress(now)
@@ -72,6 +72,11 @@ func (s *Server) identify(c *session, addr netip.Addr) (r smtp.Reply, reason str
 	defer s.mu.Unlock()
 	why := s.crowd.Identify(&c.wire.guest, addr, s.clock())
 	return s.crowdReply(why), why.String()
+}
+
+// replyStopping is what a client is told while the server stops.
+func (s *Server) replyStopping() smtp.Reply {
+	return smtp.NewReply(421, "4.3.2", s.deps.Hostname+" is going down")
 }
 
 // crowdReply is what a client is told that is not let in.
@@ -137,14 +142,14 @@ func (s *Server) endure(ctx context.Context) bool {
 		dismissed += len(leave)
 		if !stressed {
 			if !first {
-				s.log.LogAttrs(ctx, slog.LevelInfo, "stress is over", slog.Int("sessions", open), slog.Int("sessions_max", s.cfg.ThreadsMax),
+				s.log.LogAttrs(ctx, slog.LevelInfo, "stress is over", slog.Int("sessions", open), slog.Int("sessions_max", s.current().cfg.ThreadsMax),
 					slog.Duration("elapsed", (s.clock()-began).Round(time.Second)), slog.Int("idle_ended", dismissed))
 			}
 			return true
 		}
 		if first {
 			s.metrics.stress.Set(1)
-			s.log.LogAttrs(ctx, slog.LevelWarn, "stress begins", slog.Int("sessions", open), slog.Int("sessions_max", s.cfg.ThreadsMax))
+			s.log.LogAttrs(ctx, slog.LevelWarn, "stress begins", slog.Int("sessions", open), slog.Int("sessions_max", s.current().cfg.ThreadsMax))
 		}
 		select {
 		case <-ctx.Done():

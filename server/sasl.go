@@ -231,7 +231,7 @@ func (c *session) authStep(response []byte) smtp.Reply {
 	c.countAuth(e.Mechanism(), s.Outcome)
 	c.hold(s.Delay)
 	if c.srv.ending.Err() != nil && s.Outcome != auth.Granted {
-		return c.srv.replyStopping
+		return c.srv.replyStopping()
 	}
 	if s.Outcome == auth.Granted {
 		c.authenticated(e.Mechanism(), s.Account)

@@ -10,8 +10,10 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,39 +78,58 @@ type TLSSource interface {
 	Unmet(need *msg.TLSRequirements, t *msg.TLS) string
 }
 
-// Server is one SMTP server: one smtps section.
+// Server is one SMTP server: one smtps section, as one configuration has it. A reload makes
+// another Server that has the same hall; sessions keep the Server with which they began.
 type Server struct {
-	cfg     Config
-	deps    Deps
+	*hall
+	cfg  Config
+	deps Deps
+
+	rules        msg.CheckRules
+	verbs        map[string]*verb
+	checks       map[condition.Stage][]checkSection
+	classes      map[string]*class
+	greeting     smtp.Reply
+	extensions   [extCount]extensionRow
+	heloReply    smtp.Reply
+	turns        *turns
+	auth         *auth.Authenticator // nil: no AUTH
+	policyMilter *pmilter.Filter     // nil: none
+	verifier     *verify.Verifier    // of section authentication; nil: there is none
+
+	policyConfig pmilter.Config // of policyMilter
+	set          atomic.Pointer[filterSet]
+
+	// Guarded by hall.mu:
+	users    int  // who has called enter
+	retired  bool // another one has taken its place
+	employed bool // what it has in hall.staff counts
+}
+
+// hall is what a server has whatever its configuration says: its sessions and its listeners.
+type hall struct {
 	log     *slog.Logger
 	metrics *metrics
+	pools   pools
+	halt    halt
+	stopped chan struct{} // closed when the server stops: nobody waits for a turn any more
+	made    time.Time
+	stress  chan struct{}   // says that there is stress
+	ending  context.Context // ends when the server begins to stop
+	end     context.CancelFunc
+	filters filterSets
 
-	rules         msg.CheckRules
-	verbs         map[string]*verb
-	checks        map[condition.Stage][]checkSection
-	classes       map[string]*class
-	greeting      smtp.Reply
-	extensions    [extCount]extensionRow
-	heloReply     smtp.Reply
-	replyStopping smtp.Reply
-	pools         pools
-	turns         *turns
-	halt          halt
-	made          time.Time
-	stress        chan struct{}       // says that there is stress
-	auth          *auth.Authenticator // nil: no AUTH
-	filters       filterSets
-	policyMilter  *pmilter.Filter  // nil: none
-	verifier      *verify.Verifier // of section authentication; nil: there is none
-	ending        context.Context  // ends when the server begins to stop
-	end           context.CancelFunc
-
-	mu       sync.Mutex                // guards the following
-	sessions map[*crowd.Guest]*session // open ones
-	crowd    *crowd.Crowd              // decides which they are
-	peak     int                       // most of them at one time (README 9.4)
-	idle     chan struct{}             // closed when the server stops and none is open
-	stopping bool
+	mu        sync.Mutex                // guards the following
+	now       *Server                   // for the sessions that begin now
+	sessions  map[*crowd.Guest]*session // open ones
+	crowd     *crowd.Crowd              // decides which they are
+	peak      int                       // most of them at one time (README 9.4)
+	idle      chan struct{}             // closed when the server stops and none is open
+	stopping  bool
+	group     *supervise.Group // of Run; nil before
+	accepting context.Context  // of Run: ends when it is to end
+	listeners []net.Listener
+	staff     map[any]*staff // what runs for one Server or more
 }
 
 // New makes the server of one smtps section. It starts nothing. The error names all
@@ -120,13 +141,29 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if deps.Memory == nil {
 		deps.Memory = msg.NewMemory(math.MaxInt64)
 	}
-	s := &Server{
-		cfg: cfg.withDefaults(), deps: deps, log: deps.Log,
-		sessions: map[*crowd.Guest]*session{}, idle: make(chan struct{}),
-		made: time.Now(), stress: make(chan struct{}, 1),
-		heloReply:     smtp.NewReply(250, "", deps.Hostname),
-		replyStopping: smtp.NewReply(421, "4.3.2", deps.Hostname+" is going down"),
+	h := &hall{
+		log: deps.Log, sessions: map[*crowd.Guest]*session{}, idle: make(chan struct{}), stopped: make(chan struct{}),
+		made: time.Now(), stress: make(chan struct{}, 1), listeners: deps.Listeners,
 	}
+	var err error
+	if h.metrics, err = newMetrics(deps.Metrics, deps.Name); err != nil {
+		return nil, fmt.Errorf("registering metrics: %w", err)
+	}
+	h.ending, h.end = context.WithCancel(context.Background())
+	s, err := h.furnish(cfg, deps, nil)
+	if err != nil {
+		return nil, err
+	}
+	h.crowd = crowd.New(s.cfg.crowdLimits())
+	h.now = s
+	s.Refilter(Filtering{s.cfg.Milters, s.cfg.PolicyServices})
+	return s, nil
+}
+
+// furnish makes the Server of a configuration. What former (nil: none) has of it already is
+// taken from there. Nobody sees the new one yet.
+func (h *hall) furnish(cfg Config, deps Deps, former *Server) (*Server, error) {
+	s := &Server{hall: h, cfg: cfg.withDefaults(), deps: deps, heloReply: smtp.NewReply(250, "", deps.Hostname)}
 	if s.deps.DoubleBounce.IsNull() {
 		s.deps.DoubleBounce = smtp.Path{Local: "doublebounce", Domain: deps.Hostname}
 	}
@@ -137,9 +174,6 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	var err error
 	if s.greeting, err = parseGreeting(s.cfg.Greeting, deps.Hostname, deps.Version); err != nil {
 		errs = append(errs, fmt.Errorf("option greeting %w", err))
-	}
-	if s.metrics, err = newMetrics(deps.Metrics, deps.Name); err != nil {
-		errs = append(errs, fmt.Errorf("registering metrics: %w", err))
 	}
 	if s.cfg.Flags.SMTPS && deps.TLS == nil {
 		errs = append(errs, errors.New("flag smtps needs section tls"))
@@ -153,13 +187,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	s.crowd = crowd.New(s.cfg.crowdLimits())
-	if s.cfg.AuthPresent {
-		if s.auth, err = auth.New(s.cfg.Auth, s.authDeps()); err != nil {
-			return nil, fmt.Errorf("section auth: %w", err)
-		}
+	if err := s.makeAuth(former); err != nil {
+		return nil, fmt.Errorf("section auth: %w", err)
 	}
-	s.ending, s.end = context.WithCancel(context.Background())
 	s.rules = s.cfg.checkRules()
 	s.extensions = extensionTable()
 	s.classes = s.cfg.classes()
@@ -167,10 +197,13 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, err
 	}
 	s.indexVerbs()
-	s.Refilter(Filtering{s.cfg.Milters, s.cfg.PolicyServices})
-	s.makePolicyMilter()
+	s.makePolicyMilter(former)
 	s.makeVerifier()
-	s.turns = newTurns(s.cfg.Handshakes.places())
+	if former != nil && former.cfg.Handshakes.places() == s.cfg.Handshakes.places() {
+		s.turns = former.turns
+	} else {
+		s.turns = newTurns(s.cfg.Handshakes.places(), h.stopped)
+	}
 	return s, nil
 }
 
@@ -183,32 +216,26 @@ func (s *Server) Run(ctx context.Context) error {
 	g := supervise.NewGroup(context.WithoutCancel(ctx))
 	g.Go(s.serveStatus)
 	g.Go(s.watchStress)
-	if s.auth != nil {
-		g.Go(s.auth.Run)
-	}
-	for _, l := range s.deps.Listeners {
-		g.Go(func(context.Context) error { return s.accept(ctx, l, g) })
-	}
+	s.open(ctx, g)
 	select {
 	case <-ctx.Done():
 	case <-g.Context().Done():
 	}
-	for _, l := range s.deps.Listeners {
-		_ = l.Close() // it is closed either way
-	}
+	s.closeListeners()
 	s.halt.transactions.Store(errors.Is(context.Cause(ctx), supervise.ErrPaused))
 	s.stopSessions()
 	g.Stop()
 	err := g.Wait()
 	s.filters.close()
-	if s.policyMilter != nil {
-		s.policyMilter.Close()
-	}
+	s.mu.Lock()
+	s.group = nil // a later Commit starts nothing
+	s.mu.Unlock()
+	s.current().dispose()
 	return err
 }
 
 // accept takes connections from one listener.
-func (s *Server) accept(ctx context.Context, l net.Listener, g *supervise.Group) error {
+func (h *hall) accept(ctx context.Context, l net.Listener, g *supervise.Group) error {
 	const backoffMin, backoffMax = 5 * time.Millisecond, time.Second
 	backoff := time.Duration(0)
 	for {
@@ -216,16 +243,16 @@ func (s *Server) accept(ctx context.Context, l net.Listener, g *supervise.Group)
 		switch {
 		case err == nil:
 			backoff = 0
-			s.start(conn, g)
+			h.enter().start(conn, g)
 			continue
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, !h.listensOn(l): // a reload has taken it away
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accepting on %s: %w", l.Addr(), err)
 		}
 		// Out of file descriptors, or the client has gone already.
 		backoff = min(max(2*backoff, backoffMin), backoffMax)
-		s.log.LogAttrs(ctx, slog.LevelWarn, "accept failed", slog.Any("error", err), slog.Duration("wait", backoff))
+		h.log.LogAttrs(ctx, slog.LevelWarn, "accept failed", slog.Any("error", err), slog.Duration("wait", backoff))
 		select {
 		case <-time.After(backoff):
 		case <-ctx.Done():
@@ -237,6 +264,12 @@ func (s *Server) accept(ctx context.Context, l net.Listener, g *supervise.Group)
 // start begins a session, if there may be one more. If not, the connection costs one write:
 // nobody is asked, and it has neither a goroutine nor buffers.
 func (s *Server) start(conn net.Conn, g *supervise.Group) {
+	begun := false
+	defer func() {
+		if !begun {
+			s.exit()
+		}
+	}()
 	s.metrics.total.Inc()
 	c := s.newSession(conn)
 	addr := c.client.IP
@@ -251,7 +284,9 @@ func (s *Server) start(conn net.Conn, g *supervise.Group) {
 		s.turnAway(c, r, reason)
 		return
 	}
+	begun = true
 	g.Go(func(ctx context.Context) error {
+		defer s.exit()
 		defer s.remove(c)
 		_ = c.run(ctx) // it has been reported
 		return nil
@@ -291,8 +326,9 @@ func (c *session) panicked(err error) {
 // stopSessions sends idle sessions away, waits for those in DATA as long as
 // stop_timeout says, and closes the connections of what is left.
 func (s *Server) stopSessions() {
-	s.halt.set(time.Now().Add(s.cfg.StopTimeout))
-	close(s.turns.stop)
+	grace := s.current().cfg.StopTimeout
+	s.halt.set(time.Now().Add(grace))
+	close(s.stopped)
 	s.end()
 	s.mu.Lock()
 	s.stopping = true
@@ -304,12 +340,12 @@ func (s *Server) stopSessions() {
 	}
 	s.mu.Unlock()
 
-	grace := time.NewTimer(s.cfg.StopTimeout + lastWords)
-	defer grace.Stop()
+	over := time.NewTimer(grace + lastWords)
+	defer over.Stop()
 	select {
 	case <-s.idle:
 		return
-	case <-grace.C:
+	case <-over.C:
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -329,7 +365,7 @@ func (s *Server) serveStatus(ctx context.Context) error {
 	for {
 		select {
 		case r := <-requests:
-			a := s.status()
+			a := s.current().status()
 			if r.Q.Close != "" {
 				a.Closed = s.closeSession(r.Q.Close)
 			}
@@ -343,7 +379,7 @@ func (s *Server) serveStatus(ctx context.Context) error {
 
 func (s *Server) status() msg.StatusA {
 	s.mu.Lock()
-	open, peak, stopping := len(s.sessions), s.peak, s.stopping
+	open, peak, stopping, listeners := len(s.sessions), s.peak, s.stopping, slices.Clone(s.listeners)
 	stressed, idle := s.crowd.Stressed(), s.crowd.IdleTime()
 	s.mu.Unlock()
 	a := msg.StatusA{Module: "smtps"}
@@ -351,7 +387,7 @@ func (s *Server) status() msg.StatusA {
 	if s.deps.Name != "" {
 		add(msg.StatusValue{Name: "name", Text: s.deps.Name})
 	}
-	for _, l := range s.deps.Listeners {
+	for _, l := range listeners {
 		add(msg.StatusValue{Name: "listen", Text: l.Addr().String()})
 	}
 	add(

@@ -112,7 +112,7 @@ type transaction struct {
 func (s *Server) newSession(conn net.Conn) *session {
 	c := &session{seen: sighting{begun: time.Now()}, srv: s, wire: newWire(conn, s.cfg.IOTimeout, &s.halt, &s.pools), log: s.log}
 	c.wire.lend = s.lendInput
-	c.filter.set = s.filters.get()
+	c.filter.set = s.set.Load()
 	c.client.Protocol = "SMTP"
 	remote, ok := addrPort(conn.RemoteAddr())
 	own, _ := addrPort(conn.LocalAddr())
@@ -395,7 +395,7 @@ func (c *session) lost(err error) {
 	var r smtp.Reply
 	switch {
 	case errors.Is(err, errHalted):
-		r = c.srv.replyStopping
+		r = c.srv.replyStopping()
 	case errors.Is(err, errTLSRecord):
 		c.srv.metrics.countTLSFailure(tlsPort)
 		r = replyTLSRecord

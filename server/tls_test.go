@@ -156,7 +156,8 @@ func clientTLS(c *client, g *supervise.Group, words []string) (*client, error) {
 
 // TestTurns checks that a handshake that waits for the network has no turn.
 func TestTurns(t *testing.T) {
-	ts := newTurns(1)
+	stop := make(chan struct{})
+	ts := newTurns(1, stop)
 	a, b := net.Pipe()
 	defer b.Close()
 	c := &turnConn{Conn: a, turns: ts, guest: &crowd.Guest{}, by: time.Now().Add(time.Hour)}
@@ -184,7 +185,7 @@ func TestTurns(t *testing.T) {
 	if len(ts.places) != 0 {
 		t.Errorf("%d turns are taken after the end", len(ts.places))
 	}
-	close(ts.stop)
+	close(stop)
 	ts.places <- struct{}{}
 	if err := ts.take(time.Now().Add(time.Hour)); err != errHalted {
 		t.Errorf("%v when the server stops, want %v", err, errHalted)

@@ -51,12 +51,12 @@ var errBusy = errors.New("too many TLS handshakes at a time")
 // for the network has no turn, so that slow clients keep nobody waiting.
 type turns struct {
 	places chan struct{}
-	stop   chan struct{} // closed when the server stops: nobody waits any more
+	stop   <-chan struct{} // closed when the server stops: nobody waits any more
 }
 
-// newTurns makes the turns of n handshakes at a time.
-func newTurns(n int) *turns {
-	return &turns{places: make(chan struct{}, n), stop: make(chan struct{})}
+// newTurns makes the turns of n handshakes at a time. Nobody waits for one when stop is closed.
+func newTurns(n int, stop <-chan struct{}) *turns {
+	return &turns{places: make(chan struct{}, n), stop: stop}
 }
 
 // take waits for a turn until by. The error is errBusy or errHalted.

@@ -14,13 +14,9 @@ func Text(rows []confparse.Row) string {
 	b.WriteString("section\tname\tkind\ttype\tunit\tdefault\treadme\teffect\tmin\tmax\treload\tdoc\n")
 	for _, r := range rows {
 		words := strings.Join(append([]string{r.Type}, r.Words...), " ")
-		reload := "no"
-		if r.Reload {
-			reload = "yes"
-		}
 		b.WriteString(strings.Join([]string{
 			r.Section, r.Name, string(r.Kind), words, r.Unit, r.Default, r.Readme,
-			string(r.Effect), r.Min, r.Max, reload, strings.Join(strings.Fields(r.Doc), " "),
+			string(r.Effect), r.Min, r.Max, string(r.Reload), strings.Join(strings.Fields(r.Doc), " "),
 		}, "\t") + "\n")
 	}
 	return b.String()

@@ -171,7 +171,14 @@ func newItem(r confparse.Row, path string) item {
 	case r.Effect == confparse.Host && path != "service":
 		facts = append(facts, "no effect in one process")
 	}
-	add(r.Reload, "changed by a reload")
+	switch r.Reload {
+	case confparse.AtOnce:
+		facts = append(facts, "reload: at once")
+	case confparse.NewSessions:
+		facts = append(facts, "reload: new sessions")
+	case confparse.Restart:
+		facts = append(facts, strings.TrimSuffix("reload: restart, since "+r.Why, ", since "))
+	}
 	it.facts = strings.Join(facts, "; ")
 	return it
 }

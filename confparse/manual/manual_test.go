@@ -47,7 +47,7 @@ func small() *confparse.Table {
 	}}
 	qmgr := &confparse.Table{Options: []confparse.Option{
 		{
-			Name: "AQ_entries_max", Type: confparse.Int, Unit: "entries", Default: "8192", Min: "1", Into: new(int), Reload: true,
+			Name: "AQ_entries_max", Type: confparse.Int, Unit: "entries", Default: "8192", Min: "1", Into: new(int), Reload: confparse.AtOnce,
 			Doc: "Size of the active queue.", Readme: "3.8",
 		},
 		{Name: "timeout", Type: confparse.Time, Default: "1h 5m", Max: "1d", Into: new(time.Duration), Doc: "How long.", Readme: "own"},

@@ -35,7 +35,7 @@ type HTTP struct {
 // Options is the table of the section, bound to c.
 func (c *Config) Options() *confparse.Table {
 	accounts := func(name, doc string, into *[]string) confparse.Option {
-		return confparse.Option{Name: name, Type: confparse.List, Readme: "own", Reload: true, Into: into, Doc: doc}
+		return confparse.Option{Name: name, Type: confparse.List, Readme: "own", Reload: confparse.AtOnce, Into: into, Doc: doc}
 	}
 	return &confparse.Table{Check: c.check, Options: []confparse.Option{
 		accounts("users", "Users, by name or number, who may do everything by the control socket, as root and the account that serves always may. If this or one of the next three options is set at the start the socket is open to every account, of which others are refused; the directory that holds it must let them in, too.", &c.Users),
@@ -43,7 +43,7 @@ func (c *Config) Options() *confparse.Table {
 		accounts("read_users", "Users who may ask by the control socket, and change nothing.", &c.ReadUsers),
 		accounts("read_groups", "Groups whose members may ask by the control socket, and change nothing.", &c.ReadGroups),
 		{
-			Name: "http", Kind: confparse.KindSection, Readme: "own", Sub: c.HTTP.options(), Present: &c.HTTP.Present,
+			Name: "http", Kind: confparse.KindSection, Readme: "own", Sub: c.HTTP.options().Declare(confparse.Restart, socketWhy), Present: &c.HTTP.Present, Reload: confparse.Restart, Why: socketWhy,
 			Doc: "If this section is there, the API of the control socket and the web console are served over TCP to those who have a token or a certificate. docs/control.md tells more.",
 		},
 	}}
@@ -73,7 +73,7 @@ func own(t *confparse.Table) *confparse.Table {
 
 func (h *HTTP) options() *confparse.Table {
 	names := func(name, doc string, into *[]string) confparse.Option {
-		return confparse.Option{Name: name, Type: confparse.List, Readme: "own", Reload: true, Into: into, Doc: doc}
+		return confparse.Option{Name: name, Type: confparse.List, Readme: "own", Reload: confparse.AtOnce, Into: into, Doc: doc}
 	}
 	return &confparse.Table{Check: h.check, Options: []confparse.Option{
 		{
@@ -94,17 +94,17 @@ func (h *HTTP) options() *confparse.Table {
 		},
 		names("hostnames", "Names by which browsers and programs may call this server, besides addresses, localhost and the option hostname. Other names are refused, because a page of a stranger could have them lead here.", &h.Hostnames),
 		{
-			Name: "token_file", Type: confparse.Path, Readme: "own", Reload: true, Into: &h.TokenFile,
+			Name: "token_file", Type: confparse.Path, Readme: "own", Reload: confparse.AtOnce, Into: &h.TokenFile,
 			Doc: "A file with tokens, one a line, of those who may change things. A relative path is relative to the configuration file. A reload reads it anew.",
 		},
 		{
-			Name: "read_token_file", Type: confparse.Path, Readme: "own", Reload: true, Into: &h.ReadTokenFile,
+			Name: "read_token_file", Type: confparse.Path, Readme: "own", Reload: confparse.AtOnce, Into: &h.ReadTokenFile,
 			Doc: "A file with tokens of those who may ask, and change nothing.",
 		},
 		names("change_certificates", "Certificates of clients who may change things: the SHA-256 fingerprint in hexadecimal digits, or the common name if an authority of section tls (CAcert_file) has signed it. Needs section tls.", &h.ChangeCertificates),
 		names("read_certificates", "Certificates of clients who may ask, and change nothing, in the same form.", &h.ReadCertificates),
 		{
-			Name: "tls", Kind: confparse.KindSection, Readme: "own", Sub: own(h.TLS.Options(tlsconf.Server)), Present: &h.TLSPresent,
+			Name: "tls", Kind: confparse.KindSection, Readme: "own", Reload: confparse.Restart, Why: "whether the socket speaks TLS is decided when it is opened", Sub: own(h.TLS.Options(tlsconf.Server)), Present: &h.TLSPresent,
 			Doc: "The certificate with which the API is served by HTTPS, and the authorities of clients. docs/tls.md explains the options.",
 		},
 	}}
@@ -134,3 +134,6 @@ func (h *HTTP) check(r *confparse.Report) {
 		r.Errorf("address", "%s can be reached by others: section tls is needed, or plaintext if a proxy does TLS", h.Address)
 	}
 }
+
+// socketWhy is why what the API over TCP listens on needs a restart.
+const socketWhy = "its socket is opened at the start"

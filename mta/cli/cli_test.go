@@ -179,6 +179,10 @@ func TestStatusText(t *testing.T) {
 	at := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	s := control.Status{
 		Version: "1", Hostname: "mx.test", PID: 7, Started: at, Spool: "/spool", Config: "/etc/x.conf",
+		Configuration: control.Configuration{
+			Generation: 3, Since: at.Add(time.Minute), Failed: at.Add(30 * time.Minute), Errors: []string{"x.conf:3:1: no"},
+			NeedRestart: []confparse.Change{{Option: "user", Old: "a", New: "b\x1b", Reload: confparse.Restart, Why: "it is so"}},
+		},
 		Listen:  []control.Socket{{Section: "smtps", Network: "tcp", Address: "127.0.0.1:25"}},
 		Modules: []control.Module{{Name: "qmgr", State: "up", Since: at, Restarts: 1, Error: "bro\x1bken", Values: []control.Value{{Name: "accepting", Text: "yes"}, {Name: "AQ_entries", Number: 1 << 40}}}},
 	}

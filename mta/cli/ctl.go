@@ -62,6 +62,14 @@ func printStatus(out io.Writer, s *control.Status, now time.Time) error {
 	line("hostname", s.Hostname)
 	line("process", fmt.Sprintf("%d, up %v", s.PID, now.Sub(s.Started).Round(time.Second)))
 	line("configuration", s.Config)
+	conf := &s.Configuration
+	line("generation", fmt.Sprintf("%d, for %v", conf.Generation, now.Sub(conf.Since).Round(time.Second)))
+	for _, c := range conf.NeedRestart {
+		line("needs a restart", c.Option+": "+arrow(c)+since(c.Why))
+	}
+	if !conf.Failed.IsZero() {
+		line("reload failed", fmt.Sprintf("%v ago, nothing has changed: %s", now.Sub(conf.Failed).Round(time.Second), strings.Join(conf.Errors, "; ")))
+	}
 	line("directory", s.Spool)
 	for _, l := range s.Listen {
 		line("listen", l.Address+" ("+l.Section+")")
@@ -101,53 +109,6 @@ func printStatus(out io.Writer, s *control.Status, now time.Time) error {
 		}
 	}
 	return nil
-}
-
-func reloadCommand(e *Env) *cobra.Command {
-	var to target
-	var asJSON bool
-	c := &cobra.Command{
-		Use: "reload", Short: "Read maps and log levels anew", Args: noArgs,
-		Long: `reload makes meta1 read the maps and the log levels of the configuration anew, as the
-signal HUP does. Other options that have changed in the configuration are named: they
-take effect at the next start. What cannot be read leaves the old state as it is, and
-the exit status is 78.`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return to.ask(func(k *control.Client) error {
-				r, err := k.Reload(c.Context())
-				if err != nil {
-					return err
-				}
-				return printReload(e.Stdout, r, asJSON)
-			})
-		},
-	}
-	to.flags(c)
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return c
-}
-
-func printReload(out io.Writer, r control.ReloadReport, asJSON bool) error {
-	failed := error(nil)
-	if len(r.Errors) > 0 {
-		failed = &statusError{mta.ExConfig, errors.New(strings.Join(r.Errors, "\n"))}
-	}
-	if asJSON {
-		if err := printJSON(out, r); err != nil {
-			return err
-		}
-		if failed != nil {
-			failed = &statusError{mta.ExConfig, nil}
-		}
-		return failed
-	}
-	for _, s := range r.Reloaded {
-		fmt.Fprintf(out, "reloaded: %s\n", s)
-	}
-	for _, s := range r.NeedRestart {
-		fmt.Fprintf(out, "changed, needs a restart: %s\n", plain(s))
-	}
-	return failed
 }
 
 // stopPause is the time between two looks whether meta1 has ended.

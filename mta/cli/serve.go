@@ -35,7 +35,7 @@ func serveCommand(e *Env) *cobra.Command {
 	c := &cobra.Command{
 		Use: "serve", Short: "Run the mail transfer agent", SuggestFor: []string{"run", "start"}, Args: noArgs,
 		Long: `serve runs meta1 in the foreground until it gets TERM or INT; a second INT ends it at once.
-HUP and USR1 read the maps and log levels anew, USR2 opens the log files again.
+HUP and USR1 apply configuration, maps, certificates and keys as they are now, USR2 opens the log files again.
 
 The options -C, -c, -O, -L, -a and -T are those of MeTA1's programs; they override the
 configuration file. MeTA1's -N is not needed, since one process serves all sections smtps,

@@ -26,8 +26,23 @@ type Status struct {
 	Health   Health    `json:"health"`
 	// Limits are the options that are lower than configured because the system does not
 	// allow more.
-	Limits  []string `json:"limits,omitempty"`
-	Modules []Module `json:"modules"`
+	Limits []string `json:"limits,omitempty"`
+	// Configuration is what is known of the configuration in effect.
+	Configuration Configuration `json:"configuration"`
+	Modules       []Module      `json:"modules"`
+}
+
+// Configuration is what Status tells of the configuration in effect.
+type Configuration struct {
+	// Generation counts the configurations since the start, which is 1; Since is when it took effect.
+	Generation int       `json:"generation"`
+	Since      time.Time `json:"since"`
+	// NeedRestart is what the last reload that was applied has found and not applied, with the reason.
+	NeedRestart []confparse.Change `json:"need_restart,omitempty"`
+	// Failed is when the last reload failed, if none was applied since; Errors are the mistakes that it
+	// found.
+	Failed time.Time `json:"failed,omitzero"`
+	Errors []string  `json:"errors,omitempty"`
 }
 
 // Socket is one socket on which meta1 or a service listens.
@@ -170,14 +185,23 @@ type Family struct {
 	Reason string    `json:"reason"`
 }
 
-// ReloadReport says what a reload did.
+// ReloadReport says what a reload did, or would do.
 type ReloadReport struct {
-	// Reloaded are the sections whose maps or log levels were read anew.
+	// Check: nothing was applied, it was only asked what would be.
+	Check bool `json:"check"`
+	// Generation counts the configurations that have been in effect since the start, which is 1. It is
+	// that in effect now, or with Check the one that it would be.
+	Generation int `json:"generation"`
+	// Changed are the options and sections of the configuration file that have changed and take effect.
+	Changed []confparse.Change `json:"changed"`
+	// Reloaded names what was read anew, besides options: maps, certificates, keys.
 	Reloaded []string `json:"reloaded"`
-	// NeedRestart are options of the configuration file that have changed and take
-	// effect at the next start.
-	NeedRestart []string `json:"need_restart,omitempty"`
-	// Errors say what could not be read; the old state stays then.
+	// NeedRestart are options and sections that differ from what is in effect and are not applied
+	// until the next start, with the reason.
+	NeedRestart []confparse.Change `json:"need_restart"`
+	// Warnings are remarks on a configuration that can be used.
+	Warnings []string `json:"warnings,omitempty"`
+	// Errors are all mistakes that were found, with file and line. If there is one nothing has changed.
 	Errors []string `json:"errors,omitempty"`
 }
 
@@ -267,7 +291,7 @@ type Backend interface {
 	Health(ctx context.Context) Health
 	// Stop begins the end of meta1, as the signal TERM does. It does not wait for it.
 	Stop(ctx context.Context)
-	Reload(ctx context.Context) ReloadReport
+	Reload(ctx context.Context, check bool) ReloadReport
 	// Upgrade has a new process take over. It goes on if ctx ends.
 	Upgrade(ctx context.Context, q UpgradeQuestion) UpgradeReport
 	// Connections lists sessions of clients and connections to hosts; CloseConnection ends one, and

@@ -70,9 +70,14 @@ func (c *Client) Stop(ctx context.Context) error {
 	return c.ask(ctx, http.MethodPost, "/stop", nil, &struct{}{})
 }
 
-// Reload makes meta1 read its maps and log levels anew.
+// Reload makes meta1 take its configuration, maps, certificates and keys anew, all of them or none.
 func (c *Client) Reload(ctx context.Context) (r ReloadReport, err error) {
 	return r, c.ask(ctx, http.MethodPost, "/reload", nil, &r, http.StatusUnprocessableEntity)
+}
+
+// CheckReload asks what Reload would do. Nothing changes.
+func (c *Client) CheckReload(ctx context.Context) (r ReloadReport, err error) {
+	return r, c.ask(ctx, http.MethodPost, "/reload/check", nil, &r, http.StatusUnprocessableEntity)
 }
 
 // Queue calls f for each recipient in the queue, in order, until it returns an error.

@@ -155,8 +155,12 @@ func (b *backend) Fsck(_ context.Context, q control.FsckQuestion) (control.FsckA
 	return a, b.err
 }
 
-func (b *backend) Health(context.Context) control.Health       { return b.health }
-func (b *backend) Reload(context.Context) control.ReloadReport { return b.report }
+func (b *backend) Health(context.Context) control.Health { return b.health }
+func (b *backend) Reload(_ context.Context, check bool) control.ReloadReport {
+	r := b.report
+	r.Check = check
+	return r
+}
 
 func (b *backend) Upgrade(_ context.Context, q control.UpgradeQuestion) control.UpgradeReport {
 	r := control.UpgradeReport{Old: control.Process{Version: "1", PID: 1}, Error: strings.Join(b.report.Errors, "; ")}
@@ -271,7 +275,10 @@ func TestHealthAndReload(t *testing.T) {
 		t.Errorf("report %+v, %v", r, err)
 	}
 	b.report = control.ReloadReport{Errors: []string{"mt:3: no"}}
-	if r, err := c.Reload(t.Context()); err != nil || len(r.Errors) != 1 {
+	if r, err := c.CheckReload(t.Context()); err != nil || len(r.Errors) != 1 || !r.Check {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r, err := c.Reload(t.Context()); err != nil || len(r.Errors) != 1 || r.Check {
 		t.Errorf("report %+v, %v", r, err)
 	}
 }

@@ -175,11 +175,13 @@ func routes() []route {
 		},
 		{
 			method: "POST", path: "/reload", id: "reload", level: access.Change, answer: reflect.TypeFor[ReloadReport](), also: []int{http.StatusUnprocessableEntity},
-			summary: "Read configuration, maps and certificates anew; with status 422 if something could not be read.",
-			handle: func(b Backend, r *http.Request) (int, any) {
-				report := b.Reload(r.Context())
-				return pick(len(report.Errors) == 0, http.StatusUnprocessableEntity), report
-			},
+			summary: "Apply configuration, maps, certificates and keys as they are now, all or none; with status 422 if something is wrong with them.",
+			handle:  reload(false),
+		},
+		{
+			method: "POST", path: "/reload/check", id: "checkReload", level: access.Change, answer: reflect.TypeFor[ReloadReport](), also: []int{http.StatusUnprocessableEntity},
+			summary: "Say what a reload would do. Nothing changes.",
+			handle:  reload(true),
 		},
 		upgradeRoute(),
 		{
@@ -228,6 +230,13 @@ func takes[Q, A any](failed int, f func(b Backend, ctx context.Context, q Q) (A,
 			return failed, apiError{Error: err.Error()}
 		}
 		return http.StatusOK, a
+	}
+}
+
+func reload(check bool) func(b Backend, r *http.Request) (int, any) {
+	return func(b Backend, r *http.Request) (int, any) {
+		report := b.Reload(r.Context(), check)
+		return pick(len(report.Errors) == 0, http.StatusUnprocessableEntity), report
 	}
 }
 

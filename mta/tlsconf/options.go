@@ -17,11 +17,10 @@ func (s *Section) Options(role Role) *confparse.Table {
 	for i := range t.Options {
 		switch o := &t.Options[i]; o.Name {
 		case "violation", "allow_relaying_if_verified", "check_access_map_for_relaying": // who decides by them has its own copy
-		default:
-			o.Reload = o.Effect == "" && o.Kind != confparse.KindSection
+			o.Reload = confparse.NewSessions
 		}
 	}
-	return t
+	return t.Declare(confparse.AtOnce, "")
 }
 
 // resolve completes the section after its values were read.
@@ -62,7 +61,6 @@ func (s *Section) newCertificate(string) *confparse.Table {
 	cert := file("cert_file", "own", "File with the certificate in PEM format; its names decide which clients get it.", &p.Cert)
 	key := file("key_file", "own", "File with its private key.", &p.Key)
 	cert.Required, key.Required = true, true
-	cert.Reload, key.Reload = true, true
 	return &confparse.Table{
 		Options: []confparse.Option{cert, key},
 		Done:    func() { s.Own.More = append(s.Own.More, *p) },
@@ -205,8 +203,5 @@ func (c *Class) Options() *confparse.Table {
 			Doc: "Cipher suites of TLS 1.3. Go does not let anybody choose them.",
 		},
 	}}
-	for i := range t.Options {
-		t.Options[i].Reload = t.Options[i].Effect == ""
-	}
-	return t
+	return t.Declare(confparse.AtOnce, "")
 }

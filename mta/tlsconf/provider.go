@@ -68,29 +68,77 @@ func New(s Section, d Deps) (*Provider, error) {
 	return p, nil
 }
 
+// errNoCertificate: a server that has a certificate cannot go on without.
+var errNoCertificate = errors.New("there is no certificate any more")
+
 // loadLocked takes a section and what its files have now.
 func (p *Provider) loadLocked(s Section) error {
-	l, f := load(s, p.deps.Role, p.deps.Files)
-	p.last = attempt{s, l.stamps, f.errors()}
-	if p.last.err != nil {
-		return p.last.err
+	next, err := p.load(s)
+	p.last = next.last
+	if err != nil {
+		p.last.err = err
+		return err
 	}
-	c := &current{loaded: l}
+	next.commitLocked()
+	return nil
+}
+
+// Next is what a Provider has loaded and not yet taken.
+type Next struct {
+	p    *Provider
+	c    *current
+	last attempt
+}
+
+// load makes what handshakes would use. Only keys for tickets may be made, which change nothing.
+func (p *Provider) load(s Section) (*Next, error) {
+	l, f := load(s, p.deps.Role, p.deps.Files)
+	n := &Next{p: p, c: &current{loaded: l}, last: attempt{s, l.stamps, f.errors()}}
+	if n.last.err != nil {
+		return n, n.last.err
+	}
 	if old := p.now.Load(); old != nil && old.server != nil && len(l.pairs) == 0 {
-		p.last.err = errors.New("there is no certificate any more: to end STARTTLS takes a restart")
-		return p.last.err
+		return n, errNoCertificate
 	}
 	if p.deps.Role == Client {
-		c.client = l.clientConfig(p.deps)
-		p.sessions.limit(s.Cache, p.deps.Now)
+		n.c.client = l.clientConfig(p.deps)
 	} else if len(l.pairs) > 0 {
-		c.server = l.serverConfig(p.deps)
-		if p.last.err = p.tickets.begin(c.server, s.Cache.Timeout, p.deps); p.last.err != nil {
-			return p.last.err
+		n.c.server = l.serverConfig(p.deps)
+		if err := p.tickets.begin(n.c.server, s.Cache.Timeout, p.deps); err != nil {
+			return n, err
 		}
 	}
-	p.now.Store(c)
-	return nil
+	return n, nil
+}
+
+func (n *Next) commitLocked() {
+	n.p.last = n.last
+	if n.p.deps.Role == Client {
+		n.p.sessions.limit(n.last.section.Cache, n.p.deps.Now)
+	}
+	n.p.now.Store(n.c)
+}
+
+// Prepare reads all files of a section, for Commit to take them. Nothing changes; after an error
+// there is nothing to commit.
+func (p *Provider) Prepare(s Section) (*Next, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, err := p.load(s)
+	if err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// Serves reports whether there will be a certificate, with which a server offers TLS.
+func (n *Next) Serves() bool { return n.c.server != nil }
+
+// Commit has the handshakes that begin from now on use what Prepare has read. It cannot fail.
+func (n *Next) Commit() {
+	n.p.mu.Lock()
+	defer n.p.mu.Unlock()
+	n.commitLocked()
 }
 
 // Reload reads all files anew. After an error everything is as it was.
@@ -102,12 +150,15 @@ func (p *Provider) Reload() error {
 
 // Reconfigure takes other options, and reads all files anew. After an error everything is as
 // it was, but a later Reload tries the new options. Options that the table does not mark as
-// changed by a reload are not the Provider's: whoever decides by them has its own copy.
+// changed at once are not the Provider's: whoever decides by them has its own copy.
 func (p *Provider) Reconfigure(s Section) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.loadLocked(s)
 }
+
+// Name is Deps.Name.
+func (p *Provider) Name() string { return p.deps.Name }
 
 // Section is the section that is in effect.
 func (p *Provider) Section() Section { return p.now.Load().section }

@@ -26,19 +26,19 @@ type Config struct {
 func (c *Config) Table() *confparse.Table {
 	return &confparse.Table{Check: c.check, Options: []confparse.Option{
 		{
-			Name: "domain", Type: confparse.String, Required: true, Readme: "own", Reload: true, Into: &c.Domain,
+			Name: "domain", Type: confparse.String, Required: true, Readme: "own", Reload: confparse.AtOnce, Into: &c.Domain,
 			Doc: "Domain of the senders that are made. Its MX record must lead here; SPF and DKIM of it are those of this host. It may be a domain with other users.",
 		},
 		{
-			Name: "secret_file", Type: confparse.File, Required: true, Readme: "own", Reload: true, Into: &c.SecretFile,
+			Name: "secret_file", Type: confparse.File, Required: true, Readme: "own", Reload: confparse.AtOnce, Into: &c.SecretFile,
 			Doc: "File with the secrets, one a line, which only its owner and his group may read. The first one makes addresses, all are good for those that come back: put a new one on top, and take the old one away when max_age is over.",
 		},
 		{
-			Name: "separator", Type: confparse.Enum, Words: []string{"=", "+", "-"}, Default: `"="`, Readme: "own", Reload: true, Into: &c.Separator,
+			Name: "separator", Type: confparse.Enum, Words: []string{"=", "+", "-"}, Default: `"="`, Readme: "own", Reload: confparse.AtOnce, Into: &c.Separator,
 			Doc: "Character behind SRS0 and SRS1 in the addresses that are made. All three are understood.",
 		},
 		{
-			Name: "max_age", Type: confparse.Int, Unit: "days", Default: "21", Min: "1", Max: "365", Readme: "own", Reload: true, Into: &c.MaxAge,
+			Name: "max_age", Type: confparse.Int, Unit: "days", Default: "21", Min: "1", Max: "365", Readme: "own", Reload: confparse.AtOnce, Into: &c.MaxAge,
 			Doc: "For how many days mail to such an address is taken.",
 		},
 	}}
@@ -108,6 +108,13 @@ func (r *Rewriter) Reconfigure(c Config) error {
 		r.in.Store(s)
 	}
 	return err
+}
+
+// Prepare reads the secrets of other options. commit takes them and cannot fail; until then nothing
+// changes.
+func (r *Rewriter) Prepare(c Config) (commit func(), err error) {
+	s, err := load(c, r.files)
+	return func() { r.in.Store(s) }, err
 }
 
 // Check reads the secrets of a section. world reports whether everybody may read a file.

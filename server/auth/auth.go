@@ -29,6 +29,8 @@ type Deps struct {
 	Log    *slog.Logger
 	// Hostname stands in the challenges of CRAM-MD5.
 	Hostname string
+	// Former is what the new one takes the place of, whose failures it goes on to count; nil: none.
+	Former *Authenticator
 }
 
 // Authenticator is AUTH of one server section. Its methods may be called by many sessions
@@ -59,6 +61,11 @@ func New(cfg Config, deps Deps) (*Authenticator, error) {
 		return nil, fmt.Errorf("reading random bytes: %w", err)
 	}
 	a.failures, a.slots = newFailures(a.cfg.Failures), make(chan struct{}, a.cfg.HashesMax)
+	if f := deps.Former; f != nil {
+		a.failures.memory, a.key = f.failures.memory, f.key // what is made up for an unknown account stays the same, too
+		a.shape.Store(f.shape.Load())
+	}
+	a.deps.Former = nil
 	if a.cfg.Dovecot.set() {
 		a.dovecot = newDovecot(a.cfg.Dovecot, deps.Dial, a.key)
 	}

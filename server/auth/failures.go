@@ -12,10 +12,14 @@ import (
 // tableMax bounds each table of failures: what failed longest ago is forgotten first.
 const tableMax = 10_000
 
-// failures remembers who failed, and which account succeeded from where.
+// failures are what failed and succeeded, with the limits of one configuration.
 type failures struct {
 	limits Limits
+	*memory
+}
 
+// memory remembers who failed, and which account succeeded from where.
+type memory struct {
 	mu       sync.Mutex // guards the rest
 	clients  table
 	accounts table
@@ -23,7 +27,7 @@ type failures struct {
 }
 
 func newFailures(l Limits) *failures {
-	return &failures{limits: l, clients: newTable(), accounts: newTable(), good: newTable()}
+	return &failures{l, &memory{clients: newTable(), accounts: newTable(), good: newTable()}}
 }
 
 // table counts events by key, at most tableMax keys.

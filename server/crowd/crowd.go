@@ -106,6 +106,17 @@ func New(l Limits) *Crowd {
 	return &Crowd{limits: l, guests: map[*Guest]struct{}{}, of: map[netip.Addr]int{}, exiled: map[netip.Addr]time.Duration{}}
 }
 
+// SetLimits takes other limits. Nobody has to go because they are lower: new guests are not let in
+// until enough have left, or make room as under New's limits.
+func (c *Crowd) SetLimits(l Limits) {
+	c.limits, c.nobodyUntil = l, 0
+	if l.Max == 0 {
+		c.stressed = false
+		clear(c.exiled)
+	}
+	c.judge()
+}
+
 // Len is the number of sessions, those that have to go included.
 func (c *Crowd) Len() int { return len(c.guests) }
 

@@ -51,51 +51,51 @@ func (c *Config) Table() *confparse.Table {
 	return &confparse.Table{Check: c.check, Options: []confparse.Option{
 		{
 			Name: "signature_method", Type: confparse.Enum, Words: []string{"rsa-sha256", rsaSHA1}, Default: "rsa-sha256",
-			Readme: "3.10", Reload: true, Into: &c.SignatureMethod,
+			Readme: "3.10", Reload: confparse.AtOnce, Into: &c.SignatureMethod,
 			Doc: "How RSA keys sign. RFC 8301 forbids rsa-sha1, which no host verifies any more: with a warning, rsa-sha256 is used in its place. An Ed25519 key signs by ed25519-sha256 (RFC 8463).",
 		},
 		{
 			Name: "body_canonicalization", Type: confparse.Enum, Words: canon, Default: "simple",
-			Readme: "3.10", Reload: true, Into: &c.BodyCanon, Doc: "Canonicalization of the body.",
+			Readme: "3.10", Reload: confparse.AtOnce, Into: &c.BodyCanon, Doc: "Canonicalization of the body.",
 		},
 		{
 			Name: "header_canonicalization", Type: confparse.Enum, Words: canon, Default: "simple",
-			Readme: "3.10", Reload: true, Into: &c.HeaderCanon, Doc: "Canonicalization of the header. Hosts on the way often fold headers anew, which relaxed outlives.",
+			Readme: "3.10", Reload: confparse.AtOnce, Into: &c.HeaderCanon, Doc: "Canonicalization of the header. Hosts on the way often fold headers anew, which relaxed outlives.",
 		},
 		{
-			Name: "ignore_errors", Type: confparse.Bool, Default: "false", Readme: "3.10", Reload: true, Into: &c.IgnoreErrors,
+			Name: "ignore_errors", Type: confparse.Bool, Default: "false", Readme: "3.10", Reload: confparse.AtOnce, Into: &c.IgnoreErrors,
 			Doc: "Accept a message that cannot be signed, without a signature. Otherwise the client gets a refusal. A message without From: is none of these: it is not to be signed.",
 		},
 		{
-			Name: "sign_header", Type: confparse.List, Readme: "3.10", Reload: true, Into: &c.SignHeader,
+			Name: "sign_header", Type: confparse.List, Readme: "3.10", Reload: confparse.AtOnce, Into: &c.SignHeader,
 			Doc: "Names of headers to sign; none for all. From must be one of them (RFC 6376 section 5.4).",
 		},
 		{
-			Name: "skip_header", Type: confparse.List, Readme: "3.10", Reload: true, Into: &c.SkipHeader,
+			Name: "skip_header", Type: confparse.List, Readme: "3.10", Reload: confparse.AtOnce, Into: &c.SkipHeader,
 			Doc: "Headers not to sign: beginnings of their names with a colon behind, so that X- is for all whose names begin with it and Received: for that one. It counts before sign_header.",
 		},
 		{
-			Name: "over_sign_headers", Type: confparse.List, Readme: "3.10", Reload: true, Into: &c.OverSignHeaders,
+			Name: "over_sign_headers", Type: confparse.List, Readme: "3.10", Reload: confparse.AtOnce, Into: &c.OverSignHeaders,
 			Doc: "Names of headers to list once more than the message has them, so that nobody can add another.",
 		},
 		{
 			Name: "total_header_len", Type: confparse.Size, Unit: "B", Default: "1MB", Min: "257", Max: "1GB",
-			Readme: "8.5", Reload: true, Into: &c.TotalHeaderLen, Doc: "Longest header that is signed. It is held in memory until the end of the message.",
+			Readme: "8.5", Reload: confparse.AtOnce, Into: &c.TotalHeaderLen, Doc: "Longest header that is signed. It is held in memory until the end of the message.",
 		},
 		{
 			Name: "header_val_len_max", Type: confparse.Size, Unit: "B", Default: "64KB", Min: "257", Max: "1MB",
-			Readme: "8.5", Reload: true, Into: &c.HeaderValLenMax, Doc: "Longest value of one header in a message that is signed.",
+			Readme: "8.5", Reload: confparse.AtOnce, Into: &c.HeaderValLenMax, Doc: "Longest value of one header in a message that is signed.",
 		},
 		{
-			Name: "sign_for", Type: confparse.Enum, Words: []string{ForRelaying, ForAll}, Default: ForRelaying, Readme: "own", Reload: true, Into: &c.SignFor,
+			Name: "sign_for", Type: confparse.Enum, Words: []string{ForRelaying, ForAll}, Default: ForRelaying, Readme: "own", Reload: confparse.AtOnce, Into: &c.SignFor,
 			Doc: "Whose mail is signed: relaying is that of clients that may relay, by AUTH, a certificate or the access map; all is everybody's. A server that takes mail from the Internet must not sign for all: anybody could have it sign a forged From:.",
 		},
 		{
-			Name: "sign_own_mail", Type: confparse.Bool, Default: "true", Readme: "own", Reload: true, Into: &c.OwnMail,
+			Name: "sign_own_mail", Type: confparse.Bool, Default: "true", Readme: "own", Reload: confparse.AtOnce, Into: &c.OwnMail,
 			Doc: "Sign what meta1 itself sends, such as notifications and reports about TLS, too. The first section DKIM_signing in the file that has this set and a key for the From: address signs it.",
 		},
 		{
-			Name: "sign", Kind: confparse.KindSection, Readme: "3.10", Reload: true, New: c.newSection,
+			Name: "sign", Kind: confparse.KindSection, Readme: "3.10", Reload: confparse.AtOnce, New: c.newSection,
 			Doc: "A key and the mail that it signs. Several with one value of from all sign: so a message gets one signature by an RSA key, and another by an Ed25519 key. See docs/dkim.md.",
 		},
 	}}
@@ -108,17 +108,17 @@ func (c *Config) newSection(string) *confparse.Table {
 		Done:  func() { c.Sign = append(c.Sign, *s) },
 		Options: []confparse.Option{
 			{
-				Name: "keyfile", Type: confparse.File, Required: true, Readme: "3.10", Reload: true, Into: &s.KeyFile,
+				Name: "keyfile", Type: confparse.File, Required: true, Readme: "3.10", Reload: confparse.AtOnce, Into: &s.KeyFile,
 				Doc: "File with the private key in PEM format, RSA or Ed25519, as meta1 dkim genkey writes it. Only root need be able to read it, as with the keys of TLS.",
 			},
-			{Name: "domain", Type: confparse.String, Required: true, Readme: "3.10", Reload: true, Into: &s.Domain, Doc: "Domain of the signing entity (d=), below which DNS has the public key."},
-			{Name: "selector", Type: confparse.String, Required: true, Readme: "3.10", Reload: true, Into: &s.Selector, Doc: "Selector (s=): DNS has the public key at SELECTOR._domainkey.DOMAIN."},
+			{Name: "domain", Type: confparse.String, Required: true, Readme: "3.10", Reload: confparse.AtOnce, Into: &s.Domain, Doc: "Domain of the signing entity (d=), below which DNS has the public key."},
+			{Name: "selector", Type: confparse.String, Required: true, Readme: "3.10", Reload: confparse.AtOnce, Into: &s.Selector, Doc: "Selector (s=): DNS has the public key at SELECTOR._domainkey.DOMAIN."},
 			{
-				Name: "from", Type: confparse.String, Readme: "3.10", Reload: true, Into: &s.From,
+				Name: "from", Type: confparse.String, Readme: "3.10", Reload: confparse.AtOnce, Into: &s.From,
 				Doc: "What of the From: address selects this key: the address, its domain, or .domain for all below it, tried in this order. The section without it is the default.",
 			},
 			{
-				Name: "not_before", Type: confparse.String, Readme: "own", Reload: true, Into: &s.NotBefore,
+				Name: "not_before", Type: confparse.String, Readme: "own", Reload: confparse.AtOnce, Into: &s.NotBefore,
 				Doc: "When the key comes into use: 2027-01-31, which is midnight UTC, or 2027-01-31T09:00:00Z. Of sections with the same from, domain and kind of key the one signs whose time was the last to come, so that keys change without a restart.",
 			},
 		},

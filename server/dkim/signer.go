@@ -79,17 +79,48 @@ func (s *Signer) Reconfigure(c Config) error {
 }
 
 func (s *Signer) loadLocked(c Config) error {
+	n, err := s.load(c)
+	s.last = n.last
+	if err == nil {
+		s.now.Store(n.now)
+	}
+	return err
+}
+
+// Next is what a Signer has loaded and not yet taken.
+type Next struct {
+	s    *Signer
+	now  *loaded
+	last attempt
+}
+
+func (s *Signer) load(c Config) (*Next, error) {
 	l, stamps, faults := load(c, s.deps.Files)
 	var errs []error
 	for _, f := range faults {
 		errs = append(errs, errors.New(f.Text))
 	}
 	err := errors.Join(errs...)
-	s.last = attempt{c, stamps, err}
-	if err == nil {
-		s.now.Store(l)
+	return &Next{s, l, attempt{c, stamps, err}}, err
+}
+
+// Prepare reads all keys of a section, for Commit to take them. Nothing changes; after an error
+// there is nothing to commit.
+func (s *Signer) Prepare(c Config) (*Next, error) {
+	n, err := s.load(c)
+	if err != nil {
+		return nil, err
 	}
-	return err
+	return n, nil
+}
+
+// Commit has the messages that begin from now on be signed with what Prepare has read. It cannot
+// fail.
+func (n *Next) Commit() {
+	n.s.mu.Lock()
+	defer n.s.mu.Unlock()
+	n.s.last = n.last
+	n.s.now.Store(n.now)
 }
 
 // Config is the section that is in effect.

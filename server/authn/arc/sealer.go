@@ -21,7 +21,7 @@ type Config struct {
 // Table is the option table of the section.
 func (c *Config) Table() *confparse.Table {
 	return &confparse.Table{Check: c.check, Options: []confparse.Option{{
-		Name: "seal", Kind: confparse.KindSection, Readme: "own", Reload: true, New: c.newSection,
+		Name: "seal", Kind: confparse.KindSection, Readme: "own", Reload: confparse.AtOnce, New: c.newSection,
 		Doc: "A key that seals. With several the first one in the file that is in use does, since a set has one signature; not_before lets keys of one domain and kind follow one another. Keys are those of DKIM: see docs/arc.md.",
 	}}}
 }
@@ -42,13 +42,13 @@ func (c *Config) newSection(string) *confparse.Table {
 		Done: func() { c.Seal = append(c.Seal, *s) },
 		Options: []confparse.Option{
 			{
-				Name: "keyfile", Type: confparse.File, Required: true, Readme: "own", Reload: true, Into: &s.KeyFile,
+				Name: "keyfile", Type: confparse.File, Required: true, Readme: "own", Reload: confparse.AtOnce, Into: &s.KeyFile,
 				Doc: "File with the private key in PEM format, RSA or Ed25519, as meta1 dkim genkey writes it. It may be one of DKIM_signing.",
 			},
-			{Name: "domain", Type: confparse.String, Required: true, Readme: "own", Reload: true, Into: &s.Domain, Doc: "Domain that seals (d=), below which DNS has the public key."},
-			{Name: "selector", Type: confparse.String, Required: true, Readme: "own", Reload: true, Into: &s.Selector, Doc: "Selector (s=): DNS has the public key at SELECTOR._domainkey.DOMAIN."},
+			{Name: "domain", Type: confparse.String, Required: true, Readme: "own", Reload: confparse.AtOnce, Into: &s.Domain, Doc: "Domain that seals (d=), below which DNS has the public key."},
+			{Name: "selector", Type: confparse.String, Required: true, Readme: "own", Reload: confparse.AtOnce, Into: &s.Selector, Doc: "Selector (s=): DNS has the public key at SELECTOR._domainkey.DOMAIN."},
 			{
-				Name: "not_before", Type: confparse.String, Readme: "own", Reload: true, Into: &s.NotBefore,
+				Name: "not_before", Type: confparse.String, Readme: "own", Reload: confparse.AtOnce, Into: &s.NotBefore,
 				Doc: "When the key comes into use: 2027-01-31, which is midnight UTC, or 2027-01-31T09:00:00Z.",
 			},
 		},
@@ -103,6 +103,9 @@ func NewSealer(c Config, d dkim.Deps, host string) (*Sealer, error) {
 
 // Reconfigure takes other keys. After an error everything is as it was.
 func (s *Sealer) Reconfigure(c Config) error { return s.Signer.Reconfigure(c.Keys()) }
+
+// Prepare reads other keys, for their Commit to take them.
+func (s *Sealer) Prepare(c Config) (*dkim.Next, error) { return s.Signer.Prepare(c.Keys()) }
 
 var errNoKey = errors.New("no key is in use yet")
 

@@ -109,7 +109,8 @@ func (c *Config) Table() *confparse.Table {
 			Doc: "DMARC (RFC 9989): what does the domain of From: ask for if neither SPF nor DKIM speaks for it? docs/dmarc.md explains it.",
 		},
 		{
-			Name: "dmarc_reports", Kind: confparse.KindSection, Readme: "own", Sub: c.Reports.Options(), Present: &c.Reports.Present,
+			Name: "dmarc_reports", Kind: confparse.KindSection, Readme: "own", Present: &c.Reports.Present,
+			Reload: confparse.Restart, Why: reportsWhy, Sub: c.Reports.Options().Declare(confparse.Restart, reportsWhy),
 			Doc: "If this section is there, mail is counted for domains that ask for reports about DMARC, and each of them gets one a day (aggregate reports, RFC 9990). Counts are kept in the directory dmarcrpt of the main queue directory. All sections smtps that have it must have the same. docs/dmarc.md tells more.",
 		},
 	}}
@@ -154,3 +155,6 @@ func (d *DKIM) table() *confparse.Table {
 
 // maxSignatures is what the row signatures_max says at most.
 const maxSignatures = dkim.MaxSignatures
+
+// reportsWhy is why section dmarc_reports needs a restart.
+const reportsWhy = "what collects for reports is begun at the start"

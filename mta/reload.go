@@ -1,0 +1,282 @@
+package mta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"meta1/confparse"
+	"meta1/mta/control"
+	"meta1/server"
+	"meta1/server/dkim"
+)
+
+// effective is a configuration in effect. It does not change: a reload puts another in its place.
+type effective struct {
+	conf   *Config
+	result *confparse.Result
+	// generation counts them since the start, which is 1; since is when it took effect.
+	generation int
+	since      time.Time
+	// pending is what its file says otherwise and that needs a restart.
+	pending []confparse.Change
+}
+
+// failure is a reload that failed, with none since that was applied.
+type failure struct {
+	at     time.Time
+	errors []string
+}
+
+// current is the configuration in effect. Before the modules run it is that of the start.
+func (m *mta) current() *effective {
+	if e := m.effective.Load(); e != nil {
+		return e
+	}
+	return &effective{conf: m.conf, result: m.result, generation: 1, since: m.started}
+}
+
+// reloading is a reload while it is prepared: everything that can fail happens before the first commit.
+type reloading struct {
+	*mta
+	ctx    context.Context
+	now    *effective // in effect
+	conf   *Config    // of now on
+	result *confparse.Result
+	// sources and signers are those of sections tls with a certificate, and of DKIM_signing.
+	sources map[string]server.TLSSource
+	signers map[string]*dkim.Signer
+	changed []confparse.Change
+	pending []confparse.Change
+	// commits put in effect what was prepared, in their order; none can fail. discards give it up.
+	commits, discards []func()
+	reloaded          []string
+	errs              []string // for whoever asked
+	brief             []string // the same without the lines of the file
+}
+
+// Reload applies configuration, maps, certificates and keys as they are now, in two phases: prepare,
+// which does everything that can fail and changes nothing, and commit, which cannot fail. A mistake
+// anywhere leaves everything as it is. With check there is no second phase. Of two calls at once the
+// later one waits; so does a module that is being started again, and then it starts with the new
+// configuration. Sessions and deliveries in progress keep what they began with.
+func (m *mta) Reload(ctx context.Context, check bool) control.ReloadReport {
+	if m.hand.active.Load() {
+		return control.ReloadReport{Check: check, Generation: m.current().generation, Errors: []string{"an upgrade goes on, which reads everything anew"}}
+	}
+	m.reload.Lock()
+	defer m.reload.Unlock()
+	m.building.Lock()
+	defer m.building.Unlock()
+	p := &reloading{mta: m, ctx: ctx, now: m.current()}
+	p.prepare()
+	report := control.ReloadReport{
+		Check: check, Generation: p.now.generation, Changed: nonNil(p.changed), Reloaded: nonNil(p.reloaded), NeedRestart: nonNil(p.pending),
+		Errors: p.errs,
+	}
+	if p.result != nil {
+		for _, w := range p.result.Warnings {
+			report.Warnings = append(report.Warnings, w.Pos.String()+": "+w.Message)
+		}
+	}
+	switch {
+	case len(p.errs) > 0:
+		report.Changed, report.Reloaded, report.NeedRestart = nonNil(p.changed[:0]), nonNil(p.reloaded[:0]), nonNil(p.pending[:0])
+		p.discard()
+	case check:
+		report.Generation++
+		p.discard()
+	default:
+		report.Generation++
+		p.commit()
+	}
+	if !check {
+		m.noteReload(ctx, p, report)
+	}
+	return report
+}
+
+func nonNil[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// prepare does all that can fail, and goes on after an error to find the others.
+func (p *reloading) prepare() {
+	c, result, err := check(p.setup.File, p.tlsFiles, p.setup.Set...)
+	p.fail(err)
+	if c == nil {
+		return // it could not even be read
+	}
+	p.conf, p.result = c, result
+	if err == nil {
+		p.compare()
+	}
+	p.prepareMaps() // its mistakes are told together with those of the file
+	if err != nil {
+		return
+	}
+	p.prepareTLS()
+	p.prepareSRS()
+	p.prepareARC()
+	p.prepareDKIM()
+	p.prepareControl()
+	if len(p.errs) == 0 { // they need the former
+		p.prepareServers()
+	}
+}
+
+// compare finds out what has changed, and takes the values in effect for what needs a restart.
+func (p *reloading) compare() {
+	for _, change := range confparse.Changes(p.now.result, p.result) {
+		if change.Reload == confparse.Restart {
+			p.pending = append(p.pending, change)
+		} else {
+			p.changed = append(p.changed, change)
+		}
+	}
+	p.result.Keep(p.now.result)
+	p.conf.keep(p.now.conf)
+	p.conf.Queue.CDBBase = p.conf.CDBBase
+	p.conf.shareLog()
+	if _, err := p.conf.fitOpenFiles(raiseOpenFiles); err != nil {
+		p.fail(err)
+	}
+	p.conf.fitMemory(limitMemory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))
+}
+
+// keep takes from a running configuration the sections that may stand several times and that need a
+// restart: servers and services that came or went.
+func (c *Config) keep(running *Config) {
+	var servers []*ServerSection
+	for _, was := range running.Servers {
+		now := was
+		if i := slices.IndexFunc(c.Servers, func(s *ServerSection) bool { return s.Of.Section == was.Of.Section }); i >= 0 {
+			now = c.Servers[i]
+			now.Of.Listen, now.Of.Log = was.Of.Listen, was.Of.Log
+		}
+		servers = append(servers, now)
+	}
+	levels := map[string]int{}
+	for _, s := range c.Services {
+		levels[s.Of.Section] = s.Of.LogLevel
+	}
+	var services []*ServiceSection
+	for _, was := range running.Services {
+		now := *was
+		if level, ok := levels[was.Of.Section]; ok {
+			now.Of.LogLevel = level
+		}
+		services = append(services, &now)
+	}
+	c.Servers, c.Services = servers, services
+}
+
+// fail notes an error of the preparation.
+func (p *reloading) fail(err error) {
+	if err == nil {
+		return
+	}
+	p.errs = append(p.errs, strings.Split(err.Error(), "\n")...)
+	p.brief = append(p.brief, brief(err)...)
+}
+
+// step notes what a part of the preparation leads to: either an error, or something to commit, or to
+// discard if the reload fails elsewhere. discard may be nil. what is named as reloaded, unless it is "".
+func (p *reloading) step(what string, commit, discard func()) {
+	p.commits = append(p.commits, commit)
+	if discard != nil {
+		p.discards = append(p.discards, discard)
+	}
+	if what != "" {
+		p.reloaded = append(p.reloaded, what)
+	}
+}
+
+func (p *reloading) discard() {
+	for _, f := range slices.Backward(p.discards) {
+		f()
+	}
+}
+
+// commit puts in effect what was prepared.
+func (p *reloading) commit() {
+	m := p.mta
+	m.logs.setLevels(p.conf)
+	for _, f := range p.commits {
+		f()
+	}
+	m.effective.Store(&effective{p.conf, p.result, p.now.generation + 1, time.Now(), p.pending})
+	m.failed.Store(nil)
+}
+
+// noteReload tells of a reload in the log, in ctl status and in the metrics.
+func (m *mta) noteReload(ctx context.Context, p *reloading, r control.ReloadReport) {
+	if len(r.Errors) > 0 {
+		m.reloads.failed.Add(1)
+		m.failed.Store(&failure{time.Now(), r.Errors})
+		m.log.LogAttrs(ctx, slog.LevelError, "reload failed: nothing has changed", slog.Int("generation", r.Generation), slog.String("error", strings.Join(p.brief, "; ")))
+		return
+	}
+	m.reloads.applied.Add(1)
+	m.warn(p.result.Warnings)
+	m.warn(p.conf.mapEntries(p.result))
+	m.warnPasswords(p.conf, p.result)
+	m.log.LogAttrs(ctx, levelNotice, "reload", slog.Int("generation", r.Generation), slog.Int("changed", len(r.Changed)),
+		slog.Any("reloaded", r.Reloaded), slog.Any("need_restart", paths(r.NeedRestart)))
+	for _, c := range r.Changed {
+		m.log.LogAttrs(ctx, levelNotice, "option changed", slog.String("option", c.Option), slog.String("old", c.Old), slog.String("new", c.New),
+			slog.String("where", c.Where), slog.String("effect", string(c.Reload)))
+	}
+	for _, c := range r.NeedRestart {
+		m.log.LogAttrs(ctx, slog.LevelWarn, "changed option needs a restart", slog.String("option", c.Option), slog.String("old", c.Old), slog.String("new", c.New),
+			slog.String("where", c.Where), slog.String("reason", c.Why))
+	}
+}
+
+// paths are the options of changes.
+func paths(list []confparse.Change) []string {
+	names := make([]string, 0, len(list))
+	for _, c := range list {
+		names = append(names, c.Option)
+	}
+	return names
+}
+
+// brief are the mistakes of a configuration without the lines that they stand in.
+func brief(err error) []string {
+	var all confparse.Errors
+	if !errors.As(err, &all) {
+		return []string{err.Error()}
+	}
+	var list []string
+	for _, d := range all {
+		list = append(list, d.Pos.String()+": "+d.Message)
+	}
+	return list
+}
+
+// configuration is what Status tells of the configuration.
+func (m *mta) configuration() control.Configuration {
+	e := m.current()
+	c := control.Configuration{Generation: e.generation, Since: e.since, NeedRestart: e.pending}
+	if f := m.failed.Load(); f != nil {
+		c.Failed, c.Errors = f.at, f.errors
+	}
+	return c
+}
+
+// inSection names the section of an error that has no place in the file.
+func inSection(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("section %s: %w", path, err)
+}

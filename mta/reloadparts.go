@@ -1,0 +1,220 @@
+package mta
+
+import (
+	"context"
+
+	"meta1/confparse"
+	"meta1/mta/supervise"
+	"meta1/mta/tlsconf"
+	"meta1/server"
+	"meta1/server/dkim"
+)
+
+// prepareMaps reads all maps: those of SMAR and the configuration map of QMGR.
+func (p *reloading) prepareMaps() {
+	if r := p.modules.resolver; r != nil {
+		next, err := r.Prepare(p.conf.Resolver)
+		if err != nil {
+			p.fail(confparse.Errors(inMaps(nil, err)))
+		} else {
+			p.step(unitResolver, next.Commit, next.Discard)
+		}
+	}
+	if q := p.modules.queue; q != nil {
+		next, err := q.Prepare()
+		if err != nil {
+			p.fail(confparse.Errors(inMaps(nil, err)))
+		} else {
+			p.step(unitQueue, next.Commit, nil)
+		}
+	}
+}
+
+// prepareTLS reads the files of all sections tls. A section that was not there gets a Provider of its
+// own; one that has gone, or has no certificate any more, leaves its Provider to the sessions that have
+// begun with it.
+func (p *reloading) prepareTLS() {
+	next := map[string]*tlsconf.Provider{}
+	p.sources = map[string]server.TLSSource{}
+	for _, s := range p.conf.tlsSections() {
+		old := p.tls[s.name]
+		if old != nil && (s.role == tlsconf.Client || old.ServerConfig() == nil || len(s.section.Files()) > 0) {
+			n, err := old.Prepare(s.section)
+			if err != nil {
+				p.fail(inSection(s.path, err))
+				continue
+			}
+			next[s.name] = old
+			if n.Serves() {
+				p.sources[s.name] = old
+			}
+			what := s.path
+			if len(s.section.Files()) == 0 {
+				what = "" // it reads nothing
+			}
+			p.step(what, n.Commit, nil)
+			continue
+		}
+		fresh, err := tlsconf.New(s.section, tlsconf.Deps{Role: s.role, Name: s.name, Files: p.tlsFiles})
+		if err != nil {
+			p.fail(inSection(s.path, err))
+			continue
+		}
+		next[s.name] = fresh
+		if fresh.ServerConfig() != nil {
+			p.sources[s.name] = fresh
+		}
+		p.step(s.path, func() {}, nil)
+	}
+	p.step("", func() { p.useTLS(next) }, nil)
+}
+
+// useTLS puts other Providers in effect, and has them look for renewed certificates.
+func (m *mta) useTLS(next map[string]*tlsconf.Provider) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tls = next
+	for _, provider := range next {
+		m.watchers.keep(provider, func(ctx context.Context) error { return provider.Run(ctx, m.log) })
+	}
+	m.watchers.endOthers(func(what any) bool {
+		provider, is := what.(*tlsconf.Provider)
+		return is && next[provider.Name()] != provider
+	})
+}
+
+// prepareSRS reads the secrets of section srs.
+func (p *reloading) prepareSRS() {
+	c := p.conf.Resolver.SRS
+	if p.srs == nil || !c.Present {
+		return
+	}
+	commit, err := p.srs.Prepare(c)
+	if err != nil {
+		p.fail(inSection(srsSection, err))
+		return
+	}
+	p.step(srsSection, commit, nil)
+}
+
+// prepareARC reads the keys of section ARC_sealing.
+func (p *reloading) prepareARC() {
+	sections := p.conf.arcSections()
+	if p.arc == nil || len(sections) == 0 {
+		return
+	}
+	n, err := p.arc.Prepare(sections[0].config)
+	if err != nil {
+		p.fail(inSection(sections[0].path, err))
+		return
+	}
+	p.step(sections[0].path, n.Commit, nil)
+}
+
+// prepareDKIM reads the keys of all sections DKIM_signing.
+func (p *reloading) prepareDKIM() {
+	next := map[string]*dkim.Signer{}
+	for _, s := range p.conf.dkimSections() {
+		if old := p.dkim[s.name]; old != nil {
+			n, err := old.Prepare(s.config)
+			if err != nil {
+				p.fail(inSection(s.path, err))
+				continue
+			}
+			next[s.name] = old
+			p.step(s.path, n.Commit, nil)
+			continue
+		}
+		fresh, err := dkim.New(s.config, dkim.Deps{Name: s.name, Files: p.tlsFiles})
+		if err != nil {
+			p.fail(inSection(s.path, err))
+			continue
+		}
+		next[s.name] = fresh
+		p.step(s.path, func() {}, nil)
+	}
+	p.signers = next
+	p.step("", func() { p.useDKIM(next) }, nil)
+}
+
+// useDKIM puts other signers in effect, and has them look for renewed keys.
+func (m *mta) useDKIM(next map[string]*dkim.Signer) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dkim = next
+	for _, signer := range next {
+		m.watchers.keep(signer, func(ctx context.Context) error { return signer.Run(ctx, m.log) })
+	}
+	m.watchers.endOthers(func(what any) bool {
+		signer, is := what.(*dkim.Signer)
+		return is && !hasSigner(next, signer)
+	})
+}
+
+func hasSigner(all map[string]*dkim.Signer, s *dkim.Signer) bool {
+	for _, other := range all {
+		if other == s {
+			return true
+		}
+	}
+	return false
+}
+
+// prepareControl reads the tokens of the control API.
+func (p *reloading) prepareControl() {
+	use, err := p.controlKeys(&p.conf.Control)
+	if err != nil {
+		p.fail(err)
+		return
+	}
+	what := ""
+	if p.conf.Control.HTTP.Present || p.conf.Control.Shared() {
+		what = "control"
+	}
+	p.step(what, use, nil)
+}
+
+// prepareServers makes what the sessions of all sections smtps will begin with.
+func (p *reloading) prepareServers() {
+	for _, s := range p.conf.Servers {
+		instance := p.modules.servers[s.Of.Section]
+		if instance == nil {
+			continue // it is being started, and takes the configuration of then
+		}
+		next, err := instance.Prepare(p.serverConfig(s), p.serverDeps(s, &parts{p.conf, p.sources, p.signers}), p.filtering(&s.Server))
+		if err != nil {
+			p.fail(inSection(s.Of.Section, err))
+			continue
+		}
+		p.step(s.Of.Section, next.Commit, nil)
+	}
+}
+
+// watchers are goroutines that go on over reloads, by what they watch.
+type watchers struct {
+	side *supervise.Group
+	ends map[any]context.CancelFunc
+}
+
+// keep starts to watch something, unless that is done already. Before there is a group it does nothing.
+func (w *watchers) keep(what any, run func(context.Context) error) {
+	if w.side == nil || w.ends[what] != nil {
+		return
+	}
+	if w.ends == nil {
+		w.ends = map[any]context.CancelFunc{}
+	}
+	ctx, end := context.WithCancel(w.side.Context())
+	w.ends[what] = end
+	w.side.Go(func(context.Context) error { return run(ctx) })
+}
+
+// endOthers ends the watching of what has gone.
+func (w *watchers) endOthers(gone func(what any) bool) {
+	for what, end := range w.ends {
+		if gone(what) {
+			end()
+			delete(w.ends, what)
+		}
+	}
+}
