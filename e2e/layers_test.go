@@ -34,7 +34,7 @@ var layers = []struct {
 	{2, "mta/msg mta/tlsconf", true},         // tlsconf judges by msg.TLSRequirements
 	{2, "mta/store mta/store/salvage", true}, // salvage reads what is left of a store
 	{2, "pmilter", false},                    // its goroutines are kept by mta/supervise
-	{2, "mta/dsn queue/entry queue/fifo queue/pace queue/verp confparse/manual", false},
+	{2, "mta/dsn mta/dayfiles queue/entry queue/fifo queue/pace queue/verp confparse/manual", false},
 	{2, "server/authn/dmarc", false},
 	{1, "confparse maps mta/vfs/crashfs", true},      // confparse stands on its own confparse/syntax, the tests of maps on mta/vfs/crashfs
 	{1, "mta/migrate/postfix", false},                // Postfix's own language

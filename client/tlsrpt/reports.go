@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meta1/mta/dayfiles"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/supervise"
@@ -58,7 +59,7 @@ type Reports struct {
 	deps               Deps
 	log                *slog.Logger
 	stats              stats
-	store              store
+	store              dayfiles.Dir
 	poster             poster
 	host, organization string
 	contact, submitter string
@@ -95,7 +96,7 @@ func New(cfg Config, deps Deps) *Reports {
 		sender = smtp.Path{Local: "noreply-tls-reports", Domain: host}
 	}
 	r := &Reports{
-		cfg: cfg, deps: deps, log: deps.Log, store: store{deps.FS, deps.Dir},
+		cfg: cfg, deps: deps, log: deps.Log, store: dayfiles.Dir{FS: deps.FS, Path: deps.Dir, Max: fileMax},
 		poster: poster{deps.Dial, deps.Roots, cfg.PrivateHosts},
 		host:   host, organization: cmp.Or(cfg.Organization, host), sender: sender, submitter: sender.LowerDomain(),
 		contact: cmp.Or(cfg.Contact, sender.Addr()),
@@ -166,7 +167,7 @@ func (r *Reports) Run(ctx context.Context) error {
 
 // load takes in what is on disk.
 func (r *Reports) load() {
-	days, damaged, err := r.store.load()
+	days, damaged, err := dayfiles.Load(&r.store, readDay)
 	if damaged != nil {
 		r.log.LogAttrs(r.ctx(), slog.LevelWarn, "counts for reports about TLS could not be read and were put aside", slog.Any("error", damaged))
 	}
@@ -260,7 +261,7 @@ func (r *Reports) save() {
 		}
 		text, err := r.text(d)
 		if err == nil {
-			err = r.store.write(d, text)
+			err = r.store.Write(d.Start, text)
 		}
 		if err != nil {
 			r.log.LogAttrs(r.ctx(), slog.LevelError, "counts for reports about TLS cannot be kept", slog.Any("error", err))
@@ -303,7 +304,7 @@ func (r *Reports) text(d *day) ([]byte, error) {
 // forget removes the file of a day. r.mu is held.
 func (r *Reports) forget(d *day) {
 	delete(r.dirty, d)
-	if err := r.store.remove(d); err != nil {
+	if err := r.store.Remove(d.Start); err != nil {
 		r.log.LogAttrs(r.ctx(), slog.LevelWarn, "counts of a day whose reports were sent cannot be removed", slog.Any("error", err))
 	}
 }

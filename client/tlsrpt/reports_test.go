@@ -469,7 +469,7 @@ func TestBrokenStore(t *testing.T) {
 		}
 		aside := 0
 		for _, name := range names {
-			if strings.HasSuffix(name, damagedEnd) {
+			if strings.HasSuffix(name, ".damaged") {
 				aside++
 			}
 		}

@@ -104,7 +104,7 @@ func (r *Reports) report(name string, d *day, one *domain) *Report {
 	for _, key := range slices.Sorted(maps.Keys(one.Rows)) {
 		var w row
 		if err := json.Unmarshal([]byte(key), &w); err != nil {
-			continue // store.read has looked at those from disk
+			continue // readDay has looked at those from disk
 		}
 		rep.Records = append(rep.Records, w.record(one.Rows[key]))
 	}

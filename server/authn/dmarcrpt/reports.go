@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meta1/mta/dayfiles"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/supervise"
@@ -55,7 +56,7 @@ type Reports struct {
 	deps                 Deps
 	log                  *slog.Logger
 	stats                stats
-	store                store
+	store                dayfiles.Dir
 	host, organization   string
 	submitter, generator string
 	sender               smtp.Path
@@ -82,7 +83,7 @@ func New(cfg Config, deps Deps) *Reports {
 		sender = smtp.Path{Local: "noreply-dmarc-reports", Domain: host}
 	}
 	r := &Reports{
-		cfg: cfg, deps: deps, log: deps.Log, store: store{deps.FS, deps.Dir},
+		cfg: cfg, deps: deps, log: deps.Log, store: dayfiles.Dir{FS: deps.FS, Path: deps.Dir, Max: fileMax},
 		host: host, organization: cmp.Or(cfg.Organization, host), sender: sender, submitter: sender.LowerDomain(),
 		generator: strings.TrimSpace("meta1 " + deps.Version),
 		today:     newDay(time.Now().UTC().Truncate(24 * time.Hour)), dirty: map[*day]bool{},
@@ -129,7 +130,7 @@ func (r *Reports) Run(ctx context.Context) error {
 
 // load takes in what is on disk.
 func (r *Reports) load() {
-	days, damaged, err := r.store.load()
+	days, damaged, err := dayfiles.Load(&r.store, readDay)
 	if damaged != nil {
 		r.log.LogAttrs(r.ctx(), slog.LevelWarn, "counts for reports about DMARC could not be read and were put aside", slog.Any("error", damaged))
 	}
@@ -203,7 +204,7 @@ func (r *Reports) save() {
 		}
 		text, err := r.text(d)
 		if err == nil {
-			err = r.store.write(d, text)
+			err = r.store.Write(d.Start, text)
 		}
 		if err != nil {
 			r.log.LogAttrs(r.ctx(), slog.LevelError, "counts for reports about DMARC cannot be kept", slog.Any("error", err))
@@ -246,7 +247,7 @@ func (r *Reports) text(d *day) ([]byte, error) {
 // forget removes the file of a day. r.mu is held.
 func (r *Reports) forget(d *day) {
 	delete(r.dirty, d)
-	if err := r.store.remove(d); err != nil {
+	if err := r.store.Remove(d.Start); err != nil {
 		r.log.LogAttrs(r.ctx(), slog.LevelWarn, "counts of a day whose reports were sent cannot be removed", slog.Any("error", err))
 	}
 }
