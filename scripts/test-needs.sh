@@ -29,6 +29,7 @@ need sslscan sslscan
 need mkfs.ext4 e2fsprogs
 need mkfs.xfs xfsprogs
 need mount mount
+need strace strace # counts calls of the system
 need ip iproute2
 need cdb tinycdb
 need spamc spamc   # of spamass-milter
