@@ -25,7 +25,7 @@ export META1_TEST_CACHE ?= /var/cache/meta1-test
 
 PREFIX   ?= /usr/local
 
-.PHONY: build run install test needs unit plain print-plain race e2e slow lint fmt typecheck cross fuzz soak faults million bench profile image man clean
+.PHONY: build run install test needs unit plain print-plain race e2e slow lint fmt typecheck cross fuzz soak faults million bench profile lintian image man clean
 
 build:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o meta1 .
@@ -129,6 +129,10 @@ profile: build
 	$(GO) tool pprof -top -nodecount 25 meta1 profile/cpu.pprof
 	$(GO) tool pprof -sample_index=alloc_space -top -nodecount 15 meta1 profile/allocs.pprof
 	@echo "profiles are in ./profile: go tool pprof -http=: ./meta1 profile/cpu.pprof"
+
+# The Debian packages as lintian sees them, which takes half a minute: nothing but what contrib/debian explains.
+lintian:
+	META1_TEST_LINTIAN=1 $(GO) test -vet=off -count=1 -run '^TestLintian$$' ./e2e
 
 image:
 	scripts/image.sh meta1:latest $(VERSION)

@@ -124,3 +124,25 @@ func must2(s string, err error) string {
 	}
 	return s
 }
+
+// TestLintian: lintian finds nothing in the packages but what contrib/debian/lintian-overrides explains. It takes half a
+// minute, so it is made by "make lintian" and not for each change.
+func TestLintian(t *testing.T) {
+	if os.Getenv("META1_TEST_LINTIAN") == "" {
+		t.Skip("META1_TEST_LINTIAN is not set (make lintian)")
+	}
+	dir := testDir(t)
+	cmd := exec.Command("../scripts/deb.sh", dir)
+	cmd.Env = append(os.Environ(), "COMPRESS=-Zgzip", "VERSION=1.0") // it builds the binary as it is packed
+	if out, err := output(cmd); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	debs, err := filepath.Glob(dir + "/*.deb")
+	if err != nil || len(debs) != 2 {
+		t.Fatal(debs, err)
+	}
+	out, err := output(exec.Command("lintian", append([]string{"--allow-root", "--fail-on", "error,warning"}, debs...)...))
+	if err != nil || strings.TrimSpace(out) != "" {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

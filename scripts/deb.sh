@@ -38,7 +38,10 @@ cp contrib/debian/meta1.conf contrib/debian/access contrib/debian/mt contrib/deb
 sed 's|/usr/local/sbin/|/usr/sbin/|' examples/meta1.service >"$p/lib/systemd/system/meta1.service"
 cp -r docs examples "$p/usr/share/doc/meta1/"
 cp -r contrib/systemd contrib/fail2ban contrib/prometheus contrib/grafana "$p/usr/share/doc/meta1/examples/"
-gzip -9n <CHANGELOG.md >"$p/usr/share/doc/meta1/changelog.gz"
+gzip -9n <CHANGELOG.md >"$p/usr/share/doc/meta1/NEWS.gz"
+: "${MAINTAINER:=The meta1 developers <meta1@localhost>}" # who builds it for others names himself
+printf 'meta1 (%s) unstable; urgency=medium\n\n  * What has changed is in NEWS.gz.\n\n -- %s  %s\n' "$version" "$MAINTAINER" \
+	"$(git log -1 --format=%cD 2>/dev/null || LC_ALL=C date -u -R)" | gzip -9n >"$p/usr/share/doc/meta1/changelog.gz"
 cp contrib/debian/copyright "$p/usr/share/doc/meta1/copyright"
 cp contrib/debian/lintian-overrides "$p/usr/share/lintian/overrides/meta1"
 for f in meta1.conf access mt aliases; do echo "/etc/meta1/$f"; done >"$p/DEBIAN/conffiles"
@@ -48,7 +51,7 @@ cat >"$p/DEBIAN/control" <<-C
 	Package: meta1
 	Version: $version
 	Architecture: $arch
-	Maintainer: The meta1 developers <meta1@localhost>
+	Maintainer: $MAINTAINER
 	Section: mail
 	Priority: optional
 	Depends: passwd
@@ -72,12 +75,12 @@ ln -s ../man1/meta1-sendmail.1.gz "$q/usr/share/man/man8/sendmail.8.gz"
 ln -s meta1-mailq.1.gz "$q/usr/share/man/man1/mailq.1.gz"
 ln -s meta1-ctl-reload.1.gz "$q/usr/share/man/man1/newaliases.1.gz"
 cp "$p/usr/share/doc/meta1/copyright" "$p/usr/share/doc/meta1/changelog.gz" "$q/usr/share/doc/meta1-mta/"
-sed 's/^meta1:/meta1-mta:/' contrib/debian/lintian-overrides | grep -v -e statically -e manual -e hardening >"$q/usr/share/lintian/overrides/meta1-mta" || true
+sed -n '/bogus-mail-host/s/^meta1:/meta1-mta:/p' contrib/debian/lintian-overrides >"$q/usr/share/lintian/overrides/meta1-mta"
 cat >"$q/DEBIAN/control" <<-C
 	Package: meta1-mta
 	Version: $version
 	Architecture: all
-	Maintainer: The meta1 developers <meta1@localhost>
+	Maintainer: $MAINTAINER
 	Section: mail
 	Priority: optional
 	Depends: meta1 (>= $version)
