@@ -148,7 +148,7 @@ func DecodeEnvelopeInto(e *Envelope, b []byte) error {
 	if n > maxRcpts || n > uint64(len(d.b)) {
 		return errShort // each recipient takes at least a byte
 	}
-	if uint64(cap(e.Rcpts)) < n {
+	if e.Rcpts == nil || uint64(cap(e.Rcpts)) < n { // a list, also if it is empty
 		e.Rcpts = make([]Rcpt, n)
 	}
 	e.Rcpts = e.Rcpts[:n]
