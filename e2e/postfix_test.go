@@ -18,6 +18,7 @@ import (
 type postfix struct {
 	smtp string // listens here
 	log  string
+	conf string // the directory of main.cf
 }
 
 // The accounts that Postfix wants to be different. All are there on any Debian.
@@ -36,12 +37,12 @@ func startPostfix(t *testing.T, transports map[string]string, more ...string) *p
 	master := peerCommand(t, "postfix").Path
 	peers := filepath.Dir(filepath.Dir(filepath.Dir(master)))
 	dir := testDir(t)
-	p := &postfix{smtp: freeAddr(t), log: dir + "/maillog"}
+	p := &postfix{smtp: freeAddr(t), log: dir + "/maillog", conf: dir + "/conf"}
 	table := ""
 	for domain, next := range transports {
 		table += fmt.Sprintf(" { %s = %s }", domain, next)
 	}
-	conf := dir + "/conf"
+	conf := p.conf
 	makeDirs(t, 0o755, conf, dir+"/queue")
 	writeFile(t, conf+"/main.cf", fmt.Sprintf(`compatibility_level = 3.6
 import_environment = MAIL_CONFIG MAIL_LOGTAG POSTLOG_SERVICE POSTLOG_HOSTNAME TZ LD_LIBRARY_PATH

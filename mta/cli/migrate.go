@@ -3,7 +3,9 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +19,7 @@ func migrateCommand(e *Env) *cobra.Command {
 		Use: "migrate", Short: "Translate the configuration of another MTA", Args: subcommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(migratePostfixCommand(e))
+	c.AddCommand(migratePostfixCommand(e), migrateParametersCommand(e))
 	return c
 }
 
@@ -102,4 +104,60 @@ func printMigrated(e *Env, result *migrate.Result, out string, asJSON, all bool)
 	}
 	fmt.Fprint(e.Stdout, r.Text(all))
 	return status
+}
+
+// parameter is a line of migrate parameters --json.
+type parameter struct {
+	Name  string        `json:"name"`
+	Group migrate.Group `json:"group"` // the best one that it can be in
+	To    string        `json:"to,omitempty"`
+	Note  string        `json:"note,omitempty"`
+}
+
+func migrateParametersCommand(e *Env) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "parameters [name ...]", Short: "Show what becomes of parameters of Postfix",
+		Long: `parameters prints what becomes of each parameter of Postfix that is named, or of all: the best group
+of the report of meta1 migrate postfix that it can be in, the options of meta1 that it becomes, and
+what differs or why it has no counterpart. A name that Postfix does not have ends it with status 1.`,
+		RunE: func(_ *cobra.Command, names []string) error {
+			list, err := parameters(names)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(e.Stdout, list)
+			}
+			for _, p := range list {
+				text := p.Name + ": " + string(p.Group)
+				if p.To != "" {
+					text += "\n    -> " + p.To
+				}
+				if p.Note != "" {
+					text += "\n    " + p.Note
+				}
+				fmt.Fprintln(e.Stdout, text)
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// parameters gives the rows of names, or of all that Postfix has, in their order.
+func parameters(names []string) (list []parameter, err error) {
+	if len(names) == 0 {
+		names = slices.Sorted(maps.Keys(postfix.New().Defaults))
+	}
+	find := migrate.NewTable()
+	for _, name := range names {
+		r, ok := find.Find(name)
+		if !ok {
+			return nil, fmt.Errorf("postfix has no parameter %q", name)
+		}
+		list = append(list, parameter{Name: name, Group: r.Group(), To: r.To, Note: r.Note})
+	}
+	return list, nil
 }

@@ -39,6 +39,9 @@ func (m *migrator) accessTable(v *server, r restriction, arg string) {
 func (m *migrator) accessEntry(v *server, r restriction, t postfix.Table, entry postfix.Entry, tag, rhs, why string) {
 	key := entry.Key
 	switch {
+	case entry.Pattern && tag == "cltaddr:":
+		m.clientPattern(v, r, t, entry, rhs)
+		return
 	case entry.Pattern:
 		m.pattern(v.s, r.list, tag, entry, rhs, t)
 		return
@@ -69,6 +72,23 @@ func (m *migrator) accessEntry(v *server, r restriction, t postfix.Table, entry 
 		return
 	}
 	m.hostEntry(v, r, key, "cltname:", ".", rhs, why)
+}
+
+// clientPattern adds a pattern for the names of clients, whose keys end with a dot, and if it is one of
+// digits and dots alone, for their addresses.
+func (m *migrator) clientPattern(v *server, r restriction, t postfix.Table, entry postfix.Entry, rhs string) {
+	if !strings.ContainsFunc(entry.Key, func(c rune) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }) {
+		m.pattern(v.s, r.list, "cltaddr:", entry, rhs, t)
+		return
+	}
+	if rest, ok := strings.CutSuffix(entry.Key, "$"); ok && !strings.HasSuffix(rest, `\`) {
+		if topLevelBar(rest) {
+			m.note(v.s, r.list, NotCarried, fmt.Sprintf("The pattern in line %d of %s has alternatives and an end: put the alternatives in parentheses.", entry.Line, t.String()))
+			return
+		}
+		entry.Key = rest + `\.$`
+	}
+	m.pattern(v.s, r.list, "cltname:", entry, rhs, t)
 }
 
 // dotted reads an address, or the beginning of one: 192.0.2.

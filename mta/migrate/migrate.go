@@ -58,7 +58,7 @@ type migrator struct {
 	mt, access, accessRE, aliases, users, accounts, senders, qmgr *mapFile
 
 	marks map[place]*mark
-	rows  table
+	rows  *Table
 	defs  []string // differences that no parameter is set for
 	next  []string
 
@@ -91,7 +91,7 @@ func newMigrator(c *postfix.Config, o Options) *migrator {
 		o.Passwd = "/etc/passwd"
 	}
 	return &migrator{
-		c: c, opt: o, root: &section{}, marks: map[place]*mark{}, rows: newTable(),
+		c: c, opt: o, root: &section{}, marks: map[place]*mark{}, rows: NewTable(),
 		mt:       newMap("mt", "mailertable: where mail goes (docs/maps.md)."),
 		access:   newMap("access", "Access map: who may send, and to whom (docs/maps.md)."),
 		accessRE: newMap("access.re", "The patterns of the access map."),

@@ -66,18 +66,19 @@ func (m *migrator) restrictions(v *server) {
 	for _, name := range restrictionLists {
 		r := restriction{list: name}
 		words := m.restrictionWords(v.s, name)
-		authOnly := false
+		open := false // for others than clients that may relay
 		for i := 0; i < len(words); i++ {
 			r.word = words[i]
 			r.relays = name == "smtpd_relay_restrictions" || name == "smtpd_recipient_restrictions" && relays
 			switch {
-			case r.word == "permit_sasl_authenticated":
-				authOnly = true
+			case r.word == "permit_auth_destination" || r.word == "permit" || strings.HasPrefix(r.word, "check_"):
+				open = true
 			case r.word == "reject_unauth_destination":
 				relays = false
 			case r.word == "reject" || r.word == "defer":
-				if authOnly {
-					v.conf.flag("submission")
+				if !open && !slices.Contains(v.conf.flags, "submission") {
+					v.conf.flag("submission") // 530 for everybody else
+					m.differs("The server %s takes mail of clients that may relay alone (flag submission), to which Date: and Message-ID: are added where they are missing.", v.name)
 				}
 			}
 			arg := ""

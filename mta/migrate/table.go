@@ -60,14 +60,15 @@ func missing(name, note string, off ...string) Row {
 	return Row{Name: name, Fate: Missing, Note: note, Off: off}
 }
 
-// table finds the row of a parameter.
-type table struct {
+// Table finds the row of a parameter. It never changes.
+type Table struct {
 	exact    map[string]*Row
 	patterns []*Row
 }
 
-func newTable() table {
-	t := table{exact: map[string]*Row{}}
+// NewTable is the table of Rows.
+func NewTable() *Table {
+	t := &Table{exact: map[string]*Row{}}
 	rows := Rows()
 	for i := range rows {
 		r := &rows[i]
@@ -85,7 +86,7 @@ func newTable() table {
 }
 
 // row gives the row of a parameter: that of its name, else that of the longest pattern.
-func (t *table) row(name string) *Row {
+func (t *Table) row(name string) *Row {
 	if r := t.exact[name]; r != nil {
 		return r
 	}
@@ -99,8 +100,7 @@ func (t *table) row(name string) *Row {
 }
 
 // Find gives the row of a parameter; ok is false if the table does not know it.
-func Find(name string) (r Row, ok bool) {
-	t := newTable()
+func (t *Table) Find(name string) (r Row, ok bool) {
 	if found := t.row(name); found != nil {
 		return *found, true
 	}

@@ -15,7 +15,7 @@ func TestEveryParameter(t *testing.T) {
 		t.Fatalf("%d parameters", len(known))
 	}
 	used := map[string]bool{}
-	table := newTable()
+	table := NewTable()
 	for name := range known {
 		r := table.row(name)
 		if r == nil {
