@@ -30,7 +30,7 @@ var layers = []struct {
 	{5, "queue/fsck queue/aq server/authn/verify", false},
 	{4, "queue/intake queue/admit queue/content queue/journal server/authn/*", false},
 	{4, "mta/whatif mta/provision", false},
-	{3, "queue/* resolver/* server/* client/* mta/explain mta/lda mta/submit mta/trial mta/logfmt mta/maillog mta/listen mta/service mta/verify mta/access mta/console mta/migrate mta/handover", false},
+	{3, "queue/* resolver/* server/* client/* mta/explain mta/lda mta/submit mta/trial mta/logfmt mta/maillog mta/maildrop mta/listen mta/service mta/verify mta/access mta/console mta/migrate mta/handover", false},
 	{2, "mta/msg mta/tlsconf", true},         // tlsconf judges by msg.TLSRequirements
 	{2, "mta/store mta/store/salvage", true}, // salvage reads what is left of a store
 	{2, "pmilter", false},                    // its goroutines are kept by mta/supervise

@@ -21,6 +21,7 @@ import (
 	"meta1/mta/account"
 	"meta1/mta/listen"
 	"meta1/mta/logfmt"
+	"meta1/mta/maildrop"
 	"meta1/mta/msg"
 	"meta1/mta/service"
 	"meta1/mta/smtp"
@@ -60,6 +61,7 @@ func (m *mta) build() error {
 	if err := m.makeDMARCReports(); err != nil {
 		return err
 	}
+	m.makeDrop()
 	units, err := m.units()
 	if err != nil {
 		return err
@@ -478,6 +480,9 @@ func (c *Config) written(dir string) []string {
 	}
 	if c.LogDirectory != "" {
 		all = append(all, below(dir, c.LogDirectory))
+	}
+	if c.Drop.Access != string(maildrop.AccessNone) {
+		add(c.Drop.Directory)
 	}
 	for _, of := range c.commons() {
 		for _, l := range of.Listen {

@@ -32,6 +32,7 @@ type Config struct {
 	Log              LogConfig // of meta1 itself, and of sections without one of their own
 	Metrics          MetricsConfig
 	Control          access.Config
+	Drop             DropConfig
 
 	Queue     queue.Config
 	Resolver  resolver.Config
@@ -166,6 +167,10 @@ func (c *Config) ownOptions() []confparse.Option {
 		{
 			Name: "metrics", Kind: confparse.KindSection, Readme: "own", Sub: c.Metrics.options().Declare(confparse.Restart, "its socket is opened at the start"), Present: &c.Metrics.Present,
 			Doc: "If this section is there, metrics (/metrics) and health (/healthz, /readyz) are served by HTTP.",
+		},
+		{
+			Name: "maildrop", Kind: confparse.KindSection, Readme: "own", Sub: c.Drop.options(),
+			Doc: "Where meta1 sendmail leaves mail while meta1 does not run or takes none for now. docs/sendmail.md explains it.",
 		},
 		{
 			Name: "control", Kind: confparse.KindSection, Readme: "own", Sub: c.Control.Options(),

@@ -20,6 +20,7 @@ type Found struct {
 	Socket   string   // the control socket; "" if there is none
 	Hostname string   // "" for the host's own name
 	Servers  []string // where SMTP is served, host:port; host is "" for all addresses
+	Maildrop string   // where mail is left for it; "" for nowhere
 }
 
 // Find reads a configuration in order to find the meta1 that runs with it. It does so as
@@ -36,7 +37,7 @@ func Find(file string) (Found, error) {
 	if err != nil {
 		return Found{}, err
 	}
-	found := Found{Hostname: understood(result.Root, "hostname", "")}
+	found := Found{Hostname: understood(result.Root, "hostname", ""), Maildrop: dropOf(result.Root, dir)}
 	socket := defaultControl
 	for _, s := range result.Root.Subs {
 		if s.Keyword == "qmgr" {

@@ -23,6 +23,7 @@ import (
 	"meta1/mta/control"
 	"meta1/mta/handover"
 	"meta1/mta/listen"
+	"meta1/mta/maildrop"
 	"meta1/mta/msg"
 	"meta1/mta/service"
 	"meta1/mta/supervise"
@@ -95,6 +96,7 @@ type mta struct {
 	servers      map[string]*ServerSection // by unit
 	services     map[string]*ServiceSection
 	content      contentStore
+	drop         *maildrop.Collector
 	reports      *tlsrpt.Reports   // about TLS; nil: none
 	dmarcReports *dmarcrpt.Reports // about DMARC; nil: none
 	network      access.Network    // who may use the API over TCP
@@ -312,7 +314,10 @@ func (m *mta) serve(ctx context.Context) error {
 	}
 	m.watchdog(side)
 	m.watch(side)
-	m.beside.run(m.serveReports)
+	m.beside.run(func(side *supervise.Group) {
+		m.serveReports(side)
+		m.serveDrop(side)
+	})
 	m.watchARC(side)
 	m.announceStart()
 	main.Go(m.tree.Run)

@@ -25,7 +25,8 @@ func mailqCommand(e *Env) *cobra.Command {
 		Long: `mailq lists the messages in the queue with their recipients: identifier, size, time of
 arrival, sender, and below for each recipient why it waits and when it is tried next.
 An identifier is followed by * if the message is in the active queue, and by ! if it is
-held.
+held. Messages in the maildrop, which meta1 has not taken up yet, are listed, too, for who may list that directory; also while
+meta1 does not run.
 
 With --json each message is a JSON object on a line, with the member names of postqueue -j:
 queue_name (active, deferred or hold), queue_id, arrival_time, message_size, forced_expire,
@@ -35,23 +36,27 @@ next_try and destination, too. Times are seconds since 1970; who has no sender i
 With --summary recipients are counted: by destination and the minutes they are in the queue, in
 the columns of qshape (less than 5, 10, 20 and so on), and by the reason why they wait.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return to.ask(func(k *control.Client) error {
-				if summed {
-					return printSummary(c.Context(), k, e.Stdout, asJSON)
+			if summed {
+				return to.ask(func(k *control.Client) error { return printSummary(c.Context(), k, e.Stdout, asJSON) })
+			}
+			l := lister{out: bufio.NewWriterSize(e.Stdout, 64<<10), zone: time.Local}
+			if l.print = l.text; asJSON {
+				l.print = l.json
+			}
+			err := to.ask(func(k *control.Client) error { return k.Queue(c.Context(), l.add) })
+			kept, add := l.addMaildrop(to.maildrop())
+			if err == nil {
+				err = add
+			}
+			if err == nil || kept > 0 { // what is in the maildrop can be shown while meta1 does not run
+				if end := l.end(asJSON); err == nil {
+					err = end
 				}
-				l := lister{out: bufio.NewWriterSize(e.Stdout, 64<<10), zone: time.Local}
-				if l.print = l.text; asJSON {
-					l.print = l.json
-				}
-				err := k.Queue(c.Context(), l.add)
-				if err == nil {
-					err = l.end(asJSON)
-				}
-				if flush := l.out.Flush(); err == nil {
-					err = flush
-				}
-				return err
-			})
+			}
+			if flush := l.out.Flush(); err == nil {
+				err = flush
+			}
+			return err
 		},
 	}
 	to.flags(c)
@@ -174,6 +179,8 @@ func queueName(rcpts []control.Entry) string {
 	name := "hold"
 	for i := range rcpts {
 		switch rcpts[i].State {
+		case stateMaildrop:
+			return "maildrop"
 		case msg.StateInFlight, msg.StateActive:
 			return "active"
 		case msg.StateDeferred:

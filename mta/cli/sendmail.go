@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,20 +22,26 @@ func sendmailCommand(e *Env) *cobra.Command {
 	return &cobra.Command{
 		Use: "sendmail [flags] [recipient ...]", Short: "Send a message from standard input", DisableFlagParsing: true,
 		Long: `sendmail takes a message as sendmail(8) does and hands it to the SMTP server of the running
-meta1. It keeps no queue of its own: the exit status says whether the message was taken.
+meta1. If that does not run, or takes nothing for now, the message is left in the maildrop, from
+which meta1 takes it up later. The exit status (sysexits) says whether the message was taken or kept.
 
-  -t            take recipients from To, Cc and Bcc, too
+  -t            take recipients from To, Cc and Bcc, too; Bcc is taken out
   -i, -oi       a line of a single dot does not end the message
   -f sender     envelope sender; <> for none
   -F name       full name for a From field that is added
   -N, -R, -V    DSN parameters: notify, return, envelope id
+  -XV           a sender that names the recipient in each copy (VERP)
+  -v            show the dialogue with the server
+  -bs           speak SMTP on standard input and output
+  -bv           ask the server whether it would take the recipients; send nothing
   -bp           list the queue, as mailq does
   -bi           read the maps anew, as ctl reload does
   -q            try everything in the queue now, as queue flush --all does
   -C file       configuration by which the running meta1 is found
-  --server addr host:port or path of a socket, instead of asking meta1
+  --server addr host:port or path of a socket, instead of asking meta1; then there is no maildrop
 
-Other flags of sendmail(8) are accepted and change nothing.`,
+Other flags of sendmail(8) are accepted and change nothing; what is no flag of it is refused.
+docs/sendmail.md tells more.`,
 		RunE: func(c *cobra.Command, args []string) error { return sendmail(c, e, args) },
 	}
 }
@@ -54,6 +61,10 @@ func sendmail(c *cobra.Command, e *Env, args []string) error {
 	switch mode {
 	case submit.ModeSubmit:
 		return submitMessage(c.Context(), e, o, own)
+	case submit.ModeSMTP:
+		return speakSMTP(c.Context(), e, own)
+	case submit.ModeVerify:
+		return verifyAddresses(c, e, o, own)
 	case submit.ModeList:
 		return run(c, "mailq", own.file)
 	case submit.ModeNewaliases:
@@ -65,7 +76,10 @@ func sendmail(c *cobra.Command, e *Env, args []string) error {
 
 // run runs another command of meta1.
 func run(c *cobra.Command, command, file string) error {
-	args := strings.Fields(command)
+	return runArgs(c, strings.Fields(command), file)
+}
+
+func runArgs(c *cobra.Command, args []string, file string) error {
 	if file != "" {
 		args = append(args, "-f", file)
 	}
@@ -115,24 +129,6 @@ func (o *ownOptions) set(name, value string) {
 	}
 }
 
-func submitMessage(ctx context.Context, e *Env, o submit.Options, own ownOptions) error {
-	if len(o.Rcpts) == 0 && !o.FromHeader {
-		return &statusError{submit.ExUsage, fmt.Errorf("no recipients\n%s", submit.Usage())}
-	}
-	o.Input, o.User = e.Stdin, loginName()
-	var err error
-	if o.Addr, o.Hostname, err = findServer(ctx, own); err != nil {
-		return &statusError{mta.ExTempFail, err}
-	}
-	if o.Hostname == "" {
-		o.Hostname = mta.Hostname(ctx)
-	}
-	if err := submit.Submit(ctx, o); err != nil {
-		return &statusError{submit.ExitCode(err), fmt.Errorf("message not sent: %w", err)}
-	}
-	return nil
-}
-
 // loginName is the name of who calls us.
 func loginName() string {
 	if u, err := user.Current(); err == nil {
@@ -144,37 +140,53 @@ func loginName() string {
 // errNoServer says that the running meta1 takes no mail.
 var errNoServer = errors.New("meta1 has no SMTP server (section smtps)")
 
-// findServer says where the running meta1 takes mail and what it is called; host is ""
-// for the host's own name. Who may not ask it finds that in the configuration, and so does
+// found is where mail can be handed over.
+type found struct {
+	addr     string // of the server; "": none is known
+	host     string // its name
+	maildrop string // "": there is none
+	err      error  // why no server is known
+}
+
+// findServer says where the running meta1 takes mail and what it is called, and where mail is left for it. Who may not
+// ask it finds that in the configuration, and so does
 // who names a server: then the message must look as if it came from this one.
-func findServer(ctx context.Context, own ownOptions) (addr, host string, err error) {
+func findServer(ctx context.Context, own ownOptions) (f found) {
 	to := target{file: own.file}
+	var s control.Status
 	if own.server == "" {
-		var s control.Status
-		err = to.ask(func(k *control.Client) (err error) {
+		f.err = to.ask(func(k *control.Client) (err error) {
 			s, err = k.Status(ctx)
 			return err
 		})
-		if err == nil {
-			for _, l := range s.Listen {
-				if section, _, _ := strings.Cut(l.Section, " "); section == "smtps" {
-					return reachable(l), s.Hostname, nil
-				}
-			}
-			return "", "", errNoServer
-		}
 	}
-	var found mta.Found
+	var conf mta.Found
 	if file := to.config(); file != "" {
-		found, _ = mta.Find(file) // to.ask has said why it cannot be read
+		conf, _ = mta.Find(file) // to.ask has said why it cannot be read
 	}
-	switch {
-	case own.server != "":
-		return own.server, found.Hostname, nil
-	case len(found.Servers) == 0:
-		return "", "", err
+	f.host = cmp.Or(s.Hostname, conf.Hostname)
+	if f.host == "" {
+		f.host = mta.Hostname(ctx)
 	}
-	return reachable(control.Socket{Network: "tcp", Address: found.Servers[0]}), found.Hostname, nil
+	if own.server != "" {
+		f.addr = own.server
+		return f
+	}
+	f.maildrop = conf.Maildrop
+	if f.err == nil {
+		for _, l := range s.Listen {
+			if section, _, _ := strings.Cut(l.Section, " "); section == "smtps" {
+				f.addr = reachable(l)
+				return f
+			}
+		}
+		f.err = errNoServer
+		return f
+	}
+	if len(conf.Servers) > 0 {
+		f.addr = reachable(control.Socket{Network: "tcp", Address: conf.Servers[0]})
+	}
+	return f
 }
 
 // reachable is the address to connect to from this host: a socket that is bound to

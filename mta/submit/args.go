@@ -5,9 +5,11 @@ import "strings"
 // Mode is what a sendmail(8) command line asks for.
 type Mode string
 
-// The modes. Those but ModeSubmit are other commands of meta1, or none.
+// The modes. Those but ModeSubmit, ModeSMTP and ModeVerify are other commands of meta1.
 const (
 	ModeSubmit     Mode = "submit"     // -bm, or no -b at all
+	ModeSMTP       Mode = "smtp"       // -bs
+	ModeVerify     Mode = "verify"     // -bv
 	ModeList       Mode = "mailq"      // -bp
 	ModeNewaliases Mode = "newaliases" // -bi, -I
 	ModeFlush      Mode = "flush"      // -q
@@ -15,9 +17,9 @@ const (
 
 // ParseArgs reads a command line as sendmail(8) has it, without the name of the
 // program: letters that may be run together with their values ("-oi", "-fuser@host")
-// and recipients. Flags that change nothing here (-oem, -odb, -v, …) are taken and
-// dropped, so that programs that give them go on to work. An error is an *Error with
-// ExUsage.
+// and recipients. Flags that change nothing here (-oem, -odb, -m, …) are taken and
+// dropped, so that programs that give them go on to work; flags that nobody has, and the modes of a
+// daemon, are refused. An error is an *Error with ExUsage.
 func ParseArgs(args []string) (Options, Mode, error) {
 	a := arguments{rest: args, mode: ModeSubmit}
 	for len(a.rest) > 0 {
@@ -102,8 +104,15 @@ func (a *arguments) letter(c byte, attached string, value func() (string, error)
 		if v, err = value(); v == "i" {
 			a.o.IgnoreDots = true
 		}
-	case 'n', 'v', 'm', 'U', 'G', 's': // no values, and nothing to do
-	case 'O', 'B', 'h', 'C', 'X', 'L', 'p', 'd', 'A', 'M':
+	case 'v':
+		a.o.Verbose = true
+	case 'X':
+		var v string
+		if v, err = value(); err == nil && strings.HasPrefix(v, "V") {
+			err = a.setVERP(v[1:])
+		}
+	case 'c', 'G', 'm', 'n', 's', 'U', 'x': // no values, and nothing to do
+	case 'A', 'B', 'C', 'd', 'D', 'e', 'h', 'L', 'M', 'O', 'p':
 		_, err = value()
 	default:
 		return fail(ExUsage, "unknown option -%s", printable(string(rune(c))))
@@ -115,20 +124,34 @@ func (a *arguments) setMode(v string) error {
 	switch v {
 	case "m":
 		a.mode = ModeSubmit
+	case "s":
+		a.mode = ModeSMTP
+	case "v":
+		a.mode = ModeVerify
 	case "p":
 		a.mode = ModeList
 	case "i":
 		a.mode = ModeNewaliases
 	default:
-		return fail(ExUsage, "mode -b%s is not supported: this command only submits mail", printable(v))
+		return fail(ExUsage, "mode -b%s is not supported: meta1 serve is what runs in the background", printable(v))
 	}
+	return nil
+}
+
+// setVERP takes -XV, behind which may stand the two delimiters of Postfix. Those of meta1 are in its configuration.
+func (a *arguments) setVERP(delimiters string) error {
+	if len(delimiters) != 0 && len(delimiters) != 2 {
+		return fail(ExUsage, "-XV takes two delimiters, not %q", printable(delimiters))
+	}
+	a.o.VERP = true
 	return nil
 }
 
 // Usage is a short text for a wrong command line.
 func Usage() string {
 	return strings.Join([]string{
-		"usage: sendmail [-t] [-i] [-f sender] [-F name] [-N notify] [-R ret] [-V envid] [recipient ...]",
+		"usage: sendmail [-t] [-i] [-f sender] [-F name] [-N notify] [-R ret] [-V envid] [-XV] [-v] [recipient ...]",
 		"       the message is read from standard input",
+		"       sendmail -bs | -bv address ... | -bp | -bi | -q",
 	}, "\n")
 }

@@ -1,7 +1,8 @@
 // Package submit is the logic of meta1 sendmail: it takes a message as programs have
 // given it to sendmail(8) for decades, completes its header, and hands it to an SMTP
-// server. It keeps no queue of its own, so a message is either taken by the server
-// for all its recipients, or not at all; the exit status says which (sysexits(3)).
+// server. A message is either taken by the server
+// for all its recipients, or not at all; the exit status says which (sysexits(3)). What becomes of one that no
+// server takes for now is for the caller to say: meta1 sendmail leaves it in the maildrop.
 //
 // What is done to a message: a line of a single dot ends it unless IgnoreDots is set;
 // lines end in CRLF, whatever they ended in; a bare CR becomes a space, because no SMTP

@@ -105,6 +105,7 @@ type lines struct {
 	r    *bufio.Reader
 	left int64 // bytes that may still come
 	dots bool  // a single dot ends the input
+	dot  bool  // it has
 	buf  []byte
 }
 
@@ -130,6 +131,7 @@ func (l *lines) next() ([]byte, error) {
 	}
 	line := bytes.TrimSuffix(bytes.TrimSuffix(l.buf, []byte{'\n'}), []byte{'\r'})
 	if l.dots && string(line) == "." {
+		l.dot = true
 		return nil, io.EOF
 	}
 	for i, c := range line {

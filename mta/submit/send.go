@@ -24,10 +24,18 @@ type dialogue struct {
 	text    *textproto.Reader
 	timeout time.Duration
 	offers  map[string]bool // keywords of the reply to EHLO
+	trace   io.Writer       // nil: nobody wants to see it
 }
 
-// send hands the message to the server.
-func send(ctx context.Context, o Options, sender smtp.Path, rcpts []smtp.Path, content []byte) error {
+// show shows a line of the dialogue.
+func (d *dialogue) show(prefix, line string) {
+	if d.trace != nil {
+		_, _ = io.WriteString(d.trace, prefix+printable(line)+"\n")
+	}
+}
+
+// open connects to the server and says hello. end ends the connection.
+func open(ctx context.Context, o Options) (d *dialogue, end func(), err error) {
 	network := "tcp"
 	if strings.Contains(o.Addr, "/") {
 		network = "unix"
@@ -36,14 +44,28 @@ func send(ctx context.Context, o Options, sender smtp.Path, rcpts []smtp.Path, c
 	defer cancel()
 	nc, err := o.Dial(dialCtx, network, o.Addr)
 	if err != nil {
-		return fail(ExTempFail, "connecting to %s: %w", o.Addr, err)
+		return nil, nil, fail(ExTempFail, "connecting to %s: %w", o.Addr, err)
 	}
-	defer nc.Close() // what counts was answered before
-	defer context.AfterFunc(ctx, func() { nc.Close() })()
-	d := &dialogue{nc: nc, timeout: o.Timeout, text: textproto.NewReader(bufio.NewReader(io.LimitReader(nc, replyMax)))}
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	end = func() {
+		stop()
+		_ = nc.Close() // what counts was answered before
+	}
+	d = &dialogue{nc: nc, timeout: o.Timeout, trace: o.Trace, text: textproto.NewReader(bufio.NewReader(io.LimitReader(nc, replyMax)))}
 	if err := d.hello(o.Hostname); err != nil {
+		end()
+		return nil, nil, err
+	}
+	return d, end, nil
+}
+
+// send hands the message to the server.
+func send(ctx context.Context, o Options, sender smtp.Path, rcpts []smtp.Path, content []byte) error {
+	d, end, err := open(ctx, o)
+	if err != nil {
 		return err
 	}
+	defer end()
 	if err := d.envelope(o, sender, rcpts, content); err != nil {
 		return err
 	}
@@ -58,6 +80,48 @@ func send(ctx context.Context, o Options, sender smtp.Path, rcpts []smtp.Path, c
 	}
 	_ = d.write([]byte("QUIT\r\n")) // the message is safe, whatever becomes of this
 	return nil
+}
+
+// Verdict is what the server says of a recipient.
+type Verdict struct {
+	Rcpt smtp.Path
+	Err  error // an *Error; nil: it would be taken
+}
+
+// Verify asks the server about recipients without sending anything (sendmail -bv). The error is an *Error; then there
+// are no verdicts, such as for a sender that the server refuses.
+func Verify(ctx context.Context, o Options) ([]Verdict, error) {
+	setDefaults(&o)
+	sender, err := o.sender()
+	if err != nil {
+		return nil, err
+	}
+	rcpts, err := o.recipients(&message{})
+	if err != nil {
+		return nil, err
+	}
+	d, end, err := open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if err := d.envelope(o, sender, nil, nil); err != nil {
+		return nil, err
+	}
+	var all []Verdict
+	for _, to := range rcpts {
+		_, err := d.command("RCPT TO:"+to.String(), 2)
+		var reply smtp.Reply
+		if err != nil && !errors.As(err, &reply) {
+			return nil, err // the connection is gone
+		}
+		if err != nil {
+			err = asRecipient(to, err)
+		}
+		all = append(all, Verdict{to, err})
+	}
+	_ = d.write([]byte("RSET\r\nQUIT\r\n"))
+	return all, nil
 }
 
 // hello reads the greeting and says EHLO, or HELO to an old server.
@@ -95,6 +159,12 @@ func (d *dialogue) envelope(o Options, sender smtp.Path, rcpts []smtp.Path, cont
 			return fail(ExUnavailable, "an address is not ASCII, and the server does not take that (SMTPUTF8)")
 		}
 		mail += " SMTPUTF8"
+	}
+	if o.VERP {
+		if !d.offers["XVERP"] {
+			return fail(ExUnavailable, "the server offers no XVERP (flag xverp of section smtps)")
+		}
+		mail += " XVERP"
 	}
 	notify := ""
 	if d.offers["DSN"] {
@@ -156,6 +226,7 @@ func asRecipient(to smtp.Path, err error) error {
 
 // command sends a line and reads its reply, whose class must be want.
 func (d *dialogue) command(line string, want int) (smtp.Reply, error) {
+	d.show(">>> ", line)
 	if err := d.write([]byte(line + "\r\n")); err != nil {
 		return smtp.Reply{}, err
 	}
@@ -184,6 +255,7 @@ func (d *dialogue) reply(want int) (smtp.Reply, error) {
 		return smtp.Reply{}, fail(ExTempFail, "reading from the server: %w", err)
 	}
 	r := makeReply(code, text)
+	d.show("", r.String())
 	if code/100 == want {
 		return r, nil
 	}

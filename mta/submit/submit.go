@@ -72,6 +72,11 @@ type Options struct {
 	// Notify, Ret and EnvID are the DSN parameters (-N, -R, -V; RFC 3461). They are
 	// sent if the server offers DSN.
 	Notify, Ret, EnvID string
+	// VERP asks for a sender that names the recipient in each copy (-XV). The server must offer XVERP.
+	VERP bool
+	// Verbose is -v, and Trace then gets the dialogue; nil for nowhere.
+	Verbose bool
+	Trace   io.Writer
 	// Addr is the server: "host:port", or the path of a Unix socket.
 	Addr string
 	// Dial opens the connection; nil is net.Dialer.
@@ -88,24 +93,53 @@ type Options struct {
 // *Error; the message was not accepted for anybody then, except that after a
 // connection lost behind the final dot it may have been.
 func Submit(ctx context.Context, o Options) error {
+	p, err := Prepare(o)
+	if err != nil {
+		return err
+	}
+	return p.Send(ctx)
+}
+
+// Prepared is a message that is complete and can be sent.
+type Prepared struct {
+	Sender  smtp.Path
+	Rcpts   []smtp.Path
+	Content []byte // with CRLF
+
+	o Options
+}
+
+// Prepare reads the message from the input and completes it. An error is an *Error. Addr need not be set yet (To).
+func Prepare(o Options) (*Prepared, error) {
 	setDefaults(&o)
 	if err := o.checkDSN(); err != nil {
-		return err
+		return nil, err
 	}
 	sender, err := o.sender()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m, err := read(o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	rcpts, err := o.recipients(m)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m.complete(o, sender)
-	return send(ctx, o, sender, rcpts, m.bytes())
+	return &Prepared{Sender: sender, Rcpts: rcpts, Content: m.bytes(), o: o}, nil
+}
+
+// To sets the server.
+func (p *Prepared) To(addr string) { p.o.Addr = addr }
+
+// DSN are the parameters of RFC 3461, in the form in which they are sent.
+func (p *Prepared) DSN() (notify, ret, envid string) { return p.o.Notify, p.o.Ret, p.o.EnvID }
+
+// Send hands the message to the server. Its error is that of Submit.
+func (p *Prepared) Send(ctx context.Context) error {
+	return send(ctx, p.o, p.Sender, p.Rcpts, p.Content)
 }
 
 func setDefaults(o *Options) {

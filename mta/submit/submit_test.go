@@ -443,7 +443,7 @@ func TestParseArgs(t *testing.T) {
 		{"a@b c", Options{Rcpts: []string{"a@b", "c"}}, ModeSubmit},
 		{"-t -oi -fme@x", Options{FromHeader: true, IgnoreDots: true, Sender: "me@x"}, ModeSubmit},
 		{"-ti -f me@x -F Name a", Options{FromHeader: true, IgnoreDots: true, Sender: "me@x", FullName: "Name", Rcpts: []string{"a"}}, ModeSubmit},
-		{"-oem -odb -v -O Delivery=x -B8BITMIME -bm a", Options{Rcpts: []string{"a"}}, ModeSubmit},
+		{"-oem -odb -v -O Delivery=x -B8BITMIME -bm a", Options{Verbose: true, Rcpts: []string{"a"}}, ModeSubmit},
 		{"-r <> -- -x", Options{Sender: "<>", Rcpts: []string{"-x"}}, ModeSubmit},
 		{"-N never -Rhdrs -V id a", Options{Notify: "never", Ret: "hdrs", EnvID: "id", Rcpts: []string{"a"}}, ModeSubmit},
 		{"-bp", Options{}, ModeList},
@@ -459,7 +459,7 @@ func TestParseArgs(t *testing.T) {
 			t.Errorf("%s: %+v %s %v", c.args, got, mode, err)
 		}
 	}
-	for _, args := range []string{"-f", "-bs", "-bd", "-Z", "-t -F", "--foo"} {
+	for _, args := range []string{"-f", "-bd", "-Z", "-t -F", "--foo"} {
 		if _, _, err := ParseArgs(strings.Fields(args)); ExitCode(err) != ExUsage {
 			t.Errorf("%s: %v", args, err)
 		}
