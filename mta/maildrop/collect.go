@@ -249,7 +249,7 @@ func (c *Collector) postpone(id string, now time.Time) {
 
 // commit puts a message into the queue. reply is why QMGR does not take it.
 func (c *Collector) commit(ctx context.Context, m *Message, now time.Time) (ta smtp.ID, reply smtp.Reply, err error) {
-	ctx, cancel := context.WithTimeout(ctx, questionTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), questionTime) // else a message that was taken might be sent twice
 	defer cancel()
 	e, err := m.envelope()
 	if err != nil {
