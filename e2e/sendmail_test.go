@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// stranger is a user who has nothing to do with meta1.
-const stranger = 54321
+// dropUser is a user who has nothing to do with meta1.
+const dropUser = 54321
 
 // sendmail runs meta1 sendmail as another user, who has the configuration from the environment.
 func (m *mta) sendmail(uid uint32, stdin string, args ...string) (out string, code int) {
@@ -40,7 +40,7 @@ func TestSendmail(t *testing.T) {
 	m := run(t, settings{global: "maildrop { interval = 1s; }", mailertable: toPort(t, ".", s.addr), flags: ", xverp"})
 	want := func(text string, code int, stdin string, args ...string) {
 		t.Helper()
-		out, got := m.sendmail(stranger, stdin, args...)
+		out, got := m.sendmail(dropUser, stdin, args...)
 		if got != code || !regexp.MustCompile(text).MatchString(out) {
 			t.Errorf("sendmail %q ends with %d and prints %q, want %d and %q", args, got, out, code, text)
 		}
@@ -75,7 +75,7 @@ func TestSendmail(t *testing.T) {
 	// What others have left is neither listed nor read nor removed by a stranger.
 	script := fmt.Sprintf("ls %[1]s; cat %[2]s; rm -f %[2]s; mv %[2]s %[1]s/mail.x; :", drop, kept[0])
 	other := exec.Command("sh", "-c", script)
-	other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger + 1, Gid: stranger + 1}}
+	other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: dropUser + 1, Gid: dropUser + 1}}
 	out, err := output(other)
 	if err != nil || strings.Count(out, "ermission denied")+strings.Count(out, "not permitted") != 4 || strings.Contains(out, "hello") {
 		t.Errorf("a stranger: %v: %s", err, out)
@@ -108,7 +108,7 @@ func TestSendmail(t *testing.T) {
 		if a.from == "" {
 			continue
 		}
-		if !bytes.Contains(a.data, fmt.Appendf(nil, "(meta1, from userid %d) id S", stranger)) || bytes.Contains(a.data, []byte("Bcc")) {
+		if !bytes.Contains(a.data, fmt.Appendf(nil, "(meta1, from userid %d) id S", dropUser)) || bytes.Contains(a.data, []byte("Bcc")) {
 			t.Errorf("%s", a.data)
 		}
 	}
