@@ -17,6 +17,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
+	"meta1/mta/tracing"
 )
 
 // Deps is what SMTPC is joined to. Ports, Hostname and TLS are required.
@@ -44,6 +45,8 @@ type Deps struct {
 	ReadFile func(path string) ([]byte, error)
 	// TLSReports counts sessions for reports about TLS (RFC 8460); nil: nobody does.
 	TLSReports msg.TLSCounter
+	// Tracer is told of attempts to deliver; nil: nothing is traced.
+	Tracer *tracing.Tracer
 	// ReuseConnections keeps a connection open for a while for the next transaction
 	// (QMGR's flag reuse_connection, README 3.8).
 	ReuseConnections bool

@@ -33,6 +33,7 @@ type conn struct {
 	partsSlice net.Buffers // view of parts that a write consumes
 
 	opened       time.Time
+	tlsTime      [2]time.Time // when the TLS handshake began and ended; zero without one
 	transactions int          // begun on this connection
 	shown        atomic.Int64 // transactions, for who asks
 	needReset    bool         // the peer is inside a transaction that failed

@@ -103,6 +103,7 @@ func (d *delivery) run() {
 		c.metrics.bytes.add(int(q.Body.Size()))
 	}
 	d.log()
+	d.trace(now)
 	last := d.release(now)
 	d.sent = true
 	d.r.Answer(d.a)

@@ -131,6 +131,8 @@ func (cn *conn) withoutTLS(why string) *dialFailure {
 func (c *Client) handshake(cn *conn, m *making) *dialFailure {
 	cfg := cn.tlsConfig(m)
 	tc := tls.Client(cn.sock, cfg)
+	cn.tlsTime[0] = time.Now()
+	defer func() { cn.tlsTime[1] = time.Now() }()
 	err := cn.sock.SetDeadline(time.Now().Add(c.limits.tls))
 	if err == nil {
 		err = tc.Handshake()

@@ -33,7 +33,8 @@ var layers = []struct {
 	{3, "queue/* resolver/* server/* client/* mta/explain mta/lda mta/submit mta/trial mta/logfmt mta/maillog mta/maildrop mta/listen mta/service mta/verify mta/access mta/console mta/migrate mta/handover", false},
 	{2, "mta/msg mta/tlsconf", true},         // tlsconf judges by msg.TLSRequirements
 	{2, "mta/store mta/store/salvage", true}, // salvage reads what is left of a store
-	{2, "pmilter", false},                    // its goroutines are kept by mta/supervise
+	{2, "mta/tracing", false},
+	{2, "pmilter", false}, // its goroutines are kept by mta/supervise
 	{2, "mta/dsn mta/dayfiles queue/entry queue/fifo queue/pace queue/verp confparse/manual", false},
 	{2, "server/authn/dmarc", false},
 	{1, "confparse maps mta/vfs/crashfs", true},      // confparse stands on its own confparse/syntax, the tests of maps on mta/vfs/crashfs

@@ -48,6 +48,7 @@ func TestMetrics(t *testing.T) {
 	m, mail := runLDA(t, settings{
 		mailertable: toPort(t, "sink.test", s.addr), qmgr: "smtpc { provider big { } }", smtps: tlsOptions(t, testDir(t)) + everyMetric,
 		smtpc: `tls_reports { organization = "Test"; sender = "<tls@mta.test>"; }`, smar: "mta_sts { }",
+		global: fmt.Sprintf(`traces { endpoint = "http://%s/"; one_in = 1000000000; }`, freeAddr(t)),
 	})
 	sendAll(t, m.smtp, 5, n, func(id int) message { return testMessage(id, 1000, "joe@sink.test") })
 	if err := sendOne(m.smtp, testMessage(n, 1000, "joe@box.test")); err != nil {

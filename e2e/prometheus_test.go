@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -317,7 +318,10 @@ func newIllMTA(t *testing.T) *illMTA {
 	dir := testDir(t)
 	options := tlsOptions(t, dir)
 	ill := &illMTA{key: regexp.MustCompile(`key_file = "([^"]+)"`).FindStringSubmatch(options)[1]}
+	refuses := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(refuses.Close)
 	ill.mta = run(t, settings{
+		global:      fmt.Sprintf(`traces { endpoint = "%s/v1/traces"; }`, refuses.URL),
 		mailertable: routes + "box.test lmtp:\n", smtpc: fmt.Sprintf("remote_port = %s; tls { }", smtpPort),
 		smar: fmt.Sprintf("DNS { nameservers = 127.0.0.1; port = %s; timeout = 10s; flags = { Use_DNSSEC }; }", zone.serve(t)),
 		smtps: options + `

@@ -55,6 +55,9 @@ func (m *mta) build() error {
 	m.makeAPI()
 	m.hub.own.MustRegister(m.logs)
 	m.hub.own.MustRegister(tlsCollector{m}, reloadCollector{m})
+	if err := m.makeTracer(); err != nil {
+		return err
+	}
 	if err := m.makeReports(); err != nil {
 		return err
 	}
@@ -214,7 +217,7 @@ func (m *mta) clientUnit() (supervise.Unit, error) {
 			}
 			return client.New(c.Client, client.Deps{
 				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname, Roots: roots, ReadFile: m.readToken,
-				TLS: m.provider(unitClient), TLSClasses: m.tlsOfClasses(), TLSReports: m.tlsCounter(),
+				TLS: m.provider(unitClient), TLSClasses: m.tlsOfClasses(), TLSReports: m.tlsCounter(), Tracer: m.tracer,
 				ReuseConnections: c.Queue.ReuseConnection, TransactionsPerSession: c.Queue.SMTPC.TransactionsMax,
 			}).Run, nil
 		})
@@ -246,7 +249,7 @@ func (m *mta) queueUnit() (supervise.Unit, error) {
 			c := m.current().conf
 			q, err := queue.New(c.Queue, queue.Deps{
 				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname, Dir: m.dir, Fatal: m.fatal, Memory: m.memory,
-				SessionFeatures: c.clientFeatures(), Sign: m.signOwn, Rewrite: m.rewriteSender(), Seal: m.seal(),
+				SessionFeatures: c.clientFeatures(), Sign: m.signOwn, Rewrite: m.rewriteSender(), Seal: m.seal(), Tracer: m.tracer,
 			})
 			if err != nil {
 				return nil, explainStore(err)
@@ -340,7 +343,7 @@ func (m *mta) serverDeps(s *ServerSection, p *parts) server.Deps {
 	return server.Deps{
 		Ports: m.ports, Content: &m.content, Memory: m.memory,
 		Hostname: m.hostname, Version: m.setup.Version, Name: s.Name, TLS: p.tls[s.Of.Section], DoubleBounce: p.conf.doubleBounce(),
-		DKIM: p.dkim[s.Of.Section], DMARCReports: m.dmarcReportsOf(s),
+		DKIM: p.dkim[s.Of.Section], DMARCReports: m.dmarcReportsOf(s), Tracer: m.tracer,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"meta1/confparse"
 	"meta1/mta/access"
 	"meta1/mta/smtp"
+	"meta1/mta/tracing"
 	"meta1/queue"
 	"meta1/resolver"
 	"meta1/server"
@@ -31,6 +32,7 @@ type Config struct {
 	LogDirectory     string
 	Log              LogConfig // of meta1 itself, and of sections without one of their own
 	Metrics          MetricsConfig
+	Traces           tracing.Config
 	Control          access.Config
 	Drop             DropConfig
 
@@ -171,6 +173,10 @@ func (c *Config) ownOptions() []confparse.Option {
 		{
 			Name: "maildrop", Kind: confparse.KindSection, Readme: "own", Sub: c.Drop.options(),
 			Doc: "Where meta1 sendmail leaves mail while meta1 does not run or takes none for now. docs/sendmail.md explains it.",
+		},
+		{
+			Name: "traces", Kind: confparse.KindSection, Readme: "own", Sub: c.Traces.Options(), Present: &c.Traces.Present,
+			Doc: "If this section is there, an OpenTelemetry collector is told what became of messages and how long each stage took (OTLP/HTTP). docs/monitoring.md explains it.",
 		},
 		{
 			Name: "control", Kind: confparse.KindSection, Readme: "own", Sub: c.Control.Options(),

@@ -212,7 +212,7 @@ func newWhole(t *testing.T, dir string, variant int) *whole {
 		"pass_id": "-i", "start_action": "wait", "restart_dependencies": "{ smtps }", "service/path": "meta1",
 		"daemon_address": `{ "127.0.0.1:25", "[::1]:25" }`, "log_directory": dir, "DEFEDB/log_directory": "some", "CAcert_directory": dir, "CRL_directory": dir,
 		"http/token_file": dir + "/tokens", "http/read_token_file": dir + "/tokens", "cert_file": dir + "/cert.pem", "key_file": dir + "/key.pem", "EC_cert_file": dir + "/cert.pem", "EC_key_file": dir + "/key.pem",
-		"CAcert_file": dir + "/cert.pem", "CAlist_file": dir + "/cert.pem", "CRL_file": dir + "/crl.pem", "keyfile": dir + "/dkim.pem", "sign_header": "{ From, To }", "not_before": "2026-01-31", "sign/domain": "d.example",
+		"CAcert_file": dir + "/cert.pem", "traces/token_file": dir + "/cert.pem", "traces/attributes": "{ \"a=b\" }", "traces/endpoint": "\"http://127.0.0.1:4318/v1/traces\"", "CAlist_file": dir + "/cert.pem", "CRL_file": dir + "/crl.pem", "keyfile": dir + "/dkim.pem", "sign_header": "{ From, To }", "not_before": "2026-01-31", "sign/domain": "d.example",
 		"secret_file": dir + "/secrets", "mailertable/file": dir + "/mt", "access_map/file": dir + "/mt", "aliases/file": dir + "/mt", "qmgr/conf": dir + "/mt",
 		"local_user_map/name":     "map0",
 		"log/server":              `"udp:192.0.2.1:514"`,

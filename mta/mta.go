@@ -28,6 +28,7 @@ import (
 	"meta1/mta/service"
 	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
+	"meta1/mta/tracing"
 	"meta1/queue"
 	"meta1/resolver"
 	"meta1/resolver/srs"
@@ -101,7 +102,8 @@ type mta struct {
 	dmarcReports *dmarcrpt.Reports // about DMARC; nil: none
 	network      access.Network    // who may use the API over TCP
 	*api.API
-	memory   *msg.Memory // for content, until its first delivery attempt has ended
+	tracer   *tracing.Tracer // nil: nothing is traced
+	memory   *msg.Memory     // for content, until its first delivery attempt has ended
 	ready    atomic.Bool
 	stopping atomic.Bool
 	hand     handing
@@ -318,6 +320,7 @@ func (m *mta) serve(ctx context.Context) error {
 		m.serveReports(side)
 		m.serveDrop(side)
 	})
+	m.serveTraces(side)
 	m.watchARC(side)
 	m.announceStart()
 	main.Go(m.tree.Run)

@@ -37,6 +37,7 @@ type loop struct {
 	now     time.Time
 	ahead   time.Duration
 	running map[*aq.Delivery]*attempt
+	traces  traces
 
 	operators map[uint64]*operateRequest
 	operation uint64    // the last id in operators
@@ -80,7 +81,7 @@ type loopPorts struct {
 func newLoop(q *Queue) *loop {
 	return &loop{
 		q: q, core: aq.New(q.coreConfig(), q.clock.now()),
-		running: map[*aq.Delivery]*attempt{}, operators: map[uint64]*operateRequest{},
+		running: map[*aq.Delivery]*attempt{}, traces: newTraces(q.deps.Tracer), operators: map[uint64]*operateRequest{},
 	}
 }
 
@@ -159,6 +160,7 @@ func (l *loop) apply(e *event) {
 		a.cancel(nil)
 		delete(l.running, d.Delivery)
 		l.q.metrics.delays.delivered(d, l.q.clock.day())
+		l.traces.delivered(d)
 	}
 	l.core.Step(l.now, e.ev)
 }
@@ -204,6 +206,7 @@ func (l *loop) act() {
 	q := l.q
 	for rd := l.core.Ready(); !rd.Empty(); rd = l.core.Ready() {
 		q.journal.Save(patient(rd.Save), rd.Save...)
+		l.traces.saved(rd.Save)
 		q.remover.put(rd.Unlink...)
 		for _, s := range rd.Spill {
 			q.group.Go(func(ctx context.Context) error { q.spill(ctx, s); return nil })
@@ -246,6 +249,7 @@ func (l *loop) log(lines []aq.Line) {
 // deliver asks the client.
 func (l *loop) deliver(d *aq.Delivery) {
 	q := l.q
+	l.traces.start(d)
 	rules := q.conf.Load()
 	session, _ := rules.SessionOf(d.Hop)
 	ask := msg.DeliverQ{

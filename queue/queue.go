@@ -16,6 +16,7 @@ import (
 	"meta1/mta/smtp"
 	"meta1/mta/store"
 	"meta1/mta/supervise"
+	"meta1/mta/tracing"
 	"meta1/mta/vfs"
 	"meta1/queue/aq"
 	"meta1/queue/budget"
@@ -57,6 +58,8 @@ type Deps struct {
 	// Rewrite gives the sender by SRS for mail that an alias forwards; false: there is none. Nil: senders
 	// stay.
 	Rewrite func(from smtp.Path) (smtp.Path, bool)
+	// Tracer is told of messages and of their waits for an attempt; nil: nothing is traced.
+	Tracer *tracing.Tracer
 	// Fatal is called when the store can no longer keep its promises. It must end the
 	// process.
 	Fatal func(error)

@@ -36,10 +36,12 @@ func (c *session) authenticateSender() smtp.Reply {
 	if v == nil || c.tx.discard {
 		return smtp.Reply{}
 	}
+	begun := c.stages.begin()
 	m, d := v.Begin(c.asks.parent, verify.Sender{
 		TA: c.tx.env.TA, Client: c.client, From: c.tx.env.Mail.From, Trusted: c.relaying() || c.policy.quick || c.from.local,
 	})
 	c.tx.authn = m
+	c.stages.end("authenticate ", "mail", begun, d.Reply)
 	return c.heed(&d)
 }
 

@@ -177,7 +177,9 @@ func (c *session) check(q msg.CheckQ) (msg.Verdict, error) {
 		q.TA, q.Mail = c.tx.env.TA, c.tx.env.Mail
 		q.Marks |= c.tx.marks
 	}
+	begun := c.stages.begin()
 	v, err := ask(&c.asks, c.srv.deps.Ports.Check, c.srv.cfg.WaitForSMAR, q)
+	c.stages.end("check ", q.Stage.String(), begun, v.Reply)
 	if err != nil {
 		c.emit(slog.LevelWarn, "no verdict", slog.String("where", q.Stage.String()), slog.Any("error", err))
 		return msg.Verdict{}, err

@@ -58,7 +58,9 @@ func (c *session) receive() smtp.Reply {
 	body := c.newContent()
 	defer body.abort()
 	c.wire.patient = true
+	begun := c.stages.begin()
 	err := c.readMessage(body)
+	c.stages.end("data", "", begun, smtp.Reply{})
 	if err != nil {
 		c.lost(err)
 	}
@@ -180,6 +182,7 @@ func (c *session) accept(body *content) smtp.Reply {
 	r := c.commit(body)
 	c.progress()
 	if r.IsZero() {
+		c.traceMessage(body)
 		c.wire.guest.Accepted(c.srv.clock())
 		c.accepted(body)
 		c.count.nops = 0
@@ -215,7 +218,12 @@ func (c *session) commit(body *content) smtp.Reply {
 	}
 	body.endHeader()
 	c.tx.env.Mail.TLSOptional = body.header.tlsOptional && !c.tx.env.Mail.RequireTLS
-	if r := c.authenticateMessage(body); !r.IsZero() {
+	begun := c.stages.begin()
+	r := c.authenticateMessage(body)
+	if c.tx.authn != nil {
+		c.stages.end("authenticate ", "eom", begun, r)
+	}
+	if !r.IsZero() {
 		return r
 	}
 	if r := c.checkSections(condition.AtEOM, smtp.Path{}, body); !r.IsZero() {
@@ -225,7 +233,9 @@ func (c *session) commit(body *content) smtp.Reply {
 		return smtp.Reply{}
 	}
 	sent := body // which is logged
-	body, r := c.filterMessage(sent)
+	begun = c.stages.begin()
+	body, r = c.filterMessage(sent)
+	c.filtersAsked("eom", begun)
 	defer func() {
 		sent.size, sent.signatures, sent.cause = body.size, body.signatures, body.cause
 		if body != sent {
@@ -246,9 +256,11 @@ func (c *session) commit(body *content) smtp.Reply {
 	if !r.IsZero() {
 		return r
 	}
+	begun = c.stages.begin()
 	a, err := ask(&c.asks, c.srv.deps.Ports.Commit, c.srv.cfg.ModuleTimeout, msg.CommitQ{
 		Envelope: c.tx.env, Inline: inline, Memory: body.memory, Size: body.total(), Hold: c.tx.hold,
 	})
+	c.stages.end("commit", "", begun, a.Reply)
 	if err != nil {
 		// Whether QMGR has it is unknown. The client will send it again, and so one copy
 		// too many is possible; a content file without envelope is QMGR's to remove.

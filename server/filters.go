@@ -34,6 +34,7 @@ func (c *session) endFilters() {
 // filterConnect tells filters of the client. The reply is zero if it may go on.
 func (c *session) filterConnect() smtp.Reply {
 	c.endFilters()
+	defer c.filtersAsked("connect", c.stages.begin())
 	r := c.policyConnect()
 	if r.IsZero() && len(c.filter.set.milters) > 0 {
 		c.filter.session = milter.Begin(c.asks.parent, c.filter.set.milters)
@@ -51,6 +52,7 @@ func (c *session) filterConnect() smtp.Reply {
 
 // filterHelo tells filters of EHLO or HELO.
 func (c *session) filterHelo() smtp.Reply {
+	defer c.filtersAsked("ehlo", c.stages.begin())
 	if p := c.filter.policy; p != nil {
 		v := p.Helo(c.client.Helo, c.esmtp, c.macro)
 		if r := c.policyVerdict(&v); !r.IsZero() {
@@ -66,6 +68,7 @@ func (c *session) filterHelo() smtp.Reply {
 
 // filterMail tells filters of the sender.
 func (c *session) filterMail() smtp.Reply {
+	defer c.filtersAsked("mail", c.stages.begin())
 	if p := c.filter.policy; p != nil && !c.tx.discard {
 		v := p.Mail(c.tx.env.Mail.From.Addr(), c.filter.params, c.macro)
 		if r := c.policyVerdict(&v); !r.IsZero() {
@@ -82,6 +85,7 @@ func (c *session) filterMail() smtp.Reply {
 // filterRcpt tells filters of a recipient. refusal is why it is refused already, zero if it
 // is not. discard says that it is to be accepted and dropped.
 func (c *session) filterRcpt(to smtp.Path, refusal smtp.Reply) (r smtp.Reply, discard bool) {
+	defer c.filtersAsked("rcpt", c.stages.begin())
 	if r, discard = c.policyRcpt(to, refusal); !r.IsZero() {
 		return r, false
 	}
@@ -96,6 +100,7 @@ func (c *session) filterRcpt(to smtp.Path, refusal smtp.Reply) (r smtp.Reply, di
 
 // filterData tells filters that the message follows.
 func (c *session) filterData() smtp.Reply {
+	defer c.filtersAsked("data", c.stages.begin())
 	if p := c.filter.policy; p != nil && !c.tx.discard {
 		v := p.Data(c.macro)
 		if r := c.policyVerdict(&v); !r.IsZero() {

@@ -98,8 +98,10 @@ func (c *session) askPolicies(to smtp.Path) (r smtp.Reply, discard bool) {
 		if (c.relaying() || c.policy.quick) && !p.Relaying {
 			continue
 		}
+		begun := c.stages.begin()
 		action, err := p.Ask(c.asks.parent, c.policyQuestion(p, to))
 		d := policyd.Decide(action)
+		c.stages.end("policy_service ", p.Name, begun, d.Reply)
 		step := msg.Step{Check: "policy_service", Map: p.Name, Key: to.Addr(), Value: action}
 		c.srv.metrics.policyAnswer(p.Name, &d, err)
 		switch {

@@ -21,6 +21,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/supervise"
+	"meta1/mta/tracing"
 	"meta1/server/auth"
 	"meta1/server/authn/dmarcrpt"
 	"meta1/server/authn/verify"
@@ -63,6 +64,8 @@ type Deps struct {
 	TLS TLSSource
 	// DKIM signs; nil: nothing is signed.
 	DKIM *dkim.Signer
+	// Tracer is told how messages were received; nil: nothing is traced.
+	Tracer *tracing.Tracer
 	// DMARCReports counts mail for reports about DMARC; nil: nobody does.
 	DMARCReports *dmarcrpt.Reports
 }

@@ -62,6 +62,7 @@ type session struct {
 	note      note         // on the command in progress, for the log
 	filter    filtered
 	seen      sighting
+	stages    *stages // of the message in progress, for its trace; nil: nothing is traced
 }
 
 // policy is what verdicts decided for the whole session.
@@ -113,6 +114,9 @@ func (s *Server) newSession(conn net.Conn) *session {
 	c := &session{seen: sighting{begun: time.Now()}, srv: s, wire: newWire(conn, s.cfg.IOTimeout, &s.halt, &s.pools), log: s.log}
 	c.wire.lend = s.lendInput
 	c.filter.set = s.set.Load()
+	if s.deps.Tracer.On() {
+		c.stages = &stages{}
+	}
 	c.client.Protocol = "SMTP"
 	remote, ok := addrPort(conn.RemoteAddr())
 	own, _ := addrPort(conn.LocalAddr())
@@ -179,7 +183,9 @@ func (c *session) dialogue() (cut bool) {
 			c.note = note{}
 		}
 		if c.phase == phaseTLS {
+			begun := c.stages.begin()
 			c.handshake()
+			c.stages.end("tls", "", begun, smtp.Reply{})
 		}
 		if c.phase == phaseClosed {
 			return true
@@ -451,6 +457,9 @@ func (c *session) dropTransaction() {
 	}
 	c.filter.session.Abort()
 	c.filter.policy.Abort()
+	if c.tx != nil {
+		c.stages.forget()
+	}
 	c.tx = nil
 }
 

@@ -104,7 +104,7 @@ func (c *Core) endMessage(s *Save, wasFresh bool) {
 	m := s.m
 	switch {
 	case m.left == 0:
-		s.Changes = append(s.Changes, Change{Kind: Forget, Ref: Ref{TA: m.env.TA}, Ended: m.ended, Inline: m.content == inStore, Fresh: wasFresh})
+		s.Changes = append(s.Changes, Change{Kind: Forget, Ref: Ref{TA: m.env.TA}, Envelope: m.env, Ended: m.ended, Inline: m.content == inStore, Fresh: wasFresh})
 		m.ended = nil
 	case wasFresh && m.fresh == 0:
 		s.Changes = append(s.Changes, Change{Kind: DropAccepted, Ref: Ref{TA: m.env.TA}, Ended: m.ended})

@@ -81,6 +81,8 @@ type Change struct {
 	Inline bool // Forget: the content is in the store
 	Fresh  bool // Forget: until now some recipient was fresh; EndDeferred: some still is
 	Broken *Broken
+	// Envelope is that of the message of Forget; nil if it was not read.
+	Envelope *msg.Envelope
 }
 
 // NewMessage is a message of the queue's own that is complete: a notice, or what an alias
