@@ -98,6 +98,11 @@ func (m *mta) Reload(ctx context.Context, check bool) control.ReloadReport {
 	if !check {
 		m.noteReload(ctx, p, report)
 	}
+	if !check && len(p.errs) > 0 {
+		for _, t := range m.tls { // so that the metric tells of files that cannot be used, though nothing was reloaded
+			t.Judge()
+		}
+	}
 	return report
 }
 

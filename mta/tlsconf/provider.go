@@ -131,6 +131,17 @@ func (p *Provider) Prepare(s Section) (*Next, error) {
 	return n, nil
 }
 
+// Judge reads the files of the section in effect, and notes for the metric and the daily reminder if they cannot be
+// used. Nothing else changes: files that can be used wait for the next load. It is for a reload that has failed.
+func (p *Provider) Judge() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, err := p.load(p.Section())
+	if err != nil {
+		p.last = attempt{p.last.section, n.last.stamps, err}
+	}
+}
+
 // Serves reports whether there will be a certificate, with which a server offers TLS.
 func (n *Next) Serves() bool { return n.c.server != nil }
 

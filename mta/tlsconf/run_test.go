@@ -205,6 +205,19 @@ func TestRun(t *testing.T) {
 			t.Errorf("not taken: %s", log)
 		}
 		current(1)
+		m.write("/etc/host.key", []byte("rubbish"))
+		w.Judge()
+		current(0)
+		if log := w.after(2 * time.Minute); log != "" || w.serves() != "third" {
+			t.Errorf("told twice, or taken: %s", log)
+		}
+		m.put(t, "host", issue("third"))
+		w.Judge()
+		current(0) // it was judged, not taken
+		if log := w.after(2 * time.Minute); !strings.Contains(log, "renewed") || w.serves() != "third" {
+			t.Errorf("not taken: %s", log)
+		}
+		current(1)
 		m.write("/etc/cas/b", issue("b CA").PEM())
 		if log := w.after(2 * time.Minute); !strings.Contains(log, "renewed") || len(w.now.Load().cas) != 2 {
 			t.Errorf("a new CA: %s", log)
