@@ -1,6 +1,7 @@
 package mta
 
 import (
+	"context"
 	"path/filepath"
 	"time"
 
@@ -50,8 +51,16 @@ func (m *mta) makeDrop() {
 	})
 }
 
+// serveDrop takes mail from the maildrop when everything is up: a start that fails leaves no directory behind.
 func (m *mta) serveDrop(side *supervise.Group) {
-	m.serveBeside(side, "the maildrop failed", m.drop.Run)
+	m.serveBeside(side, "the maildrop failed", func(ctx context.Context) error {
+		select {
+		case <-m.hand.isReady:
+			return m.drop.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
 }
 
 // dropOf is the maildrop of a configuration that is read as far as it can be.

@@ -117,8 +117,8 @@ func (m *mta) announceReady(ctx context.Context) {
 	m.ready.Store(true)
 	m.log.LogAttrs(ctx, levelNotice, "ready", slog.Duration("elapsed", time.Since(m.started)))
 	m.logs.flush()
+	close(m.hand.isReady)
 	if m.hand.link != nil { // the process before this one tells systemd, and the operator has seen its hints
-		close(m.hand.isReady)
 		return
 	}
 	m.notify("READY=1")

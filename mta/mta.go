@@ -135,12 +135,12 @@ type modules struct {
 // has an exit status, see ExitStatus. If it fails before it serves, it leaves nothing
 // behind.
 func Run(ctx context.Context, s Setup) error {
-	m := &mta{setup: s, started: time.Now(), required: map[string]bool{}, sockets: sockets{inherited: s.Inherited}}
+	m := begin(s)
 	m.hand.binary = stampOf(s.Successor.Program)
 	if s.Link == nil {
 		return m.run(ctx)
 	}
-	m.hand.link, m.hand.isReady = s.Link, make(chan struct{})
+	m.hand.link = s.Link
 	m.hand.muted.Store(true)
 	defer s.Link.Close()
 	err := m.run(ctx)
@@ -148,6 +148,13 @@ func Run(ctx context.Context, s Setup) error {
 		s.Link.Fail(err)
 	}
 	return err
+}
+
+// begin makes an mta that has read nothing yet.
+func begin(s Setup) *mta {
+	m := &mta{setup: s, started: time.Now(), required: map[string]bool{}, sockets: sockets{inherited: s.Inherited}}
+	m.hand.isReady = make(chan struct{})
+	return m
 }
 
 func (m *mta) run(ctx context.Context) error {

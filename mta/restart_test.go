@@ -44,10 +44,7 @@ func startBreakable(t *testing.T, dir string) (*mta, map[string]chan struct{}, *
 	t.Helper()
 	log := new(logBuffer)
 	ready := make(chan control.Status, 1)
-	m := &mta{
-		setup:   Setup{File: dir + "/meta1.conf", Version: "1", Executable: os.Args[0], Stderr: log, Ready: func(s control.Status, _ *Config) { ready <- s }},
-		started: time.Now(), required: map[string]bool{},
-	}
+	m := begin(Setup{File: dir + "/meta1.conf", Version: "1", Executable: os.Args[0], Stderr: log, Ready: func(s control.Status, _ *Config) { ready <- s }})
 	if err := errors.Join(m.load(), m.prepare(t.Context()), m.build()); err != nil {
 		t.Fatal(err)
 	}
