@@ -62,8 +62,9 @@ print-plain: # for the test of this list
 race:
 	CGO_ENABLED=1 TEST="$(GO) test" scripts/tests.sh -vet=off -short -count=1 -race -timeout $(HANGS) -- $(RACED)
 
+# Most of them wait for others, so more run at once than there are processors.
 e2e:
-	TEST="$(GO) test" scripts/tests.sh -vet=off -count=1 -timeout $(HANGS) -v -- ./e2e
+	TEST="$(GO) test" scripts/tests.sh -parallel 4 -vet=off -count=1 -timeout $(HANGS) -v -- ./e2e
 
 # The packages whose tests wait for real sockets, processes and files, with a tenth of a
 # processor: what judges the speed of the machine fails here. Without those that only read
