@@ -109,7 +109,7 @@ func TestQuickstart(t *testing.T) {
 // docBlock is the block of commands that follows a line of a page.
 func docBlock(t *testing.T, page, after string) string {
 	t.Helper()
-	_, rest, found := strings.Cut(readFile(t, page), after+"\n\n```\n")
+	_, rest, found := strings.Cut(strings.ReplaceAll(readFile(t, page), "\n```sh\n", "\n```\n"), after+"\n\n```\n")
 	block, _, ends := strings.Cut(rest, "\n```\n")
 	if !found || !ends {
 		t.Fatalf("%s has no block of commands after %q", page, after)
