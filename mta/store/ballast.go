@@ -17,7 +17,7 @@ const (
 
 	// Segments are given up one at a time, so that several starts on a full disk
 	// find one.
-	ballastSegments = 4
+	ballastSegments = 6
 	ballastMin      = 512 << 10
 	ballastMax      = 8 << 20
 	ballastShare    = 128 // of the file system, for each segment

@@ -57,7 +57,7 @@ func TestReserveServesAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range ballastSegments {
-		if _, err := mem.Stat("db/BALLAST." + string("0123"[i])); err != nil {
+		if _, err := mem.Stat("db/BALLAST." + string("0123456789"[i])); err != nil {
 			t.Error("the reserve is not there: ", err)
 		}
 	}
@@ -89,7 +89,7 @@ func TestReserveServesAFullDisk(t *testing.T) {
 	disk.enabled.Store(false)
 	s.Refill()
 	for i := range ballastSegments {
-		if _, err := mem.Stat("db/BALLAST." + string("0123"[i])); err != nil {
+		if _, err := mem.Stat("db/BALLAST." + string("0123456789"[i])); err != nil {
 			t.Error("the reserve was not made again: ", err)
 		}
 	}
