@@ -157,7 +157,8 @@ func (p *postfix) run(t *testing.T, cmd *exec.Cmd) {
 		}
 	})
 	must(t, func() error {
-		k, err := dial(p.smtp)
+		// An smtpd waits an hour for a Dovecot that does not answer; the next one asks again.
+		k, err := dialFor(p.smtp, 15*time.Second)
 		if err == nil {
 			k.close()
 		}

@@ -29,13 +29,16 @@ type smtpConn struct {
 }
 
 // dial connects to an SMTP server and says EHLO.
-func dial(addr string) (*smtpConn, error) {
-	c, err := net.DialTimeout("tcp", addr, hangs)
+func dial(addr string) (*smtpConn, error) { return dialFor(addr, hangs) }
+
+// dialFor is dial, with a limit for the connection.
+func dialFor(addr string, limit time.Duration) (*smtpConn, error) {
+	c, err := net.DialTimeout("tcp", addr, limit)
 	if err != nil {
 		return nil, err
 	}
 	k := &smtpConn{c: c, r: bufio.NewReader(c), w: bufio.NewWriterSize(c, 32<<10)}
-	if err := c.SetDeadline(time.Now().Add(hangs)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(limit)); err != nil {
 		return nil, err
 	}
 	return k.greeted()
