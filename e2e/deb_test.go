@@ -22,14 +22,17 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
 unset META1_CONF
 deb() { echo "== $*"; dpkg --force-depends --force-conflicts --force-confold "$@" 2>&1; }
 deb -i "$2"/1/meta1_*.deb
-stat -c '%U %a %n' /var/spool/meta1 /etc/meta1/meta1.conf
+stat -c '%U %a %n' /var/spool/meta1 /var/spool/meta1/maildrop /etc/meta1/meta1.conf
+[ "$(stat -c %G /var/spool/meta1/maildrop)" = "$(id -gn meta1)" ]
 meta1 setup --check
+deb -i "$2"/1/meta1-mta_*.deb
+printf 'Subject: early\n\nIt was not started yet.\n' | setpriv --reuid=54321 --regid=54321 --clear-groups /usr/sbin/sendmail -i -f early@example.org joe@example.org
+ls /var/spool/meta1
 echo 'example.org esmtp:[127.0.0.9]' >>/etc/meta1/mt
 meta1 config check
 meta1 serve &
 trap 'kill -9 $! 2>/dev/null || true' EXIT
 for i in $(seq 1000); do meta1 healthcheck >/dev/null 2>&1 && break; sleep 0.1; done
-deb -i "$2"/1/meta1-mta_*.deb
 printf 'Subject: hello\n\nIt works.\n' | /usr/sbin/sendmail -i -f a@example.org joe@example.org
 mailq
 kill $!
@@ -49,6 +52,16 @@ deb -r meta1-mta
 ls /usr/sbin/sendmail 2>&1 || true
 deb -P meta1-mta meta1
 ls -d /etc/meta1 /var/spool/meta1 /usr/sbin/meta1 2>&1 || true
+dpkg -e "$2"/1/meta1_*.deb "$1/control"
+find /var/spool/meta1 -mindepth 1 -delete
+mkdir /var/spool/meta1/maildrop
+: >/var/spool/meta1/maildrop/mail.x
+echo "== purge of mail that waits"
+"$1/control/postrm" purge 2>&1
+rm /var/spool/meta1/maildrop/mail.x
+echo "== purge of nothing"
+"$1/control/postrm" purge 2>&1
+[ -e /var/spool/meta1 ] || echo "nothing is left"
 `
 
 // TestDeb: the Debian packages are made, installed, used, upgraded and purged.
@@ -76,10 +89,13 @@ func TestDeb(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	says(t, out,
-		"main queue directory /var/spool/meta1: made", "meta1 751 /var/spool/meta1", "root 644 /etc/meta1/meta1.conf", "account meta1: ok",
-		"/etc/meta1/meta1.conf: ok", "<joe@example.org>", "upgraded from e2e (process ", "stopped", "# mine", "cannot access '/usr/sbin/sendmail'",
+		"main queue directory /var/spool/meta1: made", "maildrop /var/spool/meta1/maildrop: made", "meta1 751 /var/spool/meta1", "meta1 3733 /var/spool/meta1/maildrop", "root 644 /etc/meta1/meta1.conf", "account meta1: ok",
+		"/etc/meta1/meta1.conf: ok", "<joe@example.org>", "<early@example.org>", "upgraded from e2e (process ", "stopped", "# mine", "cannot access '/usr/sbin/sendmail'",
 		"/var/spool/meta1 is kept, since there may be mail in it", "cannot access '/etc/meta1'", "cannot access '/usr/sbin/meta1'",
+		"/var/spool/meta1/maildrop is kept, since programs of this host have left mail",
+		"== purge of nothing\nsystemctl daemon-reload\nnothing is left\n",
 	)
+
 	if strings.Contains(out, "systemctl restart") {
 		t.Errorf("a meta1 that runs was started again:\n%s", out)
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"meta1/confparse"
+	"meta1/mta/maildrop"
 	"meta1/mta/provision"
 )
 
@@ -29,6 +30,9 @@ func Provisions(file string) (w provision.Wanted, err error) {
 	}
 	if w.Logs == w.Spool || w.Logs == "/var/log" { // the latter is the system's
 		w.Logs = ""
+	}
+	if w.Access = maildrop.Access(c.Drop.Access); w.Access != maildrop.AccessNone {
+		w.Drop = below(w.Spool, c.Drop.Directory)
 	}
 	return w, nil
 }

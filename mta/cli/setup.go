@@ -15,8 +15,9 @@ func setupCommand(e *Env) *cobra.Command {
 	c := &cobra.Command{
 		Use: "setup", Short: "Make the account and directories that a configuration needs", Args: noArgs,
 		Long: `setup makes what meta1 needs before its first start: the account under which it serves (user, group),
-without password and shell, the main queue directory (working_directory), and the directory of log files
-(log_directory, log_file), with their owners and modes. It is called as root. What exists is not changed;
+without password and shell, the main queue directory (working_directory), the maildrop in it (section maildrop), in
+which programs may leave mail from then on, and the directory of log files (log_directory, log_file), with their
+owners and modes. It is called as root. What exists is not changed;
 if that is wrong, setup says what is, and ends with 1.
 
 With --check nothing is made; what is missing is printed with the command that would make it, and the exit

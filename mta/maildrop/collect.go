@@ -42,6 +42,15 @@ func (a Access) Mode() fs.FileMode {
 	}
 }
 
+// Bits is Mode as chmod has it.
+func (a Access) Bits() uint32 {
+	m := a.Mode()
+	if m == 0 {
+		return 0
+	}
+	return 0o3000 | uint32(m.Perm())
+}
+
 const (
 	// staleTime is how old a file is that its writer has given up.
 	staleTime = 24 * time.Hour

@@ -3,6 +3,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"meta1/mta/account"
+	"meta1/mta/maildrop"
 	"meta1/mta/verify"
 )
 
@@ -30,6 +32,9 @@ type Wanted struct {
 	Group string // its group; "" for that of the account
 	Spool string // the main queue directory, absolute
 	Logs  string // the directory of log files, absolute; "" for none
+	Drop  string // the maildrop, absolute; "" for none
+	// Access is who may leave mail in the maildrop.
+	Access maildrop.Access
 }
 
 // State is what became of a step.
@@ -87,9 +92,13 @@ func (h Host) Run(ctx context.Context, w Wanted, check bool) []Step {
 			return steps
 		}
 	}
-	steps = append(steps, directory("main queue directory "+w.Spool, w.Spool, 0o751, owner, check))
+	spool := directory("main queue directory "+w.Spool, w.Spool, 0o751, owner, check)
+	steps = append(steps, spool)
 	if w.Logs != "" {
 		steps = append(steps, directory("log directory "+w.Logs, w.Logs, 0o750, owner, check))
+	}
+	if w.Drop != "" && spool.State != Wrong {
+		steps = append(steps, dropDirectory(w, owner, check))
 	}
 	return steps
 }
@@ -98,13 +107,18 @@ func (h Host) Run(ctx context.Context, w Wanted, check bool) []Step {
 func missingDirectories(w Wanted) (steps []Step) {
 	for _, d := range []struct {
 		what, path string
-		mode       fs.FileMode
-	}{{"main queue directory " + w.Spool, w.Spool, 0o751}, {"log directory " + w.Logs, w.Logs, 0o750}} {
+		mode       uint32
+		group      string
+	}{
+		{"main queue directory " + w.Spool, w.Spool, 0o751, ""},
+		{"log directory " + w.Logs, w.Logs, 0o750, ""},
+		{"maildrop " + w.Drop, w.Drop, w.Access.Bits(), " -g " + cmp.Or(w.Group, w.User)},
+	} {
 		if d.path == "" {
 			continue
 		}
 		if _, err := os.Lstat(d.path); errors.Is(err, fs.ErrNotExist) {
-			steps = append(steps, Step{d.what, Missing, fmt.Sprintf("install -d -m %04o -o %s %s", d.mode, w.User, d.path)})
+			steps = append(steps, Step{d.what, Missing, fmt.Sprintf("install -d -m %04o -o %s%s %s", d.mode, w.User, d.group, d.path)})
 		}
 	}
 	return steps
@@ -208,6 +222,43 @@ func directory(what, path string, mode fs.FileMode, owner *account.Account, chec
 		if text := unsafe(info, owner); text != "" {
 			s.State, s.Text = Wrong, text
 		}
+	}
+	return s
+}
+
+// dropDirectory makes the maildrop as the server would at its first start, or looks whether it is as the server wants
+// it. It is below a directory of the account, which could put a link in its place, so root does nothing there.
+func dropDirectory(w Wanted, owner *account.Account, check bool) Step {
+	s := Step{What: "maildrop " + w.Drop, State: OK}
+	info, err := os.Lstat(w.Drop)
+	if errors.Is(err, fs.ErrNotExist) {
+		if check {
+			s.State, s.Text = Missing, fmt.Sprintf("install -d -m %04o%s %s", w.Access.Bits(), ownerArgs(owner), w.Drop)
+			return s
+		}
+		s.State = Made
+		if err = owner.Do(func() error { return maildrop.Make(w.Drop, w.Access) }); err == nil {
+			info, err = os.Lstat(w.Drop)
+		}
+	}
+	if err != nil {
+		s.State, s.Text = Wrong, err.Error()
+		return s
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !info.IsDir():
+		s.Text = "it is no directory"
+	case !ok:
+	case owner != nil && int64(st.Uid) != int64(owner.UID):
+		s.Text = fmt.Sprintf("it belongs to user %d, not to %s: chown %s", st.Uid, owner.Name, owner.Name)
+	case owner != nil && int64(st.Gid) != int64(owner.GID): // what is left in it would not be readable
+		s.Text = fmt.Sprintf("its group is %d, not that of %s: chgrp %d", st.Gid, owner.Name, owner.GID)
+	case uint32(st.Mode)&0o7777 != w.Access.Bits():
+		s.Text = fmt.Sprintf("its mode is %04o: chmod %04o", uint32(st.Mode)&0o7777, w.Access.Bits())
+	}
+	if s.Text != "" {
+		s.State = Wrong
 	}
 	return s
 }

@@ -8,9 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"meta1/mta/account"
+	"meta1/mta/maildrop"
 )
 
 // world is a system without the accounts; commands make them.
@@ -60,24 +62,28 @@ func TestRun(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("root alone may give directories away")
 	}
-	dir, err := os.MkdirTemp("/root", "provision") // below /tmp root makes nothing
+	dir, err := os.MkdirTemp("/var", "provision") // below /tmp root makes nothing, and in /root the account is nobody
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	w := &world{users: map[string]bool{}, groups: map[string]bool{}, uid: 65534}
-	wanted := Wanted{User: "mail1", Group: "mailers", Spool: dir + "/a/spool", Logs: dir + "/logs"}
+	wanted := Wanted{User: "mail1", Group: "mailers", Spool: dir + "/a/spool", Logs: dir + "/logs", Drop: dir + "/a/spool/drop", Access: maildrop.AccessAll}
 	ctx := context.Background()
 
 	got := show(w.host().Run(ctx, wanted, true), dir)
 	if !strings.HasPrefix(got, "group mailers: missing ") || !strings.Contains(got, "\naccount mail1: missing ") ||
-		!strings.Contains(got, "\nmain queue directory DIR/a/spool: missing install -d -m 0751 -o mail1 DIR/a/spool\nlog directory DIR/logs: missing ") {
+		!strings.Contains(got, "\nmain queue directory DIR/a/spool: missing install -d -m 0751 -o mail1 DIR/a/spool\nlog directory DIR/logs: missing ") ||
+		!strings.HasSuffix(got, "\nmaildrop DIR/a/spool/drop: missing install -d -m 3733 -o mail1 -g mailers DIR/a/spool/drop") {
 		t.Errorf("check:\n%s", got)
 	}
 	if _, err := os.Lstat(dir + "/a"); !errors.Is(err, fs.ErrNotExist) || len(w.commands) > 0 {
 		t.Errorf("check makes something: %v %q", err, w.commands)
 	}
-	const made = "group mailers: made \naccount mail1: made \nmain queue directory DIR/a/spool: made \nlog directory DIR/logs: made "
+	const made = "group mailers: made \naccount mail1: made \nmain queue directory DIR/a/spool: made \nlog directory DIR/logs: made \nmaildrop DIR/a/spool/drop: made "
 	if got := show(w.host().Run(ctx, wanted, false), dir); got != made {
 		t.Errorf("made:\n%s", got)
 	}
@@ -86,7 +92,10 @@ func TestRun(t *testing.T) {
 			t.Errorf("%s: %v %v", path, info, err)
 		}
 	}
-	const ok = "account mail1: ok \nmain queue directory DIR/a/spool: ok \nlog directory DIR/logs: ok "
+	if info, err := os.Stat(wanted.Drop); err != nil || info.Mode() != fs.ModeDir|maildrop.AccessAll.Mode() || info.Sys().(*syscall.Stat_t).Uid != 65534 {
+		t.Errorf("the maildrop: %v %v", info, err)
+	}
+	const ok = "account mail1: ok \nmain queue directory DIR/a/spool: ok \nlog directory DIR/logs: ok \nmaildrop DIR/a/spool/drop: ok "
 	for _, check := range []bool{false, true} {
 		if got := show(w.host().Run(ctx, wanted, check), dir); got != ok {
 			t.Errorf("again:\n%s", got)
@@ -94,6 +103,21 @@ func TestRun(t *testing.T) {
 	}
 
 	// What is wrong is told and stays.
+	for want, spoil := range map[string]func() error{
+		"its mode is 3730: chmod 3733":                    func() error { return os.Chmod(wanted.Drop, maildrop.AccessGroup.Mode()) },
+		"it belongs to user 0, not to mail1: chown mail1": func() error { return os.Chown(wanted.Drop, 0, -1) },
+		"its group is 12345, not that of mail1: chgrp":    func() error { return os.Chown(wanted.Drop, 65534, 12345) },
+	} {
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		if got := show(w.host().Run(ctx, wanted, true), dir); !strings.Contains(got, "drop: wrong "+want) {
+			t.Errorf("the maildrop, which should be told that %s:\n%s", want, got)
+		}
+		if err := errors.Join(os.Remove(wanted.Drop), maildropMade(w.host().Run(ctx, wanted, false))); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := os.Chmod(wanted.Spool, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +153,14 @@ func TestRun(t *testing.T) {
 	if got := show(w.host().Run(ctx, wanted, false), dir); got != "group mailers: wrong no room in /etc/passwd" {
 		t.Errorf("a command fails:\n%s", got)
 	}
+}
+
+// maildropMade says whether the last step made something.
+func maildropMade(steps []Step) error {
+	if s := steps[len(steps)-1]; s.State != Made {
+		return fmt.Errorf("%s: %s %s", s.What, s.State, s.Text)
+	}
+	return nil
 }
 
 func TestCommands(t *testing.T) {
