@@ -247,6 +247,40 @@ func (r *Result) Keep(running *Result) {
 	}
 }
 
+// KeepIn puts the options and sections of some names that stand in a section of a running configuration in the place of
+// those of r, in its settings alone: fields are up to the caller. path is that of the section.
+func (r *Result) KeepIn(running *Result, path string, names ...string) {
+	s, was := r.Root.below(path), running.Root.below(path)
+	if s == nil || was == nil {
+		return
+	}
+	named := func(s *Setting) bool { return s.Option.kind() != KindSection && slices.Contains(names, s.Option.Name) }
+	s.Settings = slices.DeleteFunc(s.Settings, named)
+	for _, v := range was.Settings {
+		if named(v) {
+			s.Settings = append(s.Settings, v)
+		}
+	}
+	called := func(s *Section) bool { return slices.Contains(names, s.Keyword) }
+	s.Subs = slices.DeleteFunc(s.Subs, called)
+	for _, c := range was.Subs {
+		if called(c) {
+			s.Subs = append(s.Subs, c)
+		}
+	}
+}
+
+// below is the section of a path; nil: there is none.
+func (s *Section) below(path string) *Section {
+	for title := range strings.SplitSeq(path, "/") {
+		if s == nil {
+			return nil
+		}
+		s = s.titled()[title]
+	}
+	return s
+}
+
 // keep is Keep for one section.
 func (s *Section) keep(running *Section) {
 	for i := range s.Table.Options {

@@ -297,7 +297,7 @@ func (m *mta) serverUnit(s *ServerSection) (supervise.Unit, error) {
 	}
 	u, err := m.module(name, &s.Of, status, s.Server.StopTimeout+10*time.Second, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
-			listeners, err := copyListeners(m.sockets.owner[s])
+			listeners, err := copyListeners(m.sockets.of(name))
 			if err != nil {
 				return nil, err
 			}
@@ -516,7 +516,7 @@ func (m *mta) serviceUnits() ([]supervise.Unit, error) {
 			return logfmt.Append(filepath.Join(below(m.dir, m.conf.LogDirectory), s.Of.outputName(id)))
 		}
 		units, err := service.Units(service.Config{
-			Program: programs[i], Action: service.Action(s.Of.StartAction), Listeners: m.sockets.owner[s],
+			Program: programs[i], Action: service.Action(s.Of.StartAction), Listeners: m.sockets.of(s.Of.Section),
 			Policy: s.Of.policy(), Processes: s.Of.ProcessesMin,
 		}, service.Deps{Starter: m.starter, Output: output, Log: log, Metrics: metrics})
 		if err != nil {

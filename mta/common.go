@@ -81,7 +81,12 @@ func (c *Common) options(service bool) []confparse.Option {
 		return t.Declare(confparse.Restart, "what starts the programs was told of them at the start, with root's rights if it has any").Options
 	}
 	t.Reloads(confparse.Restart, "where to log is decided at the start", "log")
-	t.Reloads(confparse.Restart, "sockets are opened at the start", "listen_socket")
+	for i := range t.Options {
+		if o := &t.Options[i]; o.Name == "listen_socket" {
+			make := o.New
+			o.Reload, o.New = confparse.AtOnce, func(name string) *confparse.Table { return make(name).Declare(confparse.AtOnce, "") }
+		}
+	}
 	t.Reloads(confparse.Restart, "what keeps the modules running is made at the start", "restart_dependencies", "failure_max")
 	t.Reloads(confparse.NoEffect, "", "user", "group")
 	return t.Declare(confparse.Restart, "where to log is decided at the start").Options

@@ -92,14 +92,12 @@ func (c *Config) declare(t *confparse.Table) *confparse.Table {
 		spool   = "the queue stays where it is while meta1 runs"
 		account = "the account is taken, and root's rights are given up, at the start"
 		logging = "where to log is decided at the start"
-		sockets = "its socket is opened at the start"
 	)
 	t.Reloads(confparse.Restart, "every module has the name in what it has said and stored", "hostname")
 	t.Reloads(confparse.Restart, spool, "CDB_base_directory", "working_directory")
 	t.Reloads(confparse.Restart, account, "user", "group", "allow_root")
 	t.Reloads(confparse.Restart, "what the process may do cannot be widened any more", "landlock")
 	t.Reloads(confparse.Restart, logging, "log_format", "log_directory", "log_file", "log")
-	t.Reloads(confparse.Restart, sockets, "metrics")
 	t.Reloads(confparse.Restart, "each server section is a module that is made at the start", "smtps")
 	return t.Declare(confparse.Restart, logging)
 }
@@ -167,7 +165,7 @@ func (c *Config) ownOptions() []confparse.Option {
 			Doc: "If this section is there, meta1 itself and all modules and services without a log section of their own log by syslog(3), and not to a log file or standard error. Errors at the start are printed to standard error in any case.",
 		},
 		{
-			Name: "metrics", Kind: confparse.KindSection, Readme: "own", Sub: c.Metrics.options().Declare(confparse.Restart, "its socket is opened at the start"), Present: &c.Metrics.Present,
+			Name: "metrics", Kind: confparse.KindSection, Readme: "own", Sub: c.Metrics.options().Declare(confparse.AtOnce, ""), Present: &c.Metrics.Present, Reload: confparse.AtOnce,
 			Doc: "If this section is there, metrics (/metrics) and health (/healthz, /readyz) are served by HTTP.",
 		},
 		{

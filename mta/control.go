@@ -80,29 +80,44 @@ func (m *mta) localDoor(r *http.Request) access.Who {
 	return m.current().conf.Control.Local()(r)
 }
 
-// secured is a listener of the API over TCP, with TLS if that is configured.
-func (m *mta) secured(l net.Listener) net.Listener {
-	p := m.provider(forHTTP)
-	if p == nil {
-		return l
+// securing is a listener of the API over TCP, whose connections have TLS if that is configured when they come.
+type securing struct {
+	net.Listener
+	m *mta
+}
+
+// Accept takes a connection. Its handshake, if there is to be one, has not begun.
+func (l *securing) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	p := l.m.provider(forHTTP)
+	if err != nil || p == nil {
+		return conn, err
 	}
-	return tls.NewListener(l, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	return tls.Server(conn, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		c := p.ServerConfig().Clone()
 		c.NextProtos = []string{"http/1.1"}
 		return c, nil
-	}})
+	}}), nil
 }
 
 // controlHandler serves the API over TCP.
 func (m *mta) controlHandler() http.Handler {
-	if p := m.provider(forHTTP); p != nil {
-		m.network.Describe = func(r *http.Request) *msg.TLS { return p.Describe(r.TLS) }
+	m.network.Describe = func(r *http.Request) *msg.TLS {
+		p := m.provider(forHTTP)
+		if p == nil { // TLS has gone while the connection was open
+			return nil
+		}
+		return p.Describe(r.TLS)
 	}
-	h := control.Handler(m, m.network.Door, m.log)
-	if m.conf.Control.HTTP.Console {
-		h = console.Handler(h, m.network.Foreign)
-	}
-	return h
+	alone := control.Handler(m, m.network.Door, m.log)
+	withConsole := console.Handler(alone, m.network.Foreign)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m.current().conf.Control.HTTP.Console {
+			withConsole.ServeHTTP(w, r)
+		} else {
+			alone.ServeHTTP(w, r)
+		}
+	})
 }
 
 // makeAPI makes what answers by the ports of the modules.

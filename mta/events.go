@@ -59,7 +59,7 @@ func (m *mta) notice(e supervise.Event) {
 // connects learns at once that nobody is there.
 func (m *mta) closeService(unit string) {
 	if s := m.services[unit]; s != nil {
-		listen.Close(m.sockets.owner[s])
+		listen.Close(m.sockets.of(s.Of.Section))
 	}
 }
 
@@ -138,8 +138,8 @@ func (m *mta) beginStop() {
 	m.hand.stop()
 	m.notify("STOPPING=1")
 	m.log.LogAttrs(context.Background(), levelNotice, "stop")
-	for _, s := range m.conf.Servers {
-		listen.Close(m.sockets.owner[s]) // the instances have copies, which they close themselves
+	for _, s := range m.current().conf.Servers {
+		listen.Close(m.sockets.of(s.Of.Section)) // the instances have copies, which they close themselves
 	}
 	m.endUnits()
 }

@@ -122,17 +122,27 @@ func (m *mta) httpHandler() http.Handler {
 	mux.Handle("GET /readyz", soon(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeHealth(w, m.Health(r.Context()), nil)
 	})))
-	if m.conf.Metrics.Pprof {
-		// The runtime records neither blocking nor contention unless it is told to.
-		runtime.SetBlockProfileRate(blockProfileRate)
-		runtime.SetMutexProfileFraction(mutexProfileFraction)
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	for path, h := range map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace} {
+		mux.HandleFunc("GET /debug/pprof/"+path, func(w http.ResponseWriter, r *http.Request) {
+			if !m.current().conf.Metrics.Pprof {
+				http.NotFound(w, r)
+				return
+			}
+			h(w, r)
+		})
 	}
+	profile(&m.conf.Metrics)
 	return mux
+}
+
+// profile has the runtime record blocking and contention if they can be asked for.
+func profile(c *MetricsConfig) {
+	rate, fraction := 0, 0
+	if c.Present && c.Pprof {
+		rate, fraction = blockProfileRate, mutexProfileFraction
+	}
+	runtime.SetBlockProfileRate(rate)
+	runtime.SetMutexProfileFraction(fraction)
 }
 
 // writeHealth answers a question for health in words, one reason a line.

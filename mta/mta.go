@@ -80,7 +80,9 @@ type mta struct {
 	sockets sockets
 	logs    *logs
 	log     *slog.Logger
-	starter interface {
+	// bindAsRoot has the monitor bind a socket; nil if nobody can do so.
+	bindAsRoot func(listen.Socket) (net.Listener, error)
+	starter    interface {
 		service.Starter
 		Close()
 	}
@@ -101,6 +103,7 @@ type mta struct {
 	reports      *tlsrpt.Reports   // about TLS; nil: none
 	dmarcReports *dmarcrpt.Reports // about DMARC; nil: none
 	network      access.Network    // who may use the API over TCP
+	doors        doors
 	*api.API
 	tracer   *tracing.Tracer // nil: nothing is traced
 	memory   *msg.Memory     // for content, until its first delivery attempt has ended
@@ -341,29 +344,6 @@ func (m *mta) serve(ctx context.Context) error {
 		err = sideErr
 	}
 	return err
-}
-
-// serveHTTP serves the control socket and the metrics. A failure of theirs is
-// logged; mail goes on without them.
-func (m *mta) serveHTTP(side *supervise.Group) {
-	serve := func(l net.Listener, what string, run func(context.Context) error) {
-		side.Go(func(ctx context.Context) error {
-			if err := run(ctx); err != nil {
-				m.log.LogAttrs(ctx, slog.LevelError, what+" failed", slog.Any("error", err), slog.String("listen", l.Addr().String()))
-			}
-			return nil
-		})
-	}
-	for _, l := range m.sockets.owner[forControl] {
-		serve(l, "control socket", func(ctx context.Context) error { return control.Serve(ctx, l, control.Handler(m, m.localDoor, m.log)) })
-	}
-	for _, l := range m.sockets.owner[forHTTP] {
-		serve(l, "control http", func(ctx context.Context) error { return control.Serve(ctx, m.secured(l), m.controlHandler()) })
-	}
-	side.Go(m.API.Run)
-	for _, l := range m.sockets.owner[forMetrics] {
-		serve(l, "metrics", func(ctx context.Context) error { return control.Serve(ctx, l, m.httpHandler()) })
-	}
 }
 
 // release gives everything back, in order.

@@ -133,6 +133,7 @@ func (p *reloading) prepare() {
 	p.prepareARC()
 	p.prepareDKIM()
 	p.prepareControl()
+	p.prepareSockets()
 	if len(p.errs) == 0 { // they need the former
 		p.prepareServers()
 	}
@@ -165,7 +166,7 @@ func (c *Config) keep(running *Config) {
 		now := was
 		if i := slices.IndexFunc(c.Servers, func(s *ServerSection) bool { return s.Of.Section == was.Of.Section }); i >= 0 {
 			now = c.Servers[i]
-			now.Of.Listen, now.Of.Log = was.Of.Listen, was.Of.Log
+			now.Of.Log = was.Of.Log
 		}
 		servers = append(servers, now)
 	}

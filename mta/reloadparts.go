@@ -172,6 +172,7 @@ func (p *reloading) prepareControl() {
 		what = "control"
 	}
 	p.step(what, use, nil)
+	p.step("", func() { profile(&p.conf.Metrics) }, nil)
 }
 
 // prepareServers makes what the sessions of all sections smtps will begin with.

@@ -8,7 +8,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync"
 
 	"meta1/mta/account"
 	"meta1/mta/listen"
@@ -25,48 +27,82 @@ const (
 // wanted is a socket that is to be bound.
 type wanted struct {
 	listen.Socket
-	owner  any    // *ServerSection, *ServiceSection, forMetrics, forControl, forHTTP
+	owner  string // the section that it is for, as in Common.Section, or forMetrics, forControl, forHTTP
 	option string // what asks for it, for confparse.Result.Diagnose
 }
 
-// sockets are bound listeners by what they are for.
+// sockets are bound listeners and what they are for. Their set changes with a reload.
 type sockets struct {
-	all       []bound
-	owner     map[any][]net.Listener
 	inherited *listen.Inherited // what systemd or another meta1 has passed and nobody has taken yet
+
+	mu  sync.Mutex // guards all
+	all []bound
 }
 
-// bound is a listener, and the account that has bound it; nil for ours.
+// bound is a listener, what it was bound for, and the account that has bound it; nil for ours.
 type bound struct {
 	listen.Passed
-	by *account.Account
+	want wanted
+	by   *account.Account
+}
+
+// list are all that are bound.
+func (s *sockets) list() []bound {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.all)
+}
+
+// of are those of a section.
+func (s *sockets) of(owner string) []net.Listener {
+	var list []net.Listener
+	for _, b := range s.list() {
+		if b.want.owner == owner {
+			list = append(list, b.Listener)
+		}
+	}
+	return list
+}
+
+// set puts others in the place of all.
+func (s *sockets) set(all []bound) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = all
 }
 
 // bind binds sockets with the rights of an account; nil for ours. As root, it then gives
 // those to their owners that have another one. After an error, all that were bound are closed.
 func (s *sockets) bind(want []wanted, by *account.Account) error {
-	if s.owner == nil {
-		s.owner = map[any][]net.Listener{}
+	fresh, err := bindAll(want, by, s.inherited)
+	s.set(append(s.list(), fresh...))
+	if err != nil {
+		s.close()
+		return exit(bindStatus(err), err)
 	}
+	return nil
+}
+
+// bindAll is bind for sockets that nobody serves yet. Those that were passed are taken from inherited, which may be nil.
+// After an error it returns what was bound so far.
+func bindAll(want []wanted, by *account.Account, inherited *listen.Inherited) (all []bound, err error) {
 	sockets := make([]listen.Socket, 0, len(want))
 	passed := want
 	want = nil
 	for _, w := range passed {
-		if l, ok := s.inherited.Take(w.Socket); ok { // its owner and mode are the business of who has bound it
-			s.all = append(s.all, bound{l, nil})
-			s.owner[w.owner] = append(s.owner[w.owner], l.Listener)
+		if l, ok := inherited.Take(w.Socket); ok { // its owner and mode are the business of who has bound it
+			all = append(all, bound{l, w, nil})
 			continue
 		}
 		want, sockets = append(want, w), append(sockets, w.Socket)
 	}
 	var listeners []net.Listener
-	err := by.Do(func() (err error) {
+	err = by.Do(func() (err error) {
 		listeners, err = listen.All(sockets)
 		return err
 	})
 	for i, l := range listeners {
-		s.all = append(s.all, bound{listen.Passed{Listener: l, Unlink: true}, by})
-		s.owner[want[i].owner] = append(s.owner[want[i].owner], l)
+		all = append(all, bound{listen.Passed{Listener: l, Unlink: true}, want[i], by})
 	}
 	from := os.Geteuid()
 	if by != nil {
@@ -75,14 +111,10 @@ func (s *sockets) bind(want []wanted, by *account.Account) error {
 	for i := 0; i < len(listeners) && err == nil; i++ {
 		err = listen.Give(sockets[i], from)
 	}
-	if err != nil {
-		s.close()
-		if by != nil && errors.Is(err, fs.ErrPermission) {
-			err = fmt.Errorf("%w (others than root may write its folder, so user %s binds it)", err, by.Name)
-		}
-		return exit(bindStatus(err), err)
+	if by != nil && errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w (others than root may write its folder, so user %s binds it)", err, by.Name)
 	}
-	return nil
+	return all, err
 }
 
 // bindUnix binds sockets of Unix: root those in folders that nobody else may write, and the
@@ -114,10 +146,10 @@ func bindStatus(err error) int {
 // close closes all, each with the rights of who has bound it, since the path of a Unix
 // socket is removed. A second call does nothing.
 func (s *sockets) close() {
-	for _, l := range s.all {
+	for _, l := range s.list() {
 		_ = l.by.Do(l.Close)
 	}
-	s.all = nil
+	s.set(nil)
 }
 
 // wantedSockets are all sockets of the configuration, those of TCP first: they can
@@ -125,18 +157,18 @@ func (s *sockets) close() {
 // account that serves, nil for ours.
 func (c *Config) wantedSockets(dir string, a *account.Account) (tcp, unix []wanted, err error) {
 	var all []wanted
-	add := func(owner any, of *Common) error {
+	add := func(of *Common) error {
 		for i, l := range of.Listen {
 			s, err := l.socket(of.Section, dir, a)
 			if err != nil {
 				return err
 			}
-			all = append(all, wanted{s, owner, fmt.Sprintf("%s/listen_socket#%d", of.Section, i+1)})
+			all = append(all, wanted{s, of.Section, fmt.Sprintf("%s/listen_socket#%d", of.Section, i+1)})
 		}
 		return nil
 	}
 	for _, s := range c.Servers {
-		if err := add(s, &s.Of); err != nil {
+		if err := add(&s.Of); err != nil {
 			return nil, nil, err
 		}
 		for _, addr := range s.Server.DaemonAddress {
@@ -145,11 +177,11 @@ func (c *Config) wantedSockets(dir string, a *account.Account) (tcp, unix []want
 				return nil, nil, err
 			}
 			d.Section, d.Where = s.Of.Section, "daemon_address"
-			all = append(all, wanted{d, s, s.Of.Section + "/daemon_address"})
+			all = append(all, wanted{d, s.Of.Section, s.Of.Section + "/daemon_address"})
 		}
 	}
 	for _, s := range c.Services {
-		if err := add(s, &s.Of); err != nil {
+		if err := add(&s.Of); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -64,15 +64,16 @@ func (m *mta) listening() []control.Socket {
 			all = append(all, control.Socket{Section: section, Network: l.Addr().Network(), Address: l.Addr().String()})
 		}
 	}
-	for _, s := range m.conf.Servers {
-		add(s.Of.Section, m.sockets.owner[s])
+	c := m.current().conf
+	for _, s := range c.Servers {
+		add(s.Of.Section, m.sockets.of(s.Of.Section))
 	}
-	for _, s := range m.conf.Services {
-		add(s.Of.Section, m.sockets.owner[s])
+	for _, s := range c.Services {
+		add(s.Of.Section, m.sockets.of(s.Of.Section))
 	}
-	add(forMetrics, m.sockets.owner[forMetrics])
-	add(forControl, m.sockets.owner[forControl])
-	add(forHTTP, m.sockets.owner[forHTTP])
+	for _, owner := range []string{forMetrics, forControl, forHTTP} {
+		add(owner, m.sockets.of(owner))
+	}
 	return all
 }
 

@@ -119,7 +119,7 @@ func (m *mta) succeed(ctx context.Context, side *supervise.Group) {
 		m.log.LogAttrs(ctx, slog.LevelWarn, "the process before this one ended without a word", slog.Int("pid", m.hand.from.PID))
 		m.notify(fmt.Sprintf("MAINPID=%d\nREADY=1", os.Getpid())) // for NotifyAccess=all
 	}
-	for _, l := range m.sockets.all {
+	for _, l := range m.sockets.list() {
 		l.KeepPath(!l.Unlink)
 	}
 	m.sockets.inherited.Close()

@@ -176,7 +176,7 @@ func (u *upgrade) launch(ctx context.Context) error {
 	u.report.New.PID = u.process.PID
 	var listeners []net.Listener
 	var about []handover.Socket
-	for _, l := range m.sockets.all {
+	for _, l := range m.sockets.list() {
 		listeners, about = append(listeners, l.Listener), append(about, handover.Socket{Unlink: l.Unlink})
 	}
 	offer := handover.Message{Version: m.setup.Version, PID: os.Getpid(), Spool: m.dir}
@@ -278,7 +278,7 @@ func (m *mta) lockSpool(ctx context.Context) error {
 // finish tells systemd and the new process that it is alone.
 func (u *upgrade) finish() {
 	m := u.mta
-	for _, l := range m.sockets.all {
+	for _, l := range m.sockets.list() {
 		l.KeepPath(true)
 	}
 	notifySystemd(fmt.Sprintf("MAINPID=%d\nREADY=1", u.process.PID))

@@ -38,12 +38,12 @@ func (c *Config) Options() *confparse.Table {
 		return confparse.Option{Name: name, Type: confparse.List, Readme: "own", Reload: confparse.AtOnce, Into: into, Doc: doc}
 	}
 	return &confparse.Table{Check: c.check, Options: []confparse.Option{
-		accounts("users", "Users, by name or number, who may do everything by the control socket, as root and the account that serves always may. If this or one of the next three options is set at the start the socket is open to every account, of which others are refused; the directory that holds it must let them in, too.", &c.Users),
+		accounts("users", "Users, by name or number, who may do everything by the control socket, as root and the account that serves always may. If this or one of the next three options is set the socket is open to every account, of which others are refused; the directory that holds it must let them in, too.", &c.Users),
 		accounts("groups", "Groups whose members may do everything by the control socket.", &c.Groups),
 		accounts("read_users", "Users who may ask by the control socket, and change nothing.", &c.ReadUsers),
 		accounts("read_groups", "Groups whose members may ask by the control socket, and change nothing.", &c.ReadGroups),
 		{
-			Name: "http", Kind: confparse.KindSection, Readme: "own", Sub: c.HTTP.options().Declare(confparse.Restart, socketWhy), Present: &c.HTTP.Present, Reload: confparse.Restart, Why: socketWhy,
+			Name: "http", Kind: confparse.KindSection, Readme: "own", Sub: c.HTTP.options().Declare(confparse.AtOnce, ""), Present: &c.HTTP.Present, Reload: confparse.AtOnce,
 			Doc: "If this section is there, the API of the control socket and the web console are served over TCP to those who have a token or a certificate. docs/control.md tells more.",
 		},
 	}}
@@ -134,6 +134,3 @@ func (h *HTTP) check(r *confparse.Report) {
 		r.Errorf("address", "%s can be reached by others: section tls is needed, or plaintext if a proxy does TLS", h.Address)
 	}
 }
-
-// socketWhy is why what the API over TCP listens on needs a restart.
-const socketWhy = "its socket is opened at the start"

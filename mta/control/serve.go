@@ -31,6 +31,12 @@ const (
 // beyond the bounds is accepted at once, and another one is closed for it, so that slow
 // clients keep nobody out. It suits the HTTP server for metrics as well.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	return ServeUntil(ctx, nil, l, h)
+}
+
+// ServeUntil is Serve that also ends when moved is closed: it closes the listener then, and returns when the requests that
+// have begun are answered.
+func ServeUntil(ctx context.Context, moved <-chan struct{}, l net.Listener, h http.Handler) error {
 	open := &connections{all: map[net.Conn]*connection{}}
 	s := &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTime, ReadTimeout: readTime,
@@ -45,6 +51,8 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		return nil
 	})
 	select {
+	case <-moved:
+		_ = s.Shutdown(ctx) // if ctx ends it has taken too long
 	case <-ctx.Done():
 	case <-g.Context().Done():
 	}

@@ -56,6 +56,17 @@ func (s Socket) Overlaps(other Socket) bool {
 	return s.Port != 0 && s.Port == other.Port && (a == b || a.IsUnspecified() || b.IsUnspecified())
 }
 
+// Same reports whether two sockets are bound to the same address or path.
+func (s Socket) Same(other Socket) bool {
+	if s.Network != other.Network {
+		return false
+	}
+	if s.Network == "unix" {
+		return s.Path == other.Path
+	}
+	return s.Port == other.Port && s.host() == other.host()
+}
+
 // host is the address; that of all addresses is unspecified.
 func (s Socket) host() netip.Addr {
 	if addr, err := netip.ParseAddr(s.Host); err == nil {
