@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -197,5 +198,54 @@ exec "$2" -f -L 0`
 	a := s.arrivals()[0]
 	if fmt.Sprint(a.rcpts) != "[ops@b.test]" || !bytes.Contains(a.data, []byte("what the job prints")) || !bytes.Contains(a.data, []byte("Cron <root@")) {
 		t.Errorf("%+v %s", a, a.data)
+	}
+}
+
+// TestMsmtp: what programs give to msmtp, which many hosts have in the place of sendmail, they can give to meta1 sendmail: the same arguments
+// and the same message have the same envelope, and neither shows hidden recipients. msmtp itself hands its mail to meta1 by SMTP.
+func TestMsmtp(t *testing.T) {
+	t.Parallel()
+	s := newSink(t, "")
+	m := run(t, settings{mailertable: toPort(t, ".", s.addr)})
+	rc, program := m.dir+"/msmtprc", m.wrapper()
+	writeFile(t, rc, fmt.Sprintf("account default\nhost 127.0.0.1\nport %s\nfrom me@a.test\n", port(t, m.smtp)))
+	calls := [][]string{
+		{"-f", "me@a.test", "to@b.test", "cc@b.test"},
+		{"-fme@a.test", "--", "to@b.test"},
+		{"-t", "-f", "me@a.test"},
+		{"-i", "-t", "-f", "me@a.test", "more@b.test"},
+		{"-oi", "-oem", "-t", "-f", "me@a.test"},
+		{"-f", "<>", "-B8BITMIME", "-F", "Some Body", "to@b.test"},
+		{"-N", "failure,delay", "-R", "hdrs", "-f", "me@a.test", "to@b.test"},
+	}
+	for i, args := range calls {
+		mail := fmt.Sprintf("From: me@a.test\nTo: to@b.test\nCc: Some One <cc@b.test>\nBcc: hidden@b.test\nSubject: call %d\n\nhello\n", i)
+		if slices.Contains(args, "-i") || slices.Contains(args, "-oi") { // msmtp never ends at a dot
+			mail += ".\nbehind a dot\n"
+		}
+		for _, cmd := range []*exec.Cmd{exec.Command(program, args...), peerCommand(t, "msmtp", append([]string{"-C", rc}, args...)...)} {
+			if slices.Contains(args, "<>") && strings.HasSuffix(cmd.Path, "msmtp") {
+				cmd.Args[slices.Index(cmd.Args, "<>")] = "" // its word for no sender
+			}
+			cmd.Stdin = strings.NewReader(mail)
+			if out, err := output(cmd); err != nil {
+				t.Fatalf("%q: %v: %s", cmd.Args, err, out)
+			}
+		}
+	}
+	s.waitFor(2 * len(calls))
+	got := map[string][]string{}
+	for _, a := range s.arrivals() {
+		subject := string(regexp.MustCompile(`Subject: call \d+`).Find(a.data))
+		slices.Sort(a.rcpts)
+		hides := !bytes.Contains(a.data, []byte("hidden"))
+		_, body, _ := bytes.Cut(a.data, []byte("\r\n\r\n"))
+		got[subject] = append(got[subject], fmt.Sprintf("%s %s %t %q", a.from, a.rcpts, hides, body))
+	}
+	for i, args := range calls {
+		both := got[fmt.Sprintf("Subject: call %d", i)]
+		if len(both) != 2 || both[0] != both[1] || !strings.Contains(both[0], `] true "hello\r\n`) {
+			t.Errorf("%q: %q", args, both)
+		}
 	}
 }
