@@ -90,15 +90,20 @@ func (m *mta) warnPasswords(c *Config, result *confparse.Result) {
 	m.warn(warnings)
 }
 
+// warnLimits logs the options that are lower than configured.
+func (m *mta) warnLimits(limits []string) {
+	for _, l := range limits {
+		m.log.LogAttrs(context.Background(), slog.LevelWarn, "an option is lower than configured", slog.String("limit", l))
+	}
+}
+
 // announceStart logs the start, and the warnings of the configuration.
 func (m *mta) announceStart() {
 	ctx := context.Background()
 	m.warn(m.result.Warnings)
 	m.warn(m.conf.mapEntries(m.result))
 	m.warnPasswords(m.conf, m.result)
-	for _, l := range m.limits {
-		m.log.LogAttrs(ctx, slog.LevelWarn, "an option is lower than configured", slog.String("limit", l))
-	}
+	m.warnLimits(m.limits)
 	for _, s := range m.conf.Services {
 		if s.Of.User != "" && m.account == nil && os.Geteuid() != 0 {
 			m.log.LogAttrs(ctx, slog.LevelWarn, "not started as root: the service runs under the same account as meta1",

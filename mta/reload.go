@@ -25,6 +25,7 @@ type effective struct {
 	since      time.Time
 	// pending is what its file says otherwise and that needs a restart.
 	pending []confparse.Change
+	limits  []string // options that are lower than configured, for want of descriptors or memory
 }
 
 // failure is a reload that failed, with none since that was applied.
@@ -38,7 +39,7 @@ func (m *mta) current() *effective {
 	if e := m.effective.Load(); e != nil {
 		return e
 	}
-	return &effective{conf: m.conf, result: m.result, generation: 1, since: m.started}
+	return &effective{conf: m.conf, result: m.result, generation: 1, since: m.started, limits: m.limits}
 }
 
 // reloading is a reload while it is prepared: everything that can fail happens before the first commit.
@@ -53,6 +54,7 @@ type reloading struct {
 	signers map[string]*dkim.Signer
 	changed []confparse.Change
 	pending []confparse.Change
+	limits  []string
 	// commits put in effect what was prepared, in their order; none can fail. discards give it up.
 	commits, discards []func()
 	reloaded          []string
@@ -152,10 +154,11 @@ func (p *reloading) compare() {
 	p.conf.keep(p.now.conf)
 	p.conf.Queue.CDBBase = p.conf.CDBBase
 	p.conf.shareLog()
-	if _, err := p.conf.fitOpenFiles(raiseOpenFiles); err != nil {
+	var err error
+	if p.limits, err = p.conf.fitOpenFiles(raiseOpenFiles); err != nil {
 		p.fail(err)
 	}
-	p.conf.fitMemory(limitMemory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))
+	p.limits = append(p.limits, p.conf.fitMemory(limitMemory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))...)
 }
 
 // keep takes from a running configuration the sections that may stand several times and that need a
@@ -219,7 +222,7 @@ func (p *reloading) commit() {
 	for _, f := range p.commits {
 		f()
 	}
-	m.effective.Store(&effective{p.conf, p.result, p.now.generation + 1, time.Now(), p.pending})
+	m.effective.Store(&effective{p.conf, p.result, p.now.generation + 1, time.Now(), p.pending, p.limits})
 	m.failed.Store(nil)
 }
 
@@ -235,6 +238,7 @@ func (m *mta) noteReload(ctx context.Context, p *reloading, r control.ReloadRepo
 	m.warn(p.result.Warnings)
 	m.warn(p.conf.mapEntries(p.result))
 	m.warnPasswords(p.conf, p.result)
+	m.warnLimits(p.limits)
 	m.log.LogAttrs(ctx, levelNotice, "reload", slog.Int("generation", r.Generation), slog.Int("changed", len(r.Changed)),
 		slog.Any("reloaded", r.Reloaded), slog.Any("need_restart", paths(r.NeedRestart)))
 	for _, c := range r.Changed {

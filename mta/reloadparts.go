@@ -10,7 +10,7 @@ import (
 	"meta1/server/dkim"
 )
 
-// prepareMaps reads all maps: those of SMAR and the configuration map of QMGR.
+// prepareMaps reads all maps: those of SMAR and the configuration map of QMGR, which gets its options with it.
 func (p *reloading) prepareMaps() {
 	if r := p.modules.resolver; r != nil {
 		next, err := r.Prepare(p.conf.Resolver)
@@ -21,7 +21,7 @@ func (p *reloading) prepareMaps() {
 		}
 	}
 	if q := p.modules.queue; q != nil {
-		next, err := q.Prepare()
+		next, err := q.Prepare(p.conf.Queue, p.conf.clientFeatures())
 		if err != nil {
 			p.fail(confparse.Errors(inMaps(nil, err)))
 		} else {

@@ -24,7 +24,7 @@ func (m *mta) Status(ctx context.Context) control.Status {
 	s := control.Status{
 		Version: m.setup.Version, Hostname: m.hostname, PID: os.Getpid(), Started: m.started,
 		Spool: m.dir, Config: m.result.File, Listen: m.listening(), Health: m.Health(ctx),
-		Limits: m.limits, Configuration: m.configuration(),
+		Limits: m.current().limits, Configuration: m.configuration(),
 	}
 	for _, u := range m.tree.Status() {
 		module := control.Module{Name: u.Name, State: string(u.State), Since: u.Since, Restarts: u.Restarts}

@@ -35,7 +35,13 @@ type waitingAdmit struct {
 }
 
 func newAdmission(q *Queue) *admission {
-	return &admission{q: q, clients: admit.New(&q.cfg.SMTPS, q.conf.Load, q.budget, &q.ports.Throttles)}
+	return &admission{q: q, clients: admit.New(q.clientLimits, q.budget, &q.ports.Throttles)}
+}
+
+// clientLimits are the limits of clients.
+func (q *Queue) clientLimits() admit.Limits {
+	s := q.conf()
+	return admit.Limits{SMTPSConfig: &s.SMTPS, Rules: s.rules}
 }
 
 func (a *admission) run(ctx context.Context, requests <-chan *admitRequest) error {
@@ -170,5 +176,5 @@ func (a *admission) transaction(q *msg.AdmitQ, now time.Time) (ans msg.AdmitA, o
 	if !a.clients.Grant(q.Session, id, now) {
 		return msg.AdmitA{}, false
 	}
-	return msg.AdmitA{ID: id, InlineMax: a.q.cfg.IBDB.ContentMax}, true
+	return msg.AdmitA{ID: id, InlineMax: a.q.conf().IBDB.ContentMax}, true
 }

@@ -7,71 +7,73 @@ import (
 	"time"
 
 	"meta1/mta/msg"
-	"meta1/queue/aq"
 	"meta1/queue/conf"
 	"meta1/queue/pace"
 	"meta1/queue/sched"
 )
 
-// readConf reads the configuration map.
-func (q *Queue) readConf() (*conf.Rules, error) {
-	c, err := q.cfg.Rules(q.deps.SessionFeatures)
-	if err == nil && c.Sessions() > 0 && !c.SessionConfs {
-		q.log.Warn("entries smtpc_session_conf: of the configuration map are not looked up without flag lookup_session_conf",
-			"map", q.cfg.Conf, "entries", c.Sessions())
-	}
-	return c, err
-}
-
-// Reload reads the configuration map anew (README 3.8.1). After an error the old one
-// stays in effect. New limits hold for hosts that are known, too. Anyone may call it
-// while Run runs.
-func (q *Queue) Reload(ctx context.Context) error {
-	q.reloading.Lock()
-	defer q.reloading.Unlock()
-	q.events.put(event{ev: &aq.Reloaded{Maps: true}})
-	c, err := q.readConf()
-	if err != nil {
-		return err
-	}
-	q.conf.Store(c)
-	q.events.put(event{ev: &aq.Reloaded{}})
-	q.log.LogAttrs(ctx, slog.LevelInfo, "configuration map was read", slog.String("map", q.cfg.Conf), slog.Int("entries", c.Entries))
-	return nil
-}
-
-// Next is a configuration that a Queue can go on with.
-type Next struct {
-	q     *Queue
+// settings are a configuration in effect, with what the configuration map says. They do not change: a
+// reload puts others in their place.
+type settings struct {
+	conf.Config
 	rules *conf.Rules
 }
 
-// Prepare reads the configuration map. Nothing changes.
-func (q *Queue) Prepare() (*Next, error) {
-	rules, err := q.readConf()
+// read makes the settings of a configuration: it reads the configuration map. features are the names of
+// the sections session_features of smtpc, which the map may name.
+func (q *Queue) read(cfg Config, features []string) (*settings, error) {
+	rules, err := cfg.Rules(features)
 	if err != nil {
 		return nil, err
 	}
-	return &Next{q, rules}, nil
+	if rules.Sessions() > 0 && !rules.SessionConfs {
+		q.log.Warn("entries smtpc_session_conf: of the configuration map are not looked up without flag lookup_session_conf",
+			"map", cfg.Conf, "entries", rules.Sessions())
+	}
+	return &settings{cfg, rules}, nil
 }
 
-// Commit has what was prepared take effect: new limits hold for hosts that are known, too. It cannot
-// fail.
+// conf are the settings in effect.
+func (q *Queue) conf() *settings { return q.settings.Load() }
+
+// Next is a configuration that a Queue can go on with.
+type Next struct {
+	q *Queue
+	s *settings
+}
+
+// Prepare reads the configuration map anew (README 3.8.1), for another configuration or the same one.
+// Nothing changes. features are the names of the sections session_features of smtpc. Any goroutine may
+// call it, whether the queue runs or not.
+func (q *Queue) Prepare(cfg Config, features []string) (*Next, error) {
+	s, err := q.read(cfg, features)
+	if err != nil {
+		return nil, err
+	}
+	return &Next{q, s}, nil
+}
+
+// Commit has what was prepared take effect for all that is decided from now on; aq.Configure says what
+// follows for mail that is in the queue. What only a start can change stays: the directories and what Pebble
+// takes when the store is opened. It cannot fail.
 func (n *Next) Commit() {
-	q := n.q
-	q.reloading.Lock()
+	q, s := n.q, n.s
+	q.reloading.Lock() // so that the core gets the last one last
 	defer q.reloading.Unlock()
-	q.conf.Store(n.rules)
-	q.events.put(event{ev: &aq.Reloaded{Maps: true}})
-	q.events.put(event{ev: &aq.Reloaded{}})
+	q.settings.Store(s)
+	q.budget.SetMax(s.AQEntriesMax)
+	q.deps.Memory.SetMax(s.ContentMemory)
+	q.space.Changed()
+	q.events.put(event{configure: s})
+	q.log.LogAttrs(context.Background(), slog.LevelInfo, "configuration map was read", slog.String("map", s.Conf), slog.Int("entries", s.rules.Entries))
 }
 
 // hostLimits gives the limits of a host: of the entry for its address or net, else of the
 // connection_limits, else of the entry without address, else of the options. Entries are for
 // addresses, so not for Unix sockets.
-func (q *Queue) hostLimits(k sched.HostKey) sched.HostLimits {
-	c := q.conf.Load()
-	limits := sched.HostLimits{Window: sched.Limits{Initial: q.cfg.SMTPC.Initial, Max: q.cfg.SMTPC.Max}}
+func (s *settings) hostLimits(k sched.HostKey, throttles *msg.Throttles) sched.HostLimits {
+	c := s.rules
+	limits := sched.HostLimits{Window: sched.Limits{Initial: s.SMTPC.Initial, Max: s.SMTPC.Max}}
 	if ip := k.Addr.Addr(); ip.IsValid() {
 		limits.Window = sched.Limits{
 			Initial: byAddress(c.Initial, ip, limits.Window.Initial), Max: byAddress(c.Max, ip, limits.Window.Max),
@@ -88,7 +90,7 @@ func (q *Queue) hostLimits(k sched.HostKey) sched.HostLimits {
 		}
 	}
 	if ip := k.Addr.Addr(); ip.IsValid() {
-		if n, ok := q.ports.Throttles.Of(msg.ThrottleOutOpen, ip); ok {
+		if n, ok := throttles.Of(msg.ThrottleOutOpen, ip); ok {
 			limits.Window.Max = min(limits.Window.Max, n)
 		}
 	}
@@ -97,9 +99,9 @@ func (q *Queue) hostLimits(k sched.HostKey) sched.HostLimits {
 }
 
 // providerLimits gives the limits of a provider. What is no longer configured has none.
-func (q *Queue) providerLimits(name string) sched.ProviderLimits {
+func (s *settings) providerLimits(name string) sched.ProviderLimits {
 	l := sched.ProviderLimits{Pace: pace.Limits{Per: time.Minute, Recovery: 30 * time.Minute}}
-	if p := q.conf.Load().Provider(name); p != nil {
+	if p := s.rules.Provider(name); p != nil {
 		l.Connections = p.Max
 		l.Pace = pace.Limits{Rate: p.Rate, Per: p.Per, Min: p.RateMin, Recovery: p.Recovery}
 	}

@@ -36,9 +36,22 @@ func (w *world) setConf(text string) {
 func (w *world) reload(q *Queue, text string) {
 	w.t.Helper()
 	w.setConf(text)
-	if err := q.Reload(context.Background()); err != nil {
+	if err := w.reconfigure(q); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// reconfigure reloads the configuration as it is now.
+func (w *world) reconfigure(q *Queue) error { return reload(q, w.cfg, w.features) }
+
+// reload is what mta does at a reload.
+func reload(q *Queue, cfg Config, features []string) error {
+	next, err := q.Prepare(cfg, features)
+	if err != nil {
+		return err
+	}
+	next.Commit()
+	return nil
 }
 
 // pause sleeps, and waits for what happens then, so that it can be looked at.
@@ -166,7 +179,7 @@ func TestReloadOfConf(t *testing.T) {
 			t.Errorf("at most %v at once", p.most)
 		}
 		w.setConf("ocm: none\n")
-		if err := q.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), `"ocm`) {
+		if err := w.reconfigure(q); err == nil || !strings.Contains(err.Error(), `"ocm`) {
 			t.Errorf("reload of a bad map: %v", err)
 		}
 		p.most = map[string]int{}

@@ -14,7 +14,7 @@ import (
 // nothing over. What the former queue held is free.
 func TestMemoryOverARestart(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		w.memory = msg.NewMemory(100_000)
+		w.cfg.ContentMemory, w.memory = 100_000, msg.NewMemory(100_000)
 		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
 			time.Sleep(time.Minute)
 			return w.take(q, smtp.NewReply(250, "", "ok"))

@@ -55,7 +55,7 @@ func (q *Queue) fsckPage(ctx context.Context, r *fsckRequest) msg.FsckA {
 	stop := context.AfterFunc(r.Ctx, cancel) // nobody waits any more
 	defer stop()
 	c := fsck.NewCheck(fsck.View{
-		FS: q.deps.FS, Dirs: q.cfg.Dirs(q.deps.Dir), UID: os.Getuid(),
+		FS: q.deps.FS, Dirs: q.dirs, UID: os.Getuid(),
 		Store: q.db.Store().Reader(),
 	}, from, r.Q.Content)
 	list, more, worked, err := c.PageTwice(ctx, fsckLimits(), fsckPause)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
@@ -15,7 +16,7 @@ import (
 // newJournal joins the journal to the queue.
 func (q *Queue) newJournal() *journal.Journal[*aq.Save] {
 	return journal.New(journal.Config[*aq.Save]{
-		DB: q.db, TransactionsMax: q.cfg.IBDB.OpenTAs, Delay: q.cfg.IBDB.CommitDelay,
+		DB: q.db, TransactionsMax: func() int { return q.conf().IBDB.OpenTAs }, Delay: func() time.Duration { return q.conf().IBDB.CommitDelay },
 		Prepare: q.ids.extend, Refuses: q.refuses, Write: writeSave, Knows: q.knows,
 		Check: q.cdb.Err, // a disk that could not write content may have lost more of it
 		Done:  q.committed, Now: q.clock.now,

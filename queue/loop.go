@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -22,11 +21,12 @@ const (
 	idleInterval = time.Minute
 )
 
-// event is something for the loop: an event of the core, or that all saves up to an id are
+// event is something for the loop: an event of the core, other settings, or that all saves up to an id are
 // durable.
 type event struct {
-	ev    aq.Event
-	saved uint64
+	ev        aq.Event
+	configure *settings
+	saved     uint64
 }
 
 // loop drives the core: it is the only goroutine that touches it. It hands events in and has
@@ -34,6 +34,7 @@ type event struct {
 type loop struct {
 	q       *Queue
 	core    *aq.Core
+	conf    *settings // those of core
 	now     time.Time
 	ahead   time.Duration
 	running map[*aq.Delivery]*attempt
@@ -79,8 +80,9 @@ type loopPorts struct {
 }
 
 func newLoop(q *Queue) *loop {
+	s := q.conf()
 	return &loop{
-		q: q, core: aq.New(q.coreConfig(), q.clock.now()),
+		q: q, core: aq.New(q.coreConfig(s), q.clock.now()), conf: s,
 		running: map[*aq.Delivery]*attempt{}, traces: newTraces(q.deps.Tracer), operators: map[uint64]*operateRequest{},
 	}
 }
@@ -150,7 +152,12 @@ func (l *loop) wake() time.Time {
 }
 
 func (l *loop) apply(e *event) {
-	if e.ev == nil {
+	switch {
+	case e.configure != nil:
+		l.conf = e.configure
+		l.core.Step(l.now, &aq.Configure{Config: l.q.coreConfig(l.conf)})
+		return
+	case e.ev == nil:
 		l.core.Advance(l.now, e.saved)
 		return
 	}
@@ -250,7 +257,7 @@ func (l *loop) log(lines []aq.Line) {
 func (l *loop) deliver(d *aq.Delivery) {
 	q := l.q
 	l.traces.start(d)
-	rules := q.conf.Load()
+	rules := l.conf.rules
 	session, _ := rules.SessionOf(d.Hop)
 	ask := msg.DeliverQ{
 		Hop: d.Hop, Dest: d.Dest, TA: d.Envelope.TA, Mail: d.Envelope.Mail, Body: d.Body, Rcpts: rcptsOf(d),
@@ -271,7 +278,7 @@ func (l *loop) deliver(d *aq.Delivery) {
 	if a.request = q.ports.Deliver.Post(ctx, &ask, done); a.request == nil {
 		q.awaitDelivery(ctx, ask, done)
 	}
-	a.timer = time.AfterFunc(q.cfg.DeliveryTimeout, func() { a.end(context.DeadlineExceeded) })
+	a.timer = time.AfterFunc(l.conf.DeliveryTimeout, func() { a.end(context.DeadlineExceeded) })
 }
 
 // rcptsOf are the recipients of a delivery: those of the envelope, which nobody changes, or a list
@@ -387,7 +394,7 @@ func (q *Queue) askRoute(ctx context.Context, r *aq.Rcpt, hung error) (msg.Route
 	if hung != nil {
 		return msg.RouteA{}, hung
 	}
-	ctx, cancel := context.WithTimeout(ctx, q.cfg.SMARTimeout)
+	ctx, cancel := context.WithTimeout(ctx, q.conf().SMARTimeout)
 	defer cancel()
 	return q.ports.Route.Ask(ctx, q.routeQ(r))
 }
@@ -408,15 +415,14 @@ const (
 )
 
 // coreConfig is what the core must know of the configuration.
-func (q *Queue) coreConfig() aq.Config {
-	c := &q.cfg
+func (q *Queue) coreConfig(c *settings) aq.Config {
 	return aq.Config{
 		Hostname: q.deps.Hostname, Budget: q.budget,
 		Sched: sched.Config{
 			Slots: c.SMTPC.DeliveriesAtOnce, HostsMax: c.OCCEntries, HostsPerAttempt: c.SMTPC.HostsPerRcpt,
 			Retry: sched.Retry{Min: c.RetryMin, Max: c.RetryMax}, ReuseConnection: c.ReuseConnection,
-			Limits: q.hostLimits, Ruled: func(ip netip.Addr) bool { return q.conf.Load().Ruled(ip) }, Name: q.deps.Hostname,
-			Providers: c.Names(nil).Providers, Provider: func(hop msg.Hop) string { return q.conf.Load().ProviderOf(hop) }, ProviderLimits: q.providerLimits,
+			Limits: func(k sched.HostKey) sched.HostLimits { return c.hostLimits(k, &q.ports.Throttles) }, Ruled: c.rules.Ruled, Name: q.deps.Hostname,
+			Providers: c.Names(nil).Providers, Provider: c.rules.ProviderOf, ProviderLimits: c.providerLimits,
 			HangAfter: hangAfter, GiveUpAfter: giveUpAfter,
 		},
 		Patience:         aq.Patience{Return: c.ReturnDefault, Delay: c.DelayDefault},
@@ -425,10 +431,10 @@ func (q *Queue) coreConfig() aq.Config {
 		SpillOver: spillOver, ScanMax: c.DEFEDB.HashEntries, LMTPRcpts: c.SMTPC.LMTPRcpts, SMTPRcpts: c.SMTPC.SMTPRcpts, AlwaysLookup: c.SMTPC.LookupRcptConf,
 		Notice: aq.NoticeConfig{
 			MergeDelay: c.DSN.MergeDelay, HeaderOnly: c.DSN.HeaderOnly, NoLMTPDelay: c.DSN.NoLMTPDelay,
-			ErrorsMax: c.DSN.ErrorsMax, DoubleBounce: q.doubleBounce(),
+			ErrorsMax: c.DSN.ErrorsMax, DoubleBounce: c.doubleBounce(q.deps.Hostname),
 		},
 		VERP: c.VERP, Rewrite: q.deps.Rewrite,
-		Limits:    func(domain string) string { return q.conf.Load().LimitsOf(domain) },
+		Limits:    c.rules.LimitsOf,
 		HandsOver: func() bool { return q.ports.Handover.Via() != "" },
 	}
 }

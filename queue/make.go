@@ -38,10 +38,10 @@ func (q *Queue) make(ctx context.Context, mk *aq.Make) {
 
 // doubleBounce is the double bounce address. The default of README 3.8, item 6, is one whose
 // mail the SMTP server discards: then there is none.
-func (q *Queue) doubleBounce() smtp.Path {
-	addr := strings.Trim(q.cfg.DoubleBounce, "<>")
+func (s *settings) doubleBounce(hostname string) smtp.Path {
+	addr := strings.Trim(s.DoubleBounce, "<>")
 	i := strings.LastIndexByte(addr, '@')
-	if i < 0 || strings.EqualFold(addr, "doublebounce@"+q.deps.Hostname) {
+	if i < 0 || strings.EqualFold(addr, "doublebounce@"+hostname) {
 		return smtp.Path{}
 	}
 	return smtp.Path{Local: addr[:i], Domain: addr[i+1:]}
@@ -66,7 +66,7 @@ func (q *Queue) makeNotice(mk *aq.Make) ([]*aq.NewMessage, error) {
 		return nil, err
 	}
 	n := *mk.Notice
-	n.Format, n.ID, n.Now = format(&q.cfg.DSN), id.String(), q.clock.day()
+	n.Format, n.ID, n.Now = format(&q.conf().DSN), id.String(), q.clock.day()
 	for i := range n.Failures {
 		f := &n.Failures[i]
 		if !f.LastAttempt.IsZero() {

@@ -71,8 +71,8 @@ type Config = conf.Config
 // Queue is QMGR. Make it with New, run it once with Run. It is crash-only: to restart it,
 // make a new one.
 type Queue struct {
-	cfg  Config
 	deps Deps
+	dirs conf.Dirs
 	log  *slog.Logger
 
 	clock    *clock
@@ -92,8 +92,8 @@ type Queue struct {
 	metrics  *metrics
 	gauges   gauges
 
-	conf      atomic.Pointer[conf.Rules]
-	reloading sync.Mutex // one Reload at a time, so that the last one counts
+	settings  atomic.Pointer[settings]
+	reloading sync.Mutex // one Commit at a time
 
 	group *supervise.Group // of the present Run
 }
@@ -109,15 +109,16 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 		deps.Memory = msg.NewMemory(cfg.ContentMemory)
 	}
 	q := &Queue{
-		cfg: cfg, deps: deps, log: deps.Log, clock: newClock(deps.Now), ports: deps.Ports, budget: budget.New(cfg.AQEntriesMax),
+		deps: deps, dirs: cfg.Dirs(deps.Dir), log: deps.Log, clock: newClock(deps.Now), ports: deps.Ports, budget: budget.New(cfg.AQEntriesMax),
 		events: newMailbox[event](), remover: newMailbox[smtp.ID](), makers: make(chan struct{}, makersMax),
 		spilling: make(chan struct{}, spillers),
 	}
-	c, err := q.readConf()
+	s, err := q.read(cfg, deps.SessionFeatures)
 	if err != nil {
 		return nil, err
 	}
-	q.conf.Store(c)
+	q.settings.Store(s)
+	deps.Memory.SetMax(cfg.ContentMemory) // it may be older than this configuration
 	if err := q.open(); err != nil {
 		_ = q.close() // the first error counts
 		return nil, err
@@ -126,14 +127,15 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 }
 
 func (q *Queue) open() (err error) {
-	dirs := q.cfg.Dirs(q.deps.Dir)
+	dirs, cfg := q.dirs, q.conf()
 	q.space = &content.Space{
-		FS: q.deps.FS, Dirs: []string{dirs.CDB, dirs.Store}, Min: q.cfg.DiskMin, OK: q.cfg.DiskOK, Log: q.log,
+		FS: q.deps.FS, Dirs: []string{dirs.CDB, dirs.Store}, Log: q.log,
+		Limits: func() (low, enough int64) { s := q.conf(); return s.DiskMin, s.DiskOK },
 		Refill: func() { q.db.Store().Refill() },
 	}
 	q.db, err = records.Open(q.deps.FS, dirs.Store, store.Options{
 		Log: q.log, Metrics: q.deps.Metrics, Fatal: q.deps.Fatal, OnFull: q.space.Full, LogDir: dirs.StoreLog,
-		Cache: q.cfg.DEFEDB.CacheSize, BlockSize: q.cfg.DEFEDB.PageSize, LogSize: max(q.cfg.IBDB.Size, q.cfg.DEFEDB.CheckpointKB),
+		Cache: cfg.DEFEDB.CacheSize, BlockSize: cfg.DEFEDB.PageSize, LogSize: max(cfg.IBDB.Size, cfg.DEFEDB.CheckpointKB),
 	})
 	if err != nil {
 		return err
@@ -181,7 +183,7 @@ func (q *Queue) Accepting() error { return q.space.Err() }
 // inlineMax is how much content of a message of our own may be held in memory now.
 func (q *Queue) inlineMax() int64 {
 	if q.deps.Memory.Over() < 0 {
-		return q.cfg.IBDB.ContentMax
+		return q.conf().IBDB.ContentMax
 	}
 	return 0
 }
@@ -200,7 +202,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 	atStart := q.db.View() // before anything is written
 
-	q.ports.Throttles.OnChange(func() { q.events.put(event{ev: &aq.Reloaded{}}) })
+	q.ports.Throttles.OnChange(func() { q.events.put(event{ev: &aq.LimitsChanged{}}) })
 	admission := newAdmission(q)
 	admits, stopAdmit := q.ports.Admit.OpenDirect(admission.decide)
 	commits, stopCommit := q.ports.Commit.Open()

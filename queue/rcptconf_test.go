@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -131,7 +130,7 @@ func TestSessionConf(t *testing.T) {
 				send("a@d.test", "none")
 			}
 			w.setConf("smtpc_session_conf: session_feature=three;\n")
-			if err := q.Reload(context.Background()); err == nil || !strings.Contains(err.Error(), `"three"`) {
+			if err := w.reconfigure(q); err == nil || !strings.Contains(err.Error(), `"three"`) {
 				t.Errorf("a class that does not exist: %v", err)
 			}
 			if err := w.stop(); err != nil {

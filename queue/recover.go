@@ -116,7 +116,7 @@ func (q *Queue) parkedBefore(context.Context) error {
 	v := q.db.View()
 	err := v.ParkedFor(func(dest string) bool {
 		ev.Dests = append(ev.Dests, dest)
-		return len(ev.Dests) < q.cfg.OCCEntries
+		return len(ev.Dests) < q.conf().OCCEntries
 	})
 	if err := errors.Join(err, v.Close()); err != nil {
 		q.log.Error("cannot tell for what mail is parked; it comes back by its own times", "error", err)
@@ -137,7 +137,7 @@ const (
 // own transactions are not looked at. Files younger than the grace time are looked at again.
 // Nothing is removed while a damaged store is kept: its mail may have only these files.
 func (q *Queue) orphans(ctx context.Context) error {
-	kept, err := store.Kept(q.deps.FS, q.cfg.Dirs(q.deps.Dir).Store)
+	kept, err := store.Kept(q.deps.FS, q.dirs.Store)
 	switch {
 	case err != nil:
 		q.log.Error("orphaned content is not removed", "error", err)
@@ -147,7 +147,7 @@ func (q *Queue) orphans(ctx context.Context) error {
 		return nil
 	}
 	start := q.clock.now()
-	for pause := time.Duration(0); ; pause = max(q.cfg.OrphanGrace/2, time.Second) {
+	for pause := time.Duration(0); ; pause = max(q.conf().OrphanGrace/2, time.Second) {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -161,7 +161,7 @@ func (q *Queue) orphans(ctx context.Context) error {
 		case err != nil:
 			q.log.Error("cannot look for orphaned content", "error", err)
 			return nil
-		case young == 0 || q.clock.now().Sub(start) > q.cfg.OrphanGrace*3:
+		case young == 0 || q.clock.now().Sub(start) > q.conf().OrphanGrace*3:
 			return nil
 		}
 	}
@@ -204,7 +204,7 @@ func (s *orphanSearch) look(f cdb.File) error {
 	if err != nil || known {
 		return err
 	}
-	if max(s.q.clock.day().Sub(f.Changed), s.ran) < s.q.cfg.OrphanGrace {
+	if max(s.q.clock.day().Sub(f.Changed), s.ran) < s.q.conf().OrphanGrace {
 		s.young++
 		if s.announce {
 			s.q.log.Warn("orphaned content will be removed after the grace time", "ss_ta", f.TA.String(), "size", f.Size)

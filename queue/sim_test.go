@@ -123,7 +123,7 @@ func (s *sim) inflict(f fault) {
 	case faultEIO:
 		s.arm(func() { l.eio = f.what })
 	case faultReload:
-		if err := l.q.Reload(context.Background()); err != nil {
+		if err := reload(l.q, l.q.conf().Config, nil); err != nil {
 			s.fault("reload: %v", err)
 		}
 	default:

@@ -147,7 +147,7 @@ func (s *story) run(q *Queue) {
 	s.sleep(15 * time.Second)
 	s.operate(msg.OpHold, msg.Selection{Domain: "held.test"})
 	s.operate(msg.OpExpire, msg.Selection{Rcpt: "a9@dead.test"})
-	if err := q.Reload(s.w.ctx); err != nil {
+	if err := s.w.reconfigure(q); err != nil {
 		s.w.t.Error(err)
 	}
 	s.sleep(2 * time.Minute)

@@ -236,7 +236,7 @@ func TestRoutesAreUsedUntilTheyExpire(t *testing.T) {
 		step("within the TTL", 3, 1)
 		time.Sleep(10 * time.Minute)
 		step("after the TTL", 4, 2)
-		if err := q.Reload(t.Context()); err != nil {
+		if err := w.reconfigure(q); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Minute)

@@ -9,15 +9,33 @@ import (
 // end of the first delivery attempt. Servers and QMGR share one. It outlives them, so what
 // a session holds is counted over a restart of QMGR as well.
 type Memory struct {
-	max int64
-
 	mu      sync.Mutex // guards what follows
+	max     int64
 	used    int64
 	reclaim func(n int64)
 }
 
 // NewMemory makes a budget of max bytes.
 func NewMemory(max int64) *Memory { return &Memory{max: max} }
+
+// Max is the budget in bytes.
+func (m *Memory) Max() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.max
+}
+
+// SetMax sets another budget. If more is taken, QMGR is asked to give up some of what it holds; what
+// servers hold they keep until their messages are complete.
+func (m *Memory) SetMax(max int64) {
+	m.mu.Lock()
+	m.max = max
+	over, reclaim := m.used-m.max, m.reclaim
+	m.mu.Unlock()
+	if over > 0 && reclaim != nil {
+		reclaim(over)
+	}
+}
 
 // Take takes n bytes, and reports whether it got them. If there are too few, QMGR is asked to
 // give up some of what it holds.

@@ -18,8 +18,7 @@ const rateWindow = time.Minute
 // Clients are the clients that have sessions, or had some lately. It is not safe for concurrent
 // use.
 type Clients struct {
-	cfg      *conf.SMTPSConfig
-	rules    func() *conf.Rules
+	limits   func() Limits
 	budget   *budget.Budget
 	now      *msg.Throttles
 	clients  map[netip.Addr]*clientCount
@@ -55,17 +54,23 @@ const (
 	sessionOpen                        // in clientCount.open
 )
 
-// New makes a table without clients. rules are asked for with each session; budget grants the
+// Limits are the options and entries of the configuration map that bound the connections of clients.
+type Limits struct {
+	*conf.SMTPSConfig
+	*conf.Rules
+}
+
+// New makes a table without clients. limits are asked for with each session; budget grants the
 // transactions. now are the limits that were set while meta1 runs.
-func New(cfg *conf.SMTPSConfig, rules func() *conf.Rules, b *budget.Budget, now *msg.Throttles) *Clients {
-	return &Clients{cfg: cfg, rules: rules, budget: b, now: now, clients: map[netip.Addr]*clientCount{}, sessions: map[smtp.ID]*session{}}
+func New(limits func() Limits, b *budget.Budget, now *msg.Throttles) *Clients {
+	return &Clients{limits: limits, budget: b, now: now, clients: map[netip.Addr]*clientCount{}, sessions: map[smtp.ID]*session{}}
 }
 
 // Connect admits a session, or returns why not. It is known until End, so that only what this
 // instance has counted is taken out of the counts again. ask says that Named decides when the
 // name of the client is known.
 func (a *Clients) Connect(id smtp.ID, client netip.Addr, now time.Time) (ask bool, refusal smtp.Reply) {
-	rate, open, ask := a.limits(client, now)
+	rate, open, ask := a.limitsOf(client, now)
 	s := &session{}
 	if rate != unlimited || open != unlimited || ask {
 		s.client = a.count(client, now)
@@ -161,10 +166,11 @@ func exceeded(n, rateMax, open, openMax int) smtp.Reply {
 func (a *Clients) count(client netip.Addr, now time.Time) *clientCount {
 	c := a.clients[client]
 	if c == nil {
-		if len(a.clients) >= a.cfg.CacheSize {
+		most := a.limits().CacheSize
+		if len(a.clients) >= most {
 			a.forget(now)
 		}
-		if len(a.clients) >= a.cfg.CacheSize {
+		if len(a.clients) >= most {
 			return nil
 		}
 		c = &clientCount{since: now}

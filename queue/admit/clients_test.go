@@ -13,7 +13,7 @@ import (
 
 func table(cfg conf.SMTPSConfig, b *budget.Budget) *Clients {
 	rules := &conf.Rules{Table: &conf.Table{}}
-	return New(&cfg, func() *conf.Rules { return rules }, b, &msg.Throttles{})
+	return New(func() Limits { return Limits{&cfg, rules} }, b, &msg.Throttles{})
 }
 
 func addr(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, n}) }

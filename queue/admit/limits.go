@@ -57,9 +57,9 @@ func (k *incoming) most(client netip.Addr) (n int, ask bool) {
 
 // kinds are the limits that hold for a client at present.
 func (a *Clients) kinds(client netip.Addr, now time.Time) (rate, open incoming) {
-	c := a.rules()
-	rate = incoming{byIP: c.InRate, byName: &c.InNameRate, option: a.cfg.RateMax, exempt: a.relays(client, now), cap: a.cap(msg.ThrottleInRate, client)}
-	return rate, incoming{byIP: c.InOpen, byName: &c.InNameOpen, option: a.cfg.ConnectionsMax, cap: a.cap(msg.ThrottleInOpen, client)}
+	c := a.limits()
+	rate = incoming{byIP: c.InRate, byName: &c.InNameRate, option: c.RateMax, exempt: a.relays(client, now), cap: a.cap(msg.ThrottleInRate, client)}
+	return rate, incoming{byIP: c.InOpen, byName: &c.InNameOpen, option: c.ConnectionsMax, cap: a.cap(msg.ThrottleInOpen, client)}
 }
 
 // cap is the limit that was set while meta1 runs, over what the configuration says.
@@ -111,10 +111,10 @@ func (a *Clients) Would(client netip.Addr, name string, now time.Time) smtp.Repl
 	return exceeded(n, rate.of(client, name), held, open.of(client, name))
 }
 
-// limits are those for a client that has just connected. If ask is set they are only
+// limitsOf are those for a client that has just connected. If ask is set they are only
 // what no name can exceed, so that a client over all limits costs no lookup of its
 // name. A Unix socket has no limits.
-func (a *Clients) limits(client netip.Addr, now time.Time) (rate, open int, ask bool) {
+func (a *Clients) limitsOf(client netip.Addr, now time.Time) (rate, open int, ask bool) {
 	if !client.IsValid() {
 		return unlimited, unlimited, false
 	}
@@ -124,7 +124,7 @@ func (a *Clients) limits(client netip.Addr, now time.Time) (rate, open int, ask 
 	if !askRate && !askOpen {
 		return rate, open, false
 	}
-	if a.unnamed >= a.cfg.CacheSize { // no room to wait for the name
+	if a.unnamed >= a.limits().CacheSize { // no room to wait for the name
 		return r.of(client, ""), o.of(client, ""), false
 	}
 	return rate, open, true

@@ -13,7 +13,7 @@ import (
 	"meta1/queue/verp"
 )
 
-// Config is what the decisions depend on.
+// Config is what the decisions depend on. Configure changes it.
 type Config struct {
 	Hostname string
 	Budget   *budget.Budget
@@ -106,13 +106,32 @@ func New(cfg Config, now time.Time) *Core {
 		cfg: cfg, now: now, routesFrom: now,
 		messages: map[smtp.ID]*message{}, sched: sched.New(cfg.Sched), routes: map[string]*route{},
 		lookups: lookup.New[*rcpt](), running: map[*sched.Delivery]*Delivery{},
-		timers: sched.NewHeap(func(a, b timer) bool { return a.at.Before(b.at) }, nil),
+		timers: newTimers(),
 	}
-	c.intake = intake.New(intake.Config{
-		Budget: cfg.Budget, Sched: c.sched, Retry: cfg.Sched.Retry, ParksMax: cfg.ParksMax, ScanMax: cfg.ScanMax,
-		Share: cfg.DestinationShare, Date: c.date,
-	}, now)
+	c.intake = intake.New(c.intakeConfig(), now)
 	return c
+}
+
+func (c *Core) intakeConfig() intake.Config {
+	return intake.Config{
+		Budget: c.cfg.Budget, Sched: c.sched, Retry: c.cfg.Sched.Retry, ParksMax: c.cfg.ParksMax, ScanMax: c.cfg.ScanMax,
+		Share: c.cfg.DestinationShare, Date: c.date,
+	}
+}
+
+// configure does what Configure says.
+func (c *Core) configure(cfg Config) {
+	c.cfg, c.routesFrom = cfg, c.now
+	c.sched.Configure(c.now, cfg.Sched)
+	c.intake.Configure(c.now, c.intakeConfig())
+	held := c.timers
+	c.timers = newTimers()
+	for _, t := range held.All() {
+		if latest := c.now.Add(cfg.Notice.MergeDelay); t.at.After(latest) {
+			t.at = latest
+		}
+		c.timers.Push(t)
+	}
 }
 
 // Step takes an event. What follows from it comes with the next Ready.
@@ -145,10 +164,9 @@ func (c *Core) Step(now time.Time, ev Event) {
 		c.down[ev.Module] = false
 	case *ClockSet:
 		c.clockSet(ev.Ahead)
-	case *Reloaded:
-		if ev.Maps {
-			c.routesFrom = now
-		}
+	case *Configure:
+		c.configure(ev.Config)
+	case *LimitsChanged:
 		c.sched.SetLimits(now)
 	case *Parked:
 		for _, dest := range ev.Dests {
@@ -258,6 +276,10 @@ func (r *Ready) Empty() bool {
 type timer struct {
 	at time.Time
 	m  *message
+}
+
+func newTimers() sched.Heap[timer] {
+	return sched.NewHeap(func(a, b timer) bool { return a.at.Before(b.at) }, nil)
 }
 
 // clockStep is from how much on a difference between the clocks is reported.

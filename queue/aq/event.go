@@ -9,7 +9,7 @@ import (
 
 // Event is something that has happened outside of the core. These are all:
 // *Accepted, *Recovered, *Routed, *Delivered, *Progress, *Made, *Scanned, *Operate,
-// *Withdraw, *Up, *ClockSet, *Reloaded and *Drain.
+// *Withdraw, *Up, *ClockSet, *Configure, *LimitsChanged, *Parked and *Drain.
 type Event interface{ event() }
 
 // Message is a message as the store has it.
@@ -117,8 +117,23 @@ const (
 // ClockSet: the machine's clock is now ahead of the queue's by so much.
 type ClockSet struct{ Ahead time.Duration }
 
-// Reloaded: the maps (Maps) or the limits were read anew.
-type Reloaded struct{ Maps bool }
+// Configure: the configuration is another one from now on, and the maps were read anew. The Budget is the
+// same object. What follows:
+//
+//   - All decisions are made by it from now on, also about mail that is in the queue. What was decided stays:
+//     deliveries, lookups and messages that are being made go on as they began.
+//   - Where more deliveries are in progress than the new limits allow, none begins until enough have ended.
+//   - A recipient that is older now than queue_return gets one more attempt, at its time, and fails for good
+//     if that fails.
+//   - What waits longer than the new retry_delay_max allows is tried now (recipients), or then at the latest
+//     (hosts that are closed, routes that fail). A longer one counts from the next attempt on.
+//   - What is in the active queue beyond a smaller bound stays there. Until it fits, nothing is loaded, and
+//     new mail waits for room.
+//   - Notices that are held back go out after the new merge_delay_max at the latest.
+type Configure struct{ Config Config }
+
+// LimitsChanged: Config.Sched's functions answer anew.
+type LimitsChanged struct{}
 
 // Parked: mail is parked for these destinations since before the start.
 type Parked struct{ Dests []string }
@@ -126,17 +141,18 @@ type Parked struct{ Dests []string }
 // Drain: start nothing new.
 type Drain struct{}
 
-func (*Accepted) event()  {}
-func (*Recovered) event() {}
-func (*Routed) event()    {}
-func (*Delivered) event() {}
-func (*Progress) event()  {}
-func (*Made) event()      {}
-func (*Scanned) event()   {}
-func (*Operate) event()   {}
-func (*Withdraw) event()  {}
-func (*Up) event()        {}
-func (*ClockSet) event()  {}
-func (*Reloaded) event()  {}
-func (*Parked) event()    {}
-func (*Drain) event()     {}
+func (*Accepted) event()      {}
+func (*Recovered) event()     {}
+func (*Routed) event()        {}
+func (*Delivered) event()     {}
+func (*Progress) event()      {}
+func (*Made) event()          {}
+func (*Scanned) event()       {}
+func (*Operate) event()       {}
+func (*Withdraw) event()      {}
+func (*Up) event()            {}
+func (*ClockSet) event()      {}
+func (*Configure) event()     {}
+func (*LimitsChanged) event() {}
+func (*Parked) event()        {}
+func (*Drain) event()         {}

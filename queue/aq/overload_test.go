@@ -33,7 +33,8 @@ func newLoad(t *testing.T, aq, slots int) *load {
 	l := &load{script: newScript(t), slots: slots, tried: map[smtp.ID]time.Time{}, took: map[smtp.ID]time.Duration{}, done: map[string][]smtp.ID{}}
 	l.cfg.Budget = budget.New(aq)
 	l.cfg.SMTPRcpts = 1
-	l.limits(slots, slots)
+	l.script.slots, l.window = slots, slots
+	l.limits()
 	l.core = New(l.cfg, l.now)
 	return l
 }

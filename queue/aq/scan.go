@@ -26,7 +26,7 @@ func (c *Core) scanned(ev *Scanned) {
 			c.resume(g)
 		}
 		if q.Kind == intake.ScanLate && n > 0 {
-			c.log(slog.LevelWarn, "recipients had to wait longer than retry_delay_max, maybe because the clock was set back: they are tried now", slog.Int("rcpts", n))
+			c.log(slog.LevelWarn, "recipients would wait longer than retry_delay_max because it was lowered or the clock was set back: they are tried now", slog.Int("rcpts", n))
 		}
 	}
 	c.intake.Done(c.now, q, ev.Next, ev.More, ev.Err != nil)

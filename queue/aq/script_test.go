@@ -35,7 +35,8 @@ import (
 //	operate hold|... [domain=d.test] [ta=1]   an operator asks; withdraw ID ends it
 //	break ID/INDEX                            the record of a deferred recipient cannot be decoded any more
 //	restart                                   a new core on the store
-//	up smar|smtpc, reload, parked dest ...    as the events of these names
+//	up smar|smtpc, parked dest ...            as the events of these names
+//	configure [retry=1m] ...                  another configuration: the arguments of new; others stay
 //	hosts                                     providers and hosts, and what recipients wait for
 //	state                                     what is in the active queue, parked, and in the store
 func TestScripts(t *testing.T) {
@@ -66,6 +67,8 @@ type script struct {
 	store map[smtp.ID]*stored
 	bad   map[Ref]bool // records that cannot be decoded
 
+	slots, window, connections, rate int // of cfg.Sched
+
 	saves      []*Save
 	lookups    []*Lookup
 	deliveries []*Delivery
@@ -84,17 +87,9 @@ func newScript(t *testing.T) *script {
 		SpillOver: 4096, DestinationShare: 25, ParksMax: 100, ScanMax: 1000, LMTPRcpts: 100, SMTPRcpts: 100,
 		Notice: NoticeConfig{ErrorsMax: 100}, Limits: func(string) string { return "" },
 	}
-	w.cfg.Budget = budget.New(100)
-	w.limits(10, 2)
+	w.cfg.Budget, w.slots, w.window = budget.New(100), 10, 2
+	w.limits()
 	return w
-}
-
-func (w *script) limits(slots, window int) {
-	limits := sched.HostLimits{Window: sched.Limits{Initial: window, Max: window}}
-	w.cfg.Sched = sched.Config{
-		Slots: slots, HostsMax: 100, HostsPerAttempt: 5, Retry: w.cfg.Sched.Retry,
-		Limits: func(sched.HostKey) sched.HostLimits { return limits },
-	}
 }
 
 func arg(d *datadriven.TestData, key string) (string, bool) {
@@ -198,8 +193,9 @@ func (w *script) step(t *testing.T, d *datadriven.TestData) string {
 		return w.restart()
 	case "up":
 		ev = &Up{Module: map[string]Module{"smar": SMAR, "smtpc": SMTPC}[d.CmdArgs[0].Key]}
-	case "reload":
-		ev = &Reloaded{Maps: true}
+	case "configure":
+		w.configure(d)
+		ev = &Configure{Config: w.cfg}
 	case "parked":
 		ev = &Parked{Dests: []string{d.CmdArgs[0].Key}}
 	case "drain":
@@ -223,32 +219,51 @@ func (w *script) step(t *testing.T, d *datadriven.TestData) string {
 
 func id(n int) smtp.ID { return smtp.ID{Counter: uint64(n)} }
 
+// configure sets what the arguments say.
 func (w *script) configure(d *datadriven.TestData) {
-	w.cfg.Budget = budget.New(number(w.t, argOr(d, "aq", "100")))
-	w.cfg.Sched.Retry.Min = duration(w.t, argOr(d, "retry", "1m"))
-	w.cfg.Sched.Retry.Max = duration(w.t, argOr(d, "retry-max", "1h"))
-	w.cfg.Patience.Return = duration(w.t, argOr(d, "return", "5d"))
-	w.cfg.Patience.Delay = duration(w.t, argOr(d, "delay", "0s"))
-	w.cfg.DANEPatience.Return = duration(w.t, argOr(d, "dane-return", "5d"))
-	w.cfg.DANEPatience.Delay = duration(w.t, argOr(d, "dane-delay", "0s"))
-	w.cfg.SchedulerTimeout = duration(w.t, argOr(d, "scheduler-timeout", "1h"))
-	w.cfg.DestinationShare = number(w.t, argOr(d, "share", "25"))
-	w.cfg.Notice.MergeDelay = duration(w.t, argOr(d, "merge", "0s"))
-	if v, ok := arg(d, "double-bounce"); ok {
-		w.cfg.Notice.DoubleBounce = path(v)
+	times := map[string]*time.Duration{
+		"retry": &w.cfg.Sched.Retry.Min, "retry-max": &w.cfg.Sched.Retry.Max, "return": &w.cfg.Patience.Return, "delay": &w.cfg.Patience.Delay,
+		"dane-return": &w.cfg.DANEPatience.Return, "dane-delay": &w.cfg.DANEPatience.Delay, "scheduler-timeout": &w.cfg.SchedulerTimeout,
+		"merge": &w.cfg.Notice.MergeDelay,
 	}
-	w.log = has(d, "log")
-	w.limits(number(w.t, argOr(d, "slots", "10")), number(w.t, argOr(d, "window", "2")))
-	shared := sched.ProviderLimits{
-		Connections: number(w.t, argOr(d, "connections", "0")),
-		Pace:        pace.Limits{Rate: number(w.t, argOr(d, "rate", "0")), Per: time.Minute, Recovery: 30 * time.Minute},
+	aq := w.cfg.Budget.Max()
+	numbers := map[string]*int{
+		"aq": &aq, "share": &w.cfg.DestinationShare, "slots": &w.slots, "window": &w.window, "connections": &w.connections, "rate": &w.rate,
+		"rcpts": &w.cfg.SMTPRcpts,
 	}
-	w.cfg.Sched.ProviderLimits = func(string) sched.ProviderLimits { return shared }
-	w.cfg.Sched.Provider = func(h msg.Hop) string {
-		if strings.HasSuffix(h.Host, ".big.test") {
-			return "big"
+	for _, a := range d.CmdArgs {
+		v := strings.Join(a.Vals, ",")
+		switch {
+		case times[a.Key] != nil:
+			*times[a.Key] = duration(w.t, v)
+		case numbers[a.Key] != nil:
+			*numbers[a.Key] = number(w.t, v)
+		case a.Key == "double-bounce":
+			w.cfg.Notice.DoubleBounce = path(v)
+		case a.Key == "log":
+			w.log = true
+		default:
+			w.t.Fatalf("%s: unknown argument %q", d.Pos, a.Key)
 		}
-		return ""
+	}
+	w.cfg.Budget.SetMax(aq)
+	w.limits()
+}
+
+// limits makes the scheduler's part of the configuration.
+func (w *script) limits() {
+	limits := sched.HostLimits{Window: sched.Limits{Initial: w.window, Max: w.window}}
+	shared := sched.ProviderLimits{Connections: w.connections, Pace: pace.Limits{Rate: w.rate, Per: time.Minute, Recovery: 30 * time.Minute}}
+	w.cfg.Sched = sched.Config{
+		Slots: w.slots, HostsMax: 100, HostsPerAttempt: 5, Retry: w.cfg.Sched.Retry,
+		Limits:         func(sched.HostKey) sched.HostLimits { return limits },
+		ProviderLimits: func(string) sched.ProviderLimits { return shared },
+		Provider: func(h msg.Hop) string {
+			if strings.HasSuffix(h.Host, ".big.test") {
+				return "big"
+			}
+			return ""
+		},
 	}
 }
 
@@ -572,7 +587,7 @@ func (w *script) deferred() (all []State) {
 // restart makes a new core on the store.
 func (w *script) restart() string {
 	w.saves, w.lookups, w.deliveries, w.makes, w.scan = nil, nil, nil, nil, nil
-	w.cfg.Budget = budget.New(w.cfg.Budget.Max)
+	w.cfg.Budget = budget.New(w.cfg.Budget.Max())
 	w.core = New(w.cfg, w.now)
 	tas := make([]smtp.ID, 0, len(w.store))
 	for ta := range w.store {

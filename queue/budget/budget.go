@@ -21,9 +21,8 @@ import (
 //
 // Its methods may be called from any goroutine.
 type Budget struct {
-	Max int // AQ_entries_max
-
 	mu       sync.Mutex // guards all below
+	max      int        // AQ_entries_max
 	grants   map[smtp.ID]time.Time
 	order    fifo.List[smtp.ID] // grants in their order; some are gone
 	fresh    int
@@ -37,11 +36,26 @@ const GrantLife = 20 * time.Second
 
 // New makes the budget of an active queue for most recipients.
 func New(most int) *Budget {
-	return &Budget{Max: most, grants: map[smtp.ID]time.Time{}}
+	return &Budget{max: most, grants: map[smtp.ID]time.Time{}}
 }
 
-// part is what fresh mail, or deferred mail, may take at most.
-func (b *Budget) part() int { return b.Max - b.Max/4 }
+// Max is the bound.
+func (b *Budget) Max() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.max
+}
+
+// SetMax sets another bound. If more is in the active queue it stays there; nothing is granted or
+// loaded until it fits.
+func (b *Budget) SetMax(most int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.max = most
+}
+
+// partLocked is what fresh mail, or deferred mail, may take at most.
+func (b *Budget) partLocked() int { return b.max - b.max/4 }
 
 // Grant counts a transaction that may begin, or reports that there is no room for it.
 func (b *Budget) Grant(ta smtp.ID, now time.Time) bool {
@@ -49,7 +63,7 @@ func (b *Budget) Grant(ta smtp.ID, now time.Time) bool {
 	defer b.mu.Unlock()
 	b.expireLocked(now)
 	taken := len(b.grants) + b.fresh
-	if taken >= b.part() || taken+b.deferred >= b.Max {
+	if taken >= b.partLocked() || taken+b.deferred >= b.max {
 		return false
 	}
 	b.grants[ta] = now
@@ -109,14 +123,14 @@ func (b *Budget) Room(now time.Time) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.expireLocked(now)
-	return max(min(b.part()-b.deferred, b.Max-len(b.grants)-b.fresh-b.deferred), 0)
+	return max(min(b.partLocked()-b.deferred, b.max-len(b.grants)-b.fresh-b.deferred), 0)
 }
 
 // Over is by how many recipients the active queue exceeds its bound.
 func (b *Budget) Over() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return max(b.fresh+b.deferred-b.Max, 0)
+	return max(b.fresh+b.deferred-b.max, 0)
 }
 
 // Used is how many recipients are in the active queue, of them deferred ones, how many

@@ -53,11 +53,11 @@ func TestBudget(t *testing.T) {
 			if total != fresh+deferred || d != deferred {
 				t.Fatalf("%d recipients, %d of them deferred; want %d and %d", total, d, fresh+deferred, deferred)
 			}
-			if fresh+open > b.Max-b.Max/4 || deferred > b.Max-b.Max/4 || total > b.Max {
-				t.Fatalf("%d fresh, %d granted, %d deferred of %d", fresh, open, deferred, b.Max)
+			if fresh+open > b.Max()-b.Max()/4 || deferred > b.Max()-b.Max()/4 || total > b.Max() {
+				t.Fatalf("%d fresh, %d granted, %d deferred of %d", fresh, open, deferred, b.Max())
 			}
-			if room := b.Room(now); room < b.Max/4-deferred {
-				t.Fatalf("room for %d more deferred recipients beside %d of %d", room, deferred, b.Max)
+			if room := b.Room(now); room < b.Max()/4-deferred {
+				t.Fatalf("room for %d more deferred recipients beside %d of %d", room, deferred, b.Max())
 			}
 		}
 	})

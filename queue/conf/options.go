@@ -159,8 +159,25 @@ type SMTPSConfig struct {
 	CacheSize, HashSize     int
 }
 
+// Why options need a restart.
+const (
+	atOpening = "Pebble takes it when the store is opened, and the store stays open"
+	whySpool  = "the spool's place is taken at the start"
+	whySocket = "its socket is opened at the start"
+	whySMTPC  = "SMTPC is told of it when it is started"
+	whySMAR   = "SMAR is told of it when it is started"
+)
+
 // Options is the option table of the qmgr section, bound to c.
 func (c *Config) Options() *confparse.Table {
+	t := c.options()
+	t.Reloads(confparse.NewSessions, "", "delivery_timeout")
+	t.Reloads(confparse.Restart, whySocket, "control_socket")
+	t.Reloads(confparse.Restart, whySMTPC, "reuse_connection")
+	return t.Declare(confparse.AtOnce, "")
+}
+
+func (c *Config) options() *confparse.Table {
 	return &confparse.Table{Check: c.check, Options: []confparse.Option{
 		{
 			Name: "AQ_entries_max", Type: confparse.Int, Unit: "entries", Default: "20000", Min: "16", Max: "10000000", Readme: "3.8", Into: &c.AQEntriesMax,
@@ -247,7 +264,7 @@ func (c *Config) Options() *confparse.Table {
 }
 
 func (c *DEFEDBConfig) options() *confparse.Table {
-	return &confparse.Table{Options: []confparse.Option{
+	t := &confparse.Table{Options: []confparse.Option{
 		{Name: "base_directory", Type: confparse.Dir, Default: "defedb", Readme: "3.8", Into: &c.Base, Doc: "Directory of the store."},
 		{Name: "log_directory", Type: confparse.Dir, Readme: "3.8", Into: &c.Log, Doc: "Directory of its write-ahead log; by default the base directory."},
 		{Name: "page_size", Type: confparse.Size, Unit: "B", Default: "0", Max: "1MB", Readme: "8.3", Into: &c.PageSize, Doc: "Size of the blocks of tables that are written from now on; 0 leaves it to Pebble (4 KB), less than 512 B is taken as 512 B."},
@@ -257,6 +274,8 @@ func (c *DEFEDBConfig) options() *confparse.Table {
 		{Name: "remove_unused_logfiles", Kind: confparse.KindFlag, Default: "on", Readme: "8.3", Effect: confparse.None, Into: &c.RemoveLogs, Doc: "Remove logs that are no longer needed. Pebble always does."},
 		{Name: "hash_table_entries", Type: confparse.Int, Unit: "entries", Default: "16384", Min: "128", Max: "67108864", Readme: "8.3", Into: &c.HashEntries, Doc: "Most due recipients that are read from the DEFEDB at once, up to 2000; they are read in order of the next time to try and held in the active queue alone, so there is no table to be sized."},
 	}}
+	t.Reloads(confparse.Restart, whySpool, "base_directory", "log_directory")
+	return t.Reloads(confparse.Restart, atOpening, "page_size", "cache_size", "KBytes_written_for_checkpointing")
 }
 
 func (c *DSNConfig) options() *confparse.Table {
@@ -271,12 +290,13 @@ func (c *DSNConfig) options() *confparse.Table {
 }
 
 func (c *IBDBConfig) options() *confparse.Table {
-	return &confparse.Table{Options: []confparse.Option{
+	t := &confparse.Table{Options: []confparse.Option{
 		{Name: "commit_delay_max", Type: confparse.Time, Unit: "ms", Default: "100ms", Min: "1ms", Max: "10s", Readme: "3.8", Into: &c.CommitDelay, Doc: "How long the record of a delivery may wait to share a sync; new mail never waits for it. It waits for the next message if mail comes so often that one is expected within this time, else for 2 ms or, on a slow disk, for four times as long as the last sync took; never longer than this, and not together with 15 others. What a crash finds unwritten is delivered again. The default is ours."},
 		{Name: "size", Type: confparse.Size, Unit: "B", Default: "0", Readme: "3.8", Into: &c.Size, Doc: "Size of a log of the store: at least 1 MB, at most a thirty-second of the file system. The default 0 stands for that, at most 16 MB. If KBytes_written_for_checkpointing in section DEFEDB is larger, that holds."},
 		{Name: "open_TAs_max", Type: confparse.Int, Unit: "entries", Default: "1024", Min: "1", Readme: "3.8", Into: &c.OpenTAs, Doc: "Most transactions in one commit. The default is ours."},
 		{Name: "content_max", Type: confparse.Size, Unit: "B", Default: "128KB", Min: "0B", Max: "1GB", Readme: "own", Into: &c.ContentMax, Doc: "Content up to this size is committed with its envelope; larger content goes to a file at once. What is committed stays beside the envelope until the message has ended, but becomes a file if the message is deferred and it has more than 4 KB. With 0B each content is a file, which can be sent if the store is lost, at the price of speed. The default was measured, see docs/performance.md."},
 	}}
+	return t.Reloads(confparse.Restart, atOpening, "size")
 }
 
 func (c *IQDBConfig) options() *confparse.Table {
@@ -287,7 +307,7 @@ func (c *IQDBConfig) options() *confparse.Table {
 }
 
 func (c *SMTPCConfig) options() *confparse.Table {
-	return &confparse.Table{Options: []confparse.Option{
+	t := &confparse.Table{Options: []confparse.Option{
 		{Name: "initial_connections", Type: confparse.Int, Unit: "entries", Default: "10", Min: "1", Readme: "3.8", Into: &c.Initial, Doc: "Connections to a host of which nothing is known yet: where slow start begins."},
 		{Name: "connections_max", Type: confparse.Int, Unit: "entries", Default: "100", Min: "1", Readme: "3.8", Into: &c.Max, Doc: "Maximum number of connections to one host."},
 		{Name: "transactions_per_session_max", Type: confparse.Int, Unit: "entries", Default: "1000", Min: "1", Readme: "3.8", Into: &c.TransactionsMax, Doc: "Transactions after which a connection is closed. The default is ours."},
@@ -303,20 +323,24 @@ func (c *SMTPCConfig) options() *confparse.Table {
 		{Name: "hosts_per_attempt_max", Type: confparse.Int, Unit: "entries", Default: "5", Min: "1", Readme: "own", Into: &c.HostsPerRcpt, Doc: "Most hosts of a route that are tried in one attempt, if they fail as a whole (no connection, a refusing greeting, 421); after a 4xx reply to MAIL, RCPT or DATA one more is tried. The default is Postfix's smtp_mx_address_limit."},
 		{Name: "destination_share", Type: confparse.Int, Unit: "percent", Default: "25", Min: "1", Max: "100", Readme: "own", Into: &c.DestinationShare, Doc: "The part of a filling active queue that one destination may take; its further recipients wait in the DEFEDB until there is room, so that one destination cannot hold up the others."},
 	}}
+	t.Reloads(confparse.Restart, whySMTPC, "transactions_per_session_max")
+	t.Reloads(confparse.Restart, whySMAR, "lookup_rcpt_conf", "rcpt_conf_lookup_flags")
+	return t.Reloads(confparse.NewSessions, "", "lmtp_rcpts_per_transaction_max", "smtp_rcpts_per_transaction_max", "lookup_session_conf", "source")
 }
 
 func (c *SMTPCConfig) newLimits(name string) *confparse.Table {
 	l := &ConnectionLimits{Name: name}
-	return &confparse.Table{Done: func() { c.ConnectionLimits = append(c.ConnectionLimits, *l) }, Options: []confparse.Option{
+	t := &confparse.Table{Done: func() { c.ConnectionLimits = append(c.ConnectionLimits, *l) }, Options: []confparse.Option{
 		{Name: "initial_connections", Type: confparse.Int, Unit: "entries", Min: "1", Readme: "3.8", Into: &l.Initial, Doc: "Connections with which slow start begins."},
 		{Name: "connections_max", Type: confparse.Int, Unit: "entries", Min: "1", Readme: "3.8", Into: &l.Max, Doc: "Maximum number of connections to one host."},
 		{Name: "transactions_per_session_max", Type: confparse.Int, Unit: "entries", Min: "1", Readme: "3.8", Into: &l.TransactionsMax, Doc: "Transactions after which a connection is closed."},
 	}}
+	return t.Reloads(confparse.NewSessions, "", "transactions_per_session_max")
 }
 
 func (c *SMTPCConfig) newProvider(name string) *confparse.Table {
 	p := &Provider{Name: name}
-	return &confparse.Table{Done: func() { c.Providers = append(c.Providers, *p) }, Check: p.check, Options: []confparse.Option{
+	t := &confparse.Table{Done: func() { c.Providers = append(c.Providers, *p) }, Check: p.check, Options: []confparse.Option{
 		{Name: "connections_max", Type: confparse.Int, Unit: "entries", Default: "0", Min: "0", Max: "100000", Readme: "own", Into: &p.Max, Doc: "Most connections to all hosts of the provider together, those included that are kept open without work; 0: no limit but those of each host."},
 		{Name: "rate_max", Type: confparse.Int, Unit: "messages", Default: "0", Min: "0", Max: "10000000", Readme: "own", Into: &p.Rate, Doc: "Most messages that are sent to all hosts of the provider within any rate_interval, spread over it; a delivery of one message to several recipients counts once, and an attempt that fails counts, too. 0: no limit until the provider asks for less mail."},
 		{Name: "rate_interval", Type: confparse.Time, Unit: "s", Default: "1m", Min: "1s", Max: "1d", Readme: "own", Into: &p.Per, Doc: "The time that rate_max refers to."},
@@ -325,6 +349,7 @@ func (c *SMTPCConfig) newProvider(name string) *confparse.Table {
 		{Name: "slow_down_recovery", Type: confparse.Time, Unit: "s", Default: "30m", Min: "1m", Max: "7d", Readme: "own", Into: &p.Recovery, Doc: "The time in which half of the full rate comes back, little by little. So a rate that was halved once is whole again after it."},
 		{Name: "slow_down_rate_min", Type: confparse.Int, Unit: "messages", Default: "0", Min: "0", Max: "10000000", Readme: "own", Into: &p.RateMin, Doc: "The rate is never halved below this; 0 stands for a thirty-second of the full one, at least 1."},
 	}}
+	return t.Reloads(confparse.NewSessions, "", "transactions_per_session_max", "slow_down")
 }
 
 // check compiles the patterns.
@@ -344,9 +369,10 @@ const slowDownDefault = `{ "^(421|451) 4[.]7[.]" }`
 
 func (c *SMTPCConfig) newSource(name string) *confparse.Table {
 	s := &Source{Name: name}
-	return &confparse.Table{Done: func() { c.Sources = append(c.Sources, *s) }, Options: []confparse.Option{
+	t := &confparse.Table{Done: func() { c.Sources = append(c.Sources, *s) }, Options: []confparse.Option{
 		{Name: "ips", Type: confparse.IPList, Readme: "3.8", Into: &s.IPs, Doc: "Addresses to bind to; one of the family of the host to connect to is taken, several share the mail. An address that cannot be bound to is logged, and the connection made without."},
 	}}
+	return t.Declare(confparse.NewSessions, "")
 }
 
 func (c *SMTPSConfig) options() *confparse.Table {
@@ -360,11 +386,12 @@ func (c *SMTPSConfig) options() *confparse.Table {
 
 // verpOptions is the subsection VERP.
 func verpOptions(c *verp.Config) *confparse.Table {
-	return &confparse.Table{Options: []confparse.Option{
+	t := &confparse.Table{Options: []confparse.Option{
 		{Name: "when", Type: confparse.Enum, Words: []string{verp.WhenAlways, verp.WhenNever}, DefaultWords: "on demand", Readme: "3.8", Into: &c.When, Doc: "always or never; without it on demand."},
 		{Name: "delimiter1", Type: confparse.String, Default: `"+"`, Readme: "3.8", Into: &c.Delimiter1, Doc: "Stands between the sender's local part and the recipient."},
 		{Name: "delimiter2", Type: confparse.String, Default: `"="`, Readme: "3.8", Into: &c.Delimiter2, Doc: "Replaces the @ of the recipient."},
 	}}
+	return t.Declare(confparse.NewSessions, "")
 }
 
 // check makes the cross-checks of README 3.8.

@@ -28,9 +28,10 @@ const (
 type Space struct {
 	FS   vfs.FS
 	Dirs []string
-	Min  int64 // bytes; 0: by the size of the file system
-	OK   int64 // from here on mail is accepted again; 0: by Min
-	Log  *slog.Logger
+	// Limits are the bytes below which mail is refused, and from which on it is accepted again. 0: by the
+	// size of the file system, and by the former. Each look asks for them. Nil: both are 0.
+	Limits func() (low, enough int64)
+	Log    *slog.Logger
 	// Refill is called when there is enough again: it makes the reserve for a full disk.
 	Refill func()
 
@@ -52,19 +53,26 @@ func (s *Space) ask() {
 	}
 }
 
-// minimum and enough are the limits for a file system of the given size.
-func (s *Space) minimum(total int64) int64 {
-	if s.Min > 0 {
-		return s.Min
+// limits are those for a file system of the given size.
+func (s *Space) limits(total int64) (low, enough int64) {
+	if s.Limits != nil {
+		low, enough = s.Limits()
 	}
-	return min(max(total/autoMinShare, autoMinLeast), autoMinMost)
+	if low == 0 {
+		low = min(max(total/autoMinShare, autoMinLeast), autoMinMost)
+	}
+	if enough == 0 {
+		enough = low * 3 / 2
+	}
+	return low, enough
 }
 
-func (s *Space) enough(total int64) int64 {
-	if s.OK > 0 {
-		return s.OK
+// Changed has the space looked at soon, because the limits have changed.
+func (s *Space) Changed() {
+	s.asked.Store(true)
+	if timer := s.timer.Load(); timer != nil {
+		timer.Reset(0)
 	}
-	return s.minimum(total) * 3 / 2
 }
 
 // Look asks all file systems once.
@@ -75,9 +83,10 @@ func (s *Space) Look() error {
 		if err != nil {
 			return fmt.Errorf("asking for the free space of %s: %w", dir, err)
 		}
-		room = min(room, free-s.minimum(total))
-		scarce = scarce || free < s.minimum(total)
-		plenty = plenty && free >= s.enough(total)
+		low, enough := s.limits(total)
+		room = min(room, free-low)
+		scarce = scarce || free < low
+		plenty = plenty && free >= enough
 	}
 	s.room.Store(room)
 	switch {

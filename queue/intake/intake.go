@@ -49,6 +49,25 @@ func New(cfg Config, now time.Time) *Intake {
 	}
 }
 
+// Configure gives another Config, of the same Budget and Sched. No route that fails waits longer than it may
+// by the new Retry. What is due later than the new Retry.Max is looked for, as after a start: it comes in
+// now, as far as there is room. Parks stay, even if they are more than ParksMax.
+func (i *Intake) Configure(now time.Time, cfg Config) {
+	lower := cfg.Retry.Max < i.cfg.Retry.Max
+	i.cfg = cfg
+	if !lower {
+		return
+	}
+	i.schedule.findLate(now.Add(cfg.Retry.Max))
+	for _, p := range i.parks {
+		latest := now.Add(cfg.Retry.Delay(p.fails, sched.Chance(p.name, uint64(p.fails))))
+		if p.isRoute() && p.state == Closed && p.until.After(latest) {
+			p.until = latest
+			i.probes.Push(probe{p.until, p})
+		}
+	}
+}
+
 // Tick lets time pass.
 func (i *Intake) Tick(now time.Time) {
 	for i.probes.Len() > 0 && !i.probes.First().at.After(now) {
@@ -72,16 +91,16 @@ func (i *Intake) Wake() (at time.Time) {
 // half full.
 func (i *Intake) OverShare(d *sched.Destination, class sched.Class) bool {
 	total, _, _, _ := i.cfg.Budget.Used()
-	return total > i.cfg.Budget.Max/2 && d.Entries() > i.share(class)
+	return total > i.cfg.Budget.Max()/2 && d.Entries() > i.share(class)
 }
 
 // share is what a destination may have of an active queue that is more than half full. Of
 // deferred mail it is less, for the quarter that is deferred mail's own must not be one
 // destination's.
 func (i *Intake) share(class sched.Class) int {
-	share := i.cfg.Budget.Max * i.cfg.Share / 100
+	share := i.cfg.Budget.Max() * i.cfg.Share / 100
 	if class == sched.Deferred {
-		share = min(share, i.cfg.Budget.Max/8)
+		share = min(share, i.cfg.Budget.Max()/8)
 	}
 	return max(share, 1)
 }
@@ -90,7 +109,7 @@ func (i *Intake) share(class sched.Class) int {
 // share.
 func (i *Intake) room(dest string) int {
 	share := i.share(sched.Fresh)
-	if total, _, _, _ := i.cfg.Budget.Used(); total > i.cfg.Budget.Max/2 {
+	if total, _, _, _ := i.cfg.Budget.Used(); total > i.cfg.Budget.Max()/2 {
 		share = i.share(sched.Deferred)
 	}
 	if d := i.cfg.Sched.Lookup(dest, ""); d != nil {

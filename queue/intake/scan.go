@@ -82,9 +82,10 @@ type schedule struct {
 	cursor  entry.Due // everything up to here is in the active queue
 	nextDue time.Time // when the next is due; zero: at once
 	looked  time.Time // when the last scan of due recipients has ended that found all
-	// late is behind the last recipient that was due too late: the clock was set back, or
-	// retry_delay_max was lowered, while the queue did not run. Zero: there are no more.
+	// late is behind the last recipient that was due too late: the clock was set back while the queue did
+	// not run, or retry_delay_max was lowered. Zero: there are no more.
 	late    entry.Due
+	lowered bool      // while a scan for these ran: it begins anew
 	soonest time.Time // the first due time of those that were deferred while a scan ran; zero: none
 }
 
@@ -100,6 +101,13 @@ func (s *schedule) deferred(at time.Time, running bool) {
 		}
 	case !s.cursor.At.IsZero() && !s.cursor.At.Before(at):
 		s.cursor = entry.Due{}
+	}
+}
+
+// findLate has recipients found that are due after the latest time that any should be.
+func (s *schedule) findLate(latest time.Time) {
+	if s.late.At.IsZero() || latest.Before(s.late.At) {
+		s.late, s.lowered = entry.Due{At: latest}, true
 	}
 }
 
@@ -137,7 +145,7 @@ func (i *Intake) Next(now time.Time, operation func(room int) *Scan) *Scan {
 	switch {
 	case q != nil || room == 0:
 	case !s.late.At.IsZero():
-		q = &Scan{Kind: ScanLate, Max: room, Until: entry.Never(), Cursor: s.late}
+		q, s.lowered = &Scan{Kind: ScanLate, Max: room, Until: entry.Never(), Cursor: s.late}, false
 	default:
 		if s.dueLast || !due {
 			if q = i.parkScan(now, room); q != nil {
@@ -204,7 +212,7 @@ func (i *Intake) Done(now time.Time, q *Scan, next time.Time, more, failed bool)
 		if next.IsZero() {
 			s.nextDue = entry.Never()
 		}
-	case q.Kind == ScanLate:
+	case q.Kind == ScanLate && !s.lowered:
 		if s.late = q.Cursor; !more {
 			s.late = entry.Due{}
 		}

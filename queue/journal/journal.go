@@ -23,10 +23,10 @@ import (
 // at all.
 type Config[S any] struct {
 	DB *records.DB
-	// TransactionsMax is how many transactions a commit has, at most.
-	TransactionsMax int
-	// Delay is how long a step may wait to share a sync, at most.
-	Delay time.Duration
+	// TransactionsMax is how many transactions a commit has, at most; Delay is how long a step may wait to
+	// share a sync, at most. They may answer anew at any time.
+	TransactionsMax func() int
+	Delay           func() time.Duration
 
 	// Prepare is called before each commit.
 	Prepare func() error
@@ -83,7 +83,7 @@ type Request = msg.Request[msg.CommitQ, msg.CommitA]
 func New[S any](cfg Config[S]) *Journal[S] {
 	j := &Journal[S]{cfg: cfg, due: time.NewTimer(time.Hour)}
 	j.due.Stop()
-	j.gap = gapMax(cfg.Delay)
+	j.gap = gapMax(cfg.Delay())
 	j.expect()
 	return j
 }
@@ -101,7 +101,7 @@ func (j *Journal[S]) Run(ctx context.Context, commits <-chan *Request) error {
 		case <-j.due.C:
 		case <-ctx.Done():
 			last = true
-			mail = drain(mail, commits, j.cfg.TransactionsMax)
+			mail = drain(mail, commits, j.cfg.TransactionsMax())
 		}
 		if err := j.commit(mail); err != nil {
 			return err
@@ -124,22 +124,22 @@ func (j *Journal[S]) enough() int {
 	if j.lastSync < slowSync {
 		return 1
 	}
-	return min(j.lastBatch*3/4, j.cfg.TransactionsMax)
+	return min(j.lastBatch*3/4, j.cfg.TransactionsMax())
 }
 
 // awaitMore gathers what has come, and waits a part of a sync's time until that is enough.
 func (j *Journal[S]) awaitMore(ctx context.Context, mail []*Request, commits <-chan *Request) []*Request {
-	mail = drain(mail, commits, j.cfg.TransactionsMax)
+	mail = drain(mail, commits, j.cfg.TransactionsMax())
 	enough := j.enough()
 	if len(mail) >= enough {
 		return mail
 	}
-	timer := time.NewTimer(min(j.lastSync/4, j.cfg.Delay))
+	timer := time.NewTimer(min(j.lastSync/4, j.cfg.Delay()))
 	defer timer.Stop()
 	for len(mail) < enough && inlineOf(mail) < commitMax {
 		select {
 		case r := <-commits:
-			mail = drain(append(mail, r), commits, j.cfg.TransactionsMax)
+			mail = drain(append(mail, r), commits, j.cfg.TransactionsMax())
 		case <-timer.C:
 			return mail
 		case <-ctx.Done():

@@ -25,6 +25,7 @@ type desk struct {
 	done  []commit
 	fails error
 	ids   uint64
+	delay time.Duration
 	end   func() error
 }
 
@@ -44,9 +45,9 @@ func open(t *testing.T) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &desk{t: t, port: msg.NewPort[msg.CommitQ, msg.CommitA](100), began: time.Now()}
+	d := &desk{t: t, delay: delay, port: msg.NewPort[msg.CommitQ, msg.CommitA](100), began: time.Now()}
 	d.Journal = New(Config[int]{
-		DB: db, TransactionsMax: 100, Delay: delay,
+		DB: db, TransactionsMax: func() int { return 100 }, Delay: func() time.Duration { return d.delay },
 		Prepare: func() error { return nil }, Refuses: func(*msg.CommitQ) smtp.Reply { return smtp.Reply{} },
 		Write: func(*records.Batch, int) error { return nil }, Knows: func(smtp.ID) (bool, error) { return true, nil },
 		Check: func() error { return d.fails }, Now: time.Now,

@@ -45,10 +45,10 @@ func (j *Journal[S]) wakeLocked(first, patient bool) {
 	switch {
 	case !patient && (first || !j.hurried):
 		j.hurried = true
-		j.due.Reset(j.hurry)
+		j.due.Reset(min(j.hurry, j.cfg.Delay())) // which may be less since they were learned
 	case first:
 		j.hurried = false
-		j.due.Reset(j.patient)
+		j.due.Reset(min(j.patient, j.cfg.Delay()))
 	}
 }
 
@@ -69,7 +69,7 @@ func gapMax(delay time.Duration) time.Duration { return 4 * delay }
 func (j *Journal[S]) learn(start time.Time, d *Done[S]) {
 	j.lastSync = d.Took
 	if n := len(d.Mail); n > 0 {
-		gap := gapMax(j.cfg.Delay)
+		gap := gapMax(j.cfg.Delay())
 		if !j.lastMail.IsZero() {
 			gap = min(gap, start.Sub(j.lastMail))
 		}
@@ -82,10 +82,11 @@ func (j *Journal[S]) learn(start time.Time, d *Done[S]) {
 // expect says how long steps wait from now on. While mail comes so seldom that none is expected in time,
 // nothing waits for it.
 func (j *Journal[S]) expect() {
-	soon := min(max(hurry, 4*j.lastSync), j.cfg.Delay)
+	delay := j.cfg.Delay()
+	soon := min(max(hurry, 4*j.lastSync), delay)
 	late := soon
-	if j.gap <= j.cfg.Delay {
-		late = min(max(soon, 2*j.gap), j.cfg.Delay)
+	if j.gap <= delay {
+		late = min(max(soon, 2*j.gap), delay)
 	}
 	j.mu.Lock()
 	j.hurry, j.patient = soon, late

@@ -131,8 +131,7 @@ func (s *Scheduler) Done(now time.Time, d *Delivery, r Result) Outcome {
 		s.served(now, h)
 	case HostFailed:
 		h.serves, h.reason = false, r.Reason
-		chance := Chance(s.cfg.Name+" "+h.Name(), uint64(h.window.downs))
-		if wasUp := h.window.size > 0; h.window.failed(now, s.closedFor(h), chance) {
+		if wasUp := h.window.size > 0; h.window.failed(now, s.closedFor(h), s.chance(h, h.window.downs)) {
 			out.Closed = true
 			if wasUp {
 				s.stats.Down.add(1)

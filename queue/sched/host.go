@@ -149,7 +149,7 @@ func (s *Scheduler) host(now time.Time, hop msg.Hop, d *Destination) *Host {
 	k := s.hostKey(hop, d)
 	h := s.hosts[k]
 	if h == nil {
-		if len(s.hosts) >= s.cfg.HostsMax {
+		for n := 0; n < 2 && len(s.hosts) >= s.cfg.HostsMax; n++ { // one more than comes: HostsMax may have been lowered
 			s.forgetOne()
 		}
 		limits := s.cfg.Limits(k)
@@ -311,9 +311,19 @@ func (s *Scheduler) strike(now time.Time, h *Host) {
 		if h.idle() {
 			s.changes = append(s.changes, HostChange{Host: h, What: ProbeDue})
 		}
-		h.probeAt = now.Add(max(s.cfg.Retry.Min, time.Second))
+		h.probeAt = now.Add(s.probeAgain())
 	}
 	s.wake(now, h)
+}
+
+// probeAgain is after how long a probe is asked for again that nobody made.
+func (s *Scheduler) probeAgain() time.Duration { return max(s.cfg.Retry.Min, time.Second) }
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // AddParked counts recipients more, or fewer, that the caller has parked until a host
@@ -336,10 +346,18 @@ func (s *Scheduler) ProbeAll(now time.Time) {
 	}
 }
 
-// SetLimits asks for the limits of all hosts anew.
+// SetLimits asks for the limits of all hosts anew. No host stays closed for longer than it may now.
 func (s *Scheduler) SetLimits(now time.Time) {
 	for h := range s.recent.all {
 		h.setLimits(s.cfg.Limits(h.key()))
+		if h.window.size == 0 {
+			latest := now.Add(s.probeAgain())
+			if n := h.window.downs; h.window.closed(now) {
+				latest = now.Add(s.closedFor(h).Delay(n, s.chance(h, n-1)))
+				h.window.until = earlier(h.window.until, latest)
+			}
+			h.probeAt = earlier(h.probeAt, latest)
+		}
 		s.wake(now, h)
 	}
 	for name, p := range s.providers {

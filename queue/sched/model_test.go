@@ -48,6 +48,7 @@ type model struct {
 	parked   map[int][]*mail
 	parkedAt map[*Host]map[int]bool
 	onStart  func(*running)
+	another  func() Config // for Configure
 	started  int
 }
 

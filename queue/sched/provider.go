@@ -15,7 +15,7 @@ type ProviderLimits struct {
 }
 
 // Provider is what is known of a provider: hosts with limits in common. Each has its own window
-// besides. It is never forgotten, for the configuration names all there are.
+// besides. It is never forgotten: one that is not configured any more has no limits.
 type Provider struct {
 	name     string
 	max      int
@@ -26,7 +26,8 @@ type Provider struct {
 	// in Scheduler.blocked. The first of each is there, too, while the provider has a place.
 	blocked [2]Heap[*Host]
 	first   [2]*Host
-	slowed  int // how often the rate was halved
+	slowed  int  // how often the rate was halved
+	gone    bool // it is not configured any more
 
 	alarm      time.Time
 	alarmPlace int // in Scheduler.provAlarms
@@ -139,6 +140,9 @@ func (p *Provider) waitReason(now time.Time, date func(time.Time) string) string
 // Providers returns what is known of the providers, in no order. ListHosts counts what waits.
 func (s *Scheduler) Providers(now time.Time) (all []msg.ProviderEntry) {
 	for _, p := range s.providers {
+		if p.gone && p.inflight == 0 {
+			continue
+		}
 		l := p.pace.Limits()
 		e := msg.ProviderEntry{
 			Provider: p.name, InUse: p.inflight, Max: p.max, Rate: p.pace.Rate(now), RateMax: l.Rate, Per: l.Per,

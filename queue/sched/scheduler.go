@@ -33,8 +33,8 @@ type HostLimits struct {
 	Timeout time.Duration // octo: how long an unused host is remembered, and a window closed; 0: not given
 }
 
-// Config is what the scheduler must know. It does not change, except that Limits and
-// Ruled may answer anew after SetLimits.
+// Config is what the scheduler must know. It changes with Configure alone; Limits and ProviderLimits may
+// answer anew after SetLimits, too.
 type Config struct {
 	Slots           int   // deliveries at once, at least 1
 	HostsMax        int   // hosts that are remembered (OCC_entries_max)
@@ -46,8 +46,7 @@ type Config struct {
 	// it: the host is one, whatever the connection_limits of the recipients.
 	Ruled func(netip.Addr) bool
 	// Providers are the names of all providers. Provider names that of a hop, "" for none, and
-	// ProviderLimits gives the limits of one: they may answer anew after SetLimits. Nil: there are
-	// none.
+	// ProviderLimits gives the limits of one. Nil: there are none.
 	Providers      []string
 	Provider       func(msg.Hop) string
 	ProviderLimits func(name string) ProviderLimits
@@ -102,14 +101,8 @@ const (
 
 // New makes a scheduler that knows no mail and no host.
 func New(cfg Config) *Scheduler {
-	if cfg.Ruled == nil {
-		cfg.Ruled = func(netip.Addr) bool { return false }
-	}
-	if cfg.Provider == nil {
-		cfg.Provider = func(msg.Hop) string { return "" }
-	}
 	s := &Scheduler{
-		cfg: cfg, dests: map[destKey]*Destination{}, senders: map[senderKey]*sender{}, queues: map[queueKey]*readyQueue{},
+		cfg: cfg.complete(), dests: map[destKey]*Destination{}, senders: map[senderKey]*sender{}, queues: map[queueKey]*readyQueue{},
 		hosts: map[HostKey]*Host{}, providers: map[string]*Provider{}, slots: slots{total: max(cfg.Slots, 1)},
 		limited: NewHeap(func(a, b *sender) bool {
 			return cmp.Or(cmp.Compare(a.share, b.share), cmp.Compare(a.order, b.order)) < 0
@@ -124,6 +117,41 @@ func New(cfg Config) *Scheduler {
 		s.provider(name)
 	}
 	return s
+}
+
+// complete is the Config with a function for each that is nil.
+func (cfg Config) complete() Config {
+	if cfg.Ruled == nil {
+		cfg.Ruled = func(netip.Addr) bool { return false }
+	}
+	if cfg.Provider == nil {
+		cfg.Provider = func(msg.Hop) string { return "" }
+	}
+	return cfg
+}
+
+// Configure gives another Config. Deliveries in progress go on, however many they are: none begins while
+// they are more than the new limits allow. No host stays closed for longer than it may by the new Retry.
+// What waits for a host keeps its place.
+func (s *Scheduler) Configure(now time.Time, cfg Config) {
+	s.cfg = cfg.complete()
+	s.slots.total = max(cfg.Slots, 1)
+	for _, f := range s.senders {
+		s.recount(f, func() {}) // their shares depend on the slots
+	}
+	for _, name := range cfg.Providers {
+		s.provider(name)
+	}
+	for name, p := range s.providers {
+		p.gone = !slices.Contains(cfg.Providers, name)
+	}
+	s.SetLimits(now)
+	s.relax(now)
+}
+
+// chance spreads the times for which hosts are closed that had closed n times before.
+func (s *Scheduler) chance(h *Host, n int) float64 {
+	return Chance(s.cfg.Name+" "+h.Name(), uint64(n))
 }
 
 // blockedHeap has hosts first that use the fewest slots, and that have waited longest.

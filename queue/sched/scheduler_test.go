@@ -16,11 +16,8 @@ import (
 // check finds mail that waits without need, and counts that are wrong.
 func (m *model) check(t *rapid.T) {
 	s := m.s
-	if s.slots.used != len(m.running) || s.stats.InUse.Now != len(m.running) || s.slots.used > s.slots.total {
+	if s.slots.used != len(m.running) || s.stats.InUse.Now != len(m.running) {
 		t.Fatalf("%d deliveries are in progress, counted as %+v", len(m.running), s.slots)
-	}
-	if s.slots.toNew > s.slots.total-s.slots.total/4 {
-		t.Fatalf("too many deliveries to new hosts: %+v", s.slots)
 	}
 	down := 0
 	for h := range s.recent.all {
@@ -75,7 +72,7 @@ func (m *model) checkQueue(t *rapid.T, q *readyQueue) {
 		t.Fatalf("a ready queue of %s for %s is in no list", q.sender.key.from, q.dest.Key())
 	}
 	j := s.nextJob(q)
-	if s.slots.used == s.slots.total || j == nil {
+	if s.slots.used >= s.slots.total || j == nil {
 		return // all slots are taken
 	}
 	h := q.host // it waits there, even if a host before it opens
@@ -178,9 +175,24 @@ func TestNobodyWaitsWithoutNeed(t *testing.T) {
 		}
 		cfg.ProviderLimits = func(string) ProviderLimits { return shared }
 		m := newModel(cfg)
+		m.another = func() Config { // as after a reload
+			cfg.Slots = rapid.IntRange(1, 40).Draw(t, "slots")
+			l.Window.Initial = rapid.IntRange(1, 4).Draw(t, "initial")
+			l.Window.Max = l.Window.Initial + rapid.IntRange(0, 6).Draw(t, "more")
+			l.Rate = rapid.SampledFrom([]int{0, 0, 3, 10}).Draw(t, "rate")
+			l.Timeout = rapid.SampledFrom([]time.Duration{0, 0, 10 * time.Second, 10 * time.Minute}).Draw(t, "timeout")
+			cfg.HostsMax = rapid.IntRange(2, 20).Draw(t, "hosts known")
+			cfg.Retry = rapid.SampledFrom([]Retry{{time.Second, time.Minute}, {5 * time.Minute, time.Hour}, {time.Hour, 2 * time.Hour}}).Draw(t, "retry")
+			shared.Connections = rapid.IntRange(0, 5).Draw(t, "connections")
+			shared.Pace.Rate = rapid.SampledFrom([]int{0, 1, 4, 100}).Draw(t, "messages")
+			return cfg
+		}
 		short := m.turnsAreShort(t)
 		m.onStart = func(r *running) {
 			short(r)
+			if s := m.s.slots; s.used > s.total || r.toNew && s.toNew > s.total-s.total/4 {
+				t.Fatalf("a delivery starts without a slot: %+v", s)
+			}
 			if p := r.Host.provider; p != nil && shared.Connections > 0 && p.inflight > shared.Connections {
 				t.Fatalf("a delivery starts with %d of %d in progress to %s", p.inflight, shared.Connections, p.name)
 			}
@@ -226,7 +238,15 @@ func (m *model) step(t *rapid.T) {
 	case n == 9 && len(m.running) > 0:
 		m.s.Progress(m.now, m.running[which.Draw(t, "which")%len(m.running)].Delivery)
 	case n == 10:
-		switch rapid.IntRange(0, 3).Draw(t, "operator") {
+		switch rapid.IntRange(0, 4).Draw(t, "operator") {
+		case 4:
+			m.cfg = m.another()
+			m.s.Configure(m.now, m.cfg)
+			for h := range m.s.recent.all {
+				if longest := m.now.Add(m.s.closedFor(h).Max); h.window.closed(m.now) && h.window.until.After(longest) {
+					t.Fatalf("%s is closed for longer than it may be", h.Name())
+				}
+			}
 		case 0:
 			m.s.ProbeAll(m.now)
 		case 1:

@@ -21,7 +21,7 @@ const (
 )
 
 // free returns how many more deliveries may begin.
-func (s *slots) free() int { return s.total - s.used }
+func (s *slots) free() int { return max(s.total-s.used, 0) } // used may be more since total was lowered
 
 // freeForNew returns how many more deliveries to new hosts may begin.
 func (s *slots) freeForNew() int {

@@ -1,0 +1,157 @@
+package queue
+
+import (
+	"log/slog"
+	"reflect"
+	"strings"
+	"testing"
+
+	"meta1/confparse"
+	"meta1/mta/vfs/crashfs"
+	"meta1/queue/admit"
+	"meta1/queue/aq"
+	"meta1/queue/sched"
+)
+
+// otherValues has for each option that is reloadable, and for its section, another value than the default.
+var otherValues = map[string]string{
+	"AQ_entries_max": "100", "conf": "other", "double_bounce_address": `"<d@b.test>"`, "disk_space_min": "5000", "disk_space_ok": "9000",
+	"OCC_entries_max": "17", "retry_delay_max": "5000s", "retry_delay_min": "100s", "delivery_timeout": "10s", "scheduler_timeout": "11s",
+	"SMAR_timeout": "12s", "content_memory_max": "1MB", "orphan_grace": "13s",
+	"DEFEDB/hash_table_entries": "200", "IBDB/commit_delay_max": "7ms", "IBDB/open_TAs_max": "9", "IBDB/content_max": "3KB",
+	"DSN_handling/merge_delay_max": "5s", "DSN_handling/header_only": "", "DSN_handling/MIME_Format": "", "DSN_handling/RFC_Format": "",
+	"DSN_handling/no_LMTP_delay_DSN": "", "DSN_handling/errors_per_DSN_max": "3",
+	"queue_return/default": "1d", "queue_return/DANE_no_match": "2d", "queue_delay/default": "3h", "queue_delay/DANE_no_match": "4h",
+	"smtpc/initial_connections": "3", "smtpc/connections_max": "33", "smtpc/lmtp_rcpts_per_transaction_max": "5",
+	"smtpc/smtp_rcpts_per_transaction_max": "6", "smtpc/lookup_session_conf": "", "smtpc/deliveries_max": "77", "smtpc/hosts_per_attempt_max": "2",
+	"smtpc/destination_share":                                  "50",
+	"smtpc/connection_limits low/initial_connections":          "2",
+	"smtpc/connection_limits low/connections_max":              "4",
+	"smtpc/connection_limits low/transactions_per_session_max": "5",
+	"smtpc/provider big/connections_max":                       "6",
+	"smtpc/provider big/rate_max":                              "70",
+	"smtpc/provider big/rate_interval":                         "2m",
+	"smtpc/provider big/transactions_per_session_max":          "8",
+	"smtpc/provider big/slow_down":                             `{ "^421 4[.]7[.]" }`,
+	"smtpc/provider big/slow_down_recovery":                    "9m",
+	"smtpc/provider big/slow_down_rate_min":                    "1",
+	"smtpc/source net/ips":                                     "{ 192.0.2.1 }",
+	"smtps/connection_rate_max":                                "10",
+	"smtps/connections_max":                                    "11",
+	"smtps/connection_control_cache_size":                      "20",
+	"VERP/when":                                                "always", "VERP/delimiter1": `"-"`, "VERP/delimiter2": `"~"`,
+}
+
+// configured is the configuration with one option set, if any. A value of "" sets a flag, "!" clears it.
+func configured(t *testing.T, option, value string) (c Config) {
+	t.Helper()
+	path := strings.Split(option, "/")
+	text := path[len(path)-1]
+	switch value {
+	case "", "!":
+		text = "flags = { " + value + text + " };"
+	default:
+		text += " = " + value + ";"
+	}
+	for i := len(path) - 2; i >= 0; i-- {
+		text = path[i] + " { " + text + " }"
+	}
+	if option == "" {
+		text = ""
+	}
+	files := confparse.LoadOptions{FS: confparse.Files{"/meta1.conf": text}}
+	if _, err := confparse.Load(files, "/meta1.conf", c.Options()); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	c.ConfNamed = false // the map is missing
+	return c
+}
+
+// inUse is what a queue and its loop go by.
+type inUse struct {
+	Queue, Loop     settings
+	Core            aq.Config
+	Clients         admit.Limits
+	Entries         int
+	Memory          int64
+	DiskMin, Inline int64
+}
+
+func use(l *loop) inUse {
+	q := l.q
+	u := inUse{
+		Queue: *q.conf(), Loop: *l.conf, Core: q.coreConfig(l.conf), Clients: q.clientLimits(), Entries: q.budget.Max(), Memory: q.deps.Memory.Max(),
+		Inline: q.inlineMax(),
+	}
+	u.DiskMin, _ = q.space.Limits()
+	u.Core.Sched = sched.Config{Slots: u.Core.Sched.Slots, HostsMax: u.Core.Sched.HostsMax, HostsPerAttempt: u.Core.Sched.HostsPerAttempt, Retry: u.Core.Sched.Retry, ReuseConnection: u.Core.Sched.ReuseConnection, Providers: u.Core.Sched.Providers}
+	u.Core.Limits, u.Core.HandsOver = nil, nil // functions are not comparable
+	return u
+}
+
+// TestReloadOfEachOption: each option of qmgr that a reload changes has the same effect as a start with it,
+// on the queue and on its loop, and so has its default when it comes back. What needs a restart is little,
+// and what is given to Commit for it changes nothing.
+func TestReloadOfEachOption(t *testing.T) {
+	var c Config
+	known := map[string]bool{}
+	for _, r := range confparse.Rows(c.Options()) {
+		key := strings.TrimPrefix(r.Section+"/"+r.Name, "global/")
+		if r.Kind == confparse.KindSection || r.Reload != confparse.AtOnce && r.Reload != confparse.NewSessions {
+			continue
+		}
+		known[key] = true
+	}
+	for option := range otherValues {
+		key := option
+		for _, name := range []string{" low", " big", " net"} {
+			key = strings.Replace(key, name, "", 1)
+		}
+		if !known[key] {
+			t.Errorf("%s is not an option that a reload changes", option)
+		}
+		delete(known, key)
+	}
+	for key := range known {
+		t.Errorf("a reload changes %s: this test needs a value for it", key)
+	}
+	if t.Failed() {
+		return
+	}
+	open := func(c Config) *loop {
+		w := newWorld(t)
+		q, err := New(c, Deps{
+			Ports: w.ports, Hostname: "mta.test", Dir: "spool", FS: crashfs.FS(w.disk, w.space), Log: slog.New(slog.DiscardHandler), Fatal: w.fatal,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = q.close() })
+		return newLoop(q)
+	}
+	base := configured(t, "", "")
+	l := open(base)
+	was := use(l)
+	change := func(c Config) inUse {
+		if err := reload(l.q, c, nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, ev := range l.q.events.take(nil) {
+			l.apply(&ev)
+		}
+		return use(l)
+	}
+	for option, value := range otherValues {
+		c := configured(t, option, value)
+		got, want := change(c), use(open(c))
+		if reflect.DeepEqual(want, was) {
+			t.Errorf("%s = %s changes nothing", option, value)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s = %s: a reload gives\n%+v\na start\n%+v", option, value, got, want)
+		}
+		if back := change(base); !reflect.DeepEqual(back, was) {
+			t.Errorf("%s: the default does not come back", option)
+		}
+	}
+}
