@@ -223,7 +223,7 @@ func (l *logs) onStderr(module string) *slog.Logger {
 
 // setLevels takes the log levels of a new configuration.
 func (l *logs) setLevels(c *Config) {
-	for _, of := range c.commons() {
+	for _, of := range append(c.commons(), &Common{Section: ownSection, LogLevel: c.QueueOf.LogLevel}) {
 		if level := l.levels[of.Section]; level != nil {
 			level.Set(logfmt.Level(of.LogLevel))
 		}
