@@ -1,6 +1,8 @@
 package client
 
 import (
+	"crypto/x509"
+
 	"meta1/client/auth"
 	"meta1/confparse"
 	"meta1/mta/msg"
@@ -21,6 +23,12 @@ type class struct {
 	talkToMyself bool
 	chunking     bool         // BDAT may be used
 	auth         *auth.Config // nil: nothing is authenticated
+	// What else a connection was made with, so that a reload knows which ones are as before.
+	section tlsconf.Section
+	roots   *x509.CertPool
+	proxy   *Proxy // nil: none
+
+	retired bool // a reload has put another in its place; guarded by pool.mu
 }
 
 // classes are the class of section smtpc under "", and those of its session_features.
@@ -30,6 +38,10 @@ func (c *Config) classes(deps *Deps) map[string]*class {
 		timing: c.Timing, readQuit: c.ReadQuitReply,
 		separateQuit: c.SeparateFinalDotAndQuit, talkToMyself: c.TalkToMyself,
 		chunking: c.Chunking != chunkingNever,
+		section:  c.TLS, roots: deps.Roots,
+	}
+	if c.ProxyPresent {
+		general.proxy = &c.Proxy
 	}
 	if c.AuthPresent {
 		general.auth = &c.Auth
@@ -47,6 +59,7 @@ func (c *Config) classes(deps *Deps) map[string]*class {
 			separateQuit: confparse.HasFlag(f.Flags, "separate_final_dot_and_QUIT", general.separateQuit),
 			chunking:     confparse.HasFlag(f.Flags, "chunking", general.chunking),
 			talkToMyself: confparse.HasFlag(f.Flags, "talk_to_myself", general.talkToMyself),
+			section:      f.TLS.Over(c.TLS), roots: general.roots, proxy: general.proxy,
 		}
 		all[f.Name].auth = c.authOf(f)
 		if p := deps.TLSClasses[f.Name]; p != nil {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,28 +58,43 @@ type Deps struct {
 	Process uint8
 }
 
-// Client is SMTPC. It does nothing before Run.
+// Client is SMTPC, as one configuration has it. It does nothing before Run. A reload makes another
+// Client that has the same hall; deliveries keep the Client with which they began.
 type Client struct {
+	*hall
 	cfg      Config
 	deps     Deps
+	limits   timeouts
+	eight    eightBit
+	classes  map[string]*class
+	failures *tlspolicy.Failures
+}
+
+// hall is what SMTPC has whatever its configuration says: its workers and connections.
+type hall struct {
+	now      atomic.Pointer[Client] // for the deliveries that begin now
+	ports    *msg.Ports
 	log      *slog.Logger
 	metrics  *metrics
 	hostname string
-	limits   timeouts
-	eight    eightBit
+	process  uint8
 	pool     *pool
-	classes  map[string]*class
-	failures *tlspolicy.Failures
 	refusals auth.Refusals
+	// converting is of all deliveries together.
+	converting budget
 
 	counter atomic.Uint32 // of identifiers
 	threads atomic.Int32  // workers
 	waiting atomic.Int32  // workers that wait for a request
 	thread  atomic.Uint32 // number of the last worker
+	fewer   signal        // there may be too many workers
 
 	requests <-chan *request
 	group    *supervise.Group // workers, dials; set by Run
 	stopping <-chan struct{}  // closed when no new delivery may begin
+
+	mu      sync.Mutex // guards running
+	running bool       // Run has begun, and group takes goroutines
 }
 
 type request = msg.Request[msg.DeliverQ, msg.DeliverA]
@@ -103,65 +119,89 @@ func New(cfg Config, deps Deps) *Client {
 		deps.Metrics = prometheus.NewRegistry()
 	}
 	cfg = cfg.withDefaults()
-	c := &Client{
-		cfg:      cfg,
-		deps:     deps,
+	h := &hall{
+		ports:    deps.Ports,
 		log:      deps.Log,
 		metrics:  newMetrics(deps.Metrics),
 		hostname: strings.TrimSuffix(deps.Hostname, "."),
-		limits:   newTimeouts(cfg.ConnectTimeout, cfg.IOTimeout),
+		process:  deps.Process,
 		pool:     newPool(cfg),
-		classes:  cfg.classes(&deps),
-		failures: tlspolicy.NewFailures(),
 	}
-	c.eight.mode = cfg.Without8BITMIME
+	h.fewer.renew()
+	c := h.furnish(cfg, deps)
+	c.failures = tlspolicy.NewFailures()
+	h.now.Store(c)
 	return c
+}
+
+// furnish makes the Client of a configuration. Nobody sees it yet.
+func (h *hall) furnish(cfg Config, deps Deps) *Client {
+	return &Client{
+		hall: h, cfg: cfg, deps: deps,
+		limits:  newTimeouts(cfg.ConnectTimeout, cfg.IOTimeout),
+		eight:   eightBit{cfg.Without8BITMIME, &h.converting},
+		classes: cfg.classes(&deps),
+	}
 }
 
 // Run serves the ports Deliver and Status["smtpc"] until ctx ends or something breaks
 // that must not. At the end running deliveries may finish within stop_timeout; then
 // their connections are closed. It returns when all goroutines have ended.
-func (c *Client) Run(ctx context.Context) error {
-	requests, stopDeliver := c.deps.Ports.Deliver.Open()
+func (h *hall) Run(ctx context.Context) error {
+	requests, stopDeliver := h.ports.Deliver.Open()
 	defer stopDeliver()
-	status, stopStatus := c.deps.Ports.Status["smtpc"].Open()
+	status, stopStatus := h.ports.Status["smtpc"].Open()
 	defer stopStatus()
 
-	c.requests = requests
-	c.stopping = ctx.Done()
-	c.group = supervise.NewGroup(context.WithoutCancel(ctx))
-	c.pool.life = c.group.Context()
-	c.group.Go(func(life context.Context) error { return c.stop(ctx, life) })
-	c.group.Go(func(life context.Context) error { return c.sweep(ctx, life, status) })
-	c.startWorker()
-	return c.group.Wait()
+	h.requests = requests
+	h.stopping = ctx.Done()
+	h.group = supervise.NewGroup(context.WithoutCancel(ctx))
+	h.pool.life = h.group.Context()
+	h.setRunning(true)
+	h.group.Go(func(life context.Context) error { return h.stop(ctx, life) })
+	h.group.Go(func(life context.Context) error { return h.sweep(ctx, life, status) })
+	h.startWorker()
+	return h.group.Wait()
+}
+
+// setRunning notes whether a reload concerns workers and connections.
+func (h *hall) setRunning(running bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.running = running
 }
 
 // stop waits for the end of ctx, or of the group, and sees to it that all else ends.
-func (c *Client) stop(ctx, life context.Context) error {
+func (h *hall) stop(ctx, life context.Context) error {
 	select {
 	case <-ctx.Done():
 	case <-life.Done(): // something broke: no grace
 	}
-	for _, cn := range c.pool.stop() {
-		c.group.Go(func(context.Context) error {
-			c.hangUp(cn, cn.class.readQuit)
-			return nil
-		})
-	}
-	c.await(life, c.cfg.StopTimeout)
-	c.group.Stop()
-	c.pool.abortAll()
+	h.setRunning(false)
+	h.hangUpAll(h.pool.stop())
+	h.await(life, h.now.Load().cfg.StopTimeout)
+	h.group.Stop()
+	h.pool.abortAll()
 	return nil
 }
 
+// hangUpAll says QUIT on connections, each in a goroutine of its own.
+func (h *hall) hangUpAll(list []*conn) {
+	for _, cn := range list {
+		h.group.Go(func(context.Context) error {
+			h.hangUp(cn, cn.class.readQuit)
+			return nil
+		})
+	}
+}
+
 // await waits until no connection works any more, but not longer than limit.
-func (c *Client) await(life context.Context, limit time.Duration) {
+func (h *hall) await(life context.Context, limit time.Duration) {
 	end := time.NewTimer(limit)
 	defer end.Stop()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
-	for c.busy() {
+	for h.busy() {
 		select {
 		case <-life.Done():
 			return
@@ -173,15 +213,15 @@ func (c *Client) await(life context.Context, limit time.Duration) {
 }
 
 // busy reports that a delivery or a dial runs.
-func (c *Client) busy() bool {
-	_, busy, hops := c.pool.counts()
-	return busy > 0 || hops > 0 || c.threads.Load() > c.waiting.Load()
+func (h *hall) busy() bool {
+	_, busy, hops := h.pool.counts()
+	return busy > 0 || hops > 0 || h.threads.Load() > h.waiting.Load()
 }
 
 // sweep closes connections that were idle for too long, aborts those whose request
 // has ended, and answers questions for the status.
-func (c *Client) sweep(ctx, life context.Context, status <-chan *msg.Request[msg.StatusQ, msg.StatusA]) error {
-	tick := time.NewTicker(min(sweepEvery, c.cfg.IdleTimeout))
+func (h *hall) sweep(ctx, life context.Context, status <-chan *msg.Request[msg.StatusQ, msg.StatusA]) error {
+	tick := time.NewTicker(min(sweepEvery, h.now.Load().cfg.IdleTimeout)) // an option gives no less than sweepEvery
 	defer tick.Stop()
 	for {
 		select {
@@ -190,47 +230,42 @@ func (c *Client) sweep(ctx, life context.Context, status <-chan *msg.Request[msg
 		case <-life.Done():
 			return nil
 		case r := <-status:
-			a := c.status()
+			a := h.status()
 			if r.Q.Close != "" {
-				a.Closed = c.closeConnection(r.Q.Close)
+				a.Closed = h.closeConnection(r.Q.Close)
 			}
-			a.Connections = c.pool.connections(r.Q.Connections)
+			a.Connections = h.pool.connections(r.Q.Connections)
 			r.Answer(a)
 		case now := <-tick.C:
-			for _, cn := range c.pool.sweep(now) {
-				c.group.Go(func(context.Context) error {
-					c.hangUp(cn, cn.class.readQuit)
-					return nil
-				})
-			}
-			idle, busy, _ := c.pool.counts()
-			c.metrics.connections(idle, busy, int(c.threads.Load()))
+			h.hangUpAll(h.pool.sweep(now))
+			idle, busy, _ := h.pool.counts()
+			h.metrics.connections(idle, busy, int(h.threads.Load()))
 		}
 	}
 }
 
 // hangUp says QUIT and closes a connection, which is busy until then. With wait it
 // waits for the reply, after which the host counts one connection less.
-func (c *Client) hangUp(cn *conn, wait bool) {
-	cn.quit(c.limits.quit, wait)
-	c.pool.forget(cn)
+func (h *hall) hangUp(cn *conn, wait bool) {
+	cn.quit(h.now.Load().limits.quit, wait)
+	h.pool.forget(cn)
 }
 
 // status is the snapshot for meta1 ctl status.
-func (c *Client) status() msg.StatusA {
-	idle, busy, _ := c.pool.counts()
-	threads, waiting := c.threads.Load(), c.waiting.Load()
+func (h *hall) status() msg.StatusA {
+	idle, busy, _ := h.pool.counts()
+	threads, waiting := h.threads.Load(), h.waiting.Load()
 	return msg.StatusA{Module: "smtpc", Values: []msg.StatusValue{
 		{Name: "deliveries_running", Number: int64(max(threads-waiting, 0))},
 		{Name: "threads", Number: int64(threads)},
-		{Name: "threads_max", Number: int64(c.cfg.ThreadsMax)},
+		{Name: "threads_max", Number: int64(h.now.Load().cfg.ThreadsMax)},
 		{Name: "connections_busy", Number: int64(busy)},
-		{Name: "connections_busy_peak", Number: int64(c.pool.peak())},
+		{Name: "connections_busy_peak", Number: int64(h.pool.peak())},
 		{Name: "connections_idle", Number: int64(idle)},
-		{Name: "connections_opened", Number: c.metrics.opened.n.Load()},
-		{Name: "transactions", Number: c.metrics.transactions.n.Load()},
-		{Name: "recipients_delivered", Number: c.metrics.delivered.n.Load()},
-		{Name: "recipients_deferred", Number: c.metrics.deferred.n.Load()},
-		{Name: "recipients_failed", Number: c.metrics.failed.n.Load()},
+		{Name: "connections_opened", Number: h.metrics.opened.n.Load()},
+		{Name: "transactions", Number: h.metrics.transactions.n.Load()},
+		{Name: "recipients_delivered", Number: h.metrics.delivered.n.Load()},
+		{Name: "recipients_deferred", Number: h.metrics.deferred.n.Load()},
+		{Name: "recipients_failed", Number: h.metrics.failed.n.Load()},
 	}}
 }

@@ -29,8 +29,8 @@ func (p *pool) connections(n int) []msg.Connection {
 
 // closeConnection closes the connection of an id, and reports whether there is one: one at work at once,
 // whose mail is tried again; one without work by QUIT.
-func (c *Client) closeConnection(id string) bool {
-	p := c.pool
+func (h *hall) closeConnection(id string) bool {
+	p := h.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for k := p.busy.first; k != nil; k = k.next {
@@ -42,10 +42,7 @@ func (c *Client) closeConnection(id string) bool {
 	for k := p.idle.first; k != nil; k = k.next {
 		if k.id == id {
 			p.removeIdleLocked(k)
-			c.group.Go(func(context.Context) error {
-				c.hangUp(k, k.class.readQuit)
-				return nil
-			})
+			h.hangUpAll([]*conn{k})
 			return true
 		}
 	}

@@ -10,35 +10,50 @@ import (
 )
 
 // startWorker adds a worker, if there may be one more.
-func (c *Client) startWorker() {
-	if c.threads.Add(1) > int32(min(c.cfg.ThreadsMax, 1<<30)) {
-		c.threads.Add(-1)
+func (h *hall) startWorker() {
+	if h.threads.Add(1) > h.threadsMax() {
+		h.threads.Add(-1)
 		return
 	}
-	c.waiting.Add(1)
-	c.group.Go(c.work)
+	h.waiting.Add(1)
+	h.group.Go(h.work)
 }
 
+func (h *hall) threadsMax() int32 { return int32(min(h.now.Load().cfg.ThreadsMax, 1<<30)) }
+
 // work serves requests one after the other. There is always a worker that waits,
-// unless threads_max are busy; a worker ends when too many wait.
-func (c *Client) work(life context.Context) error {
-	thread := c.thread.Add(1) - 1
-	defer c.threads.Add(-1)
-	defer c.waiting.Add(-1)
+// unless threads_max are busy; a worker ends when too many wait, or when there are more
+// than threads_max since a reload.
+func (h *hall) work(life context.Context) error {
+	thread := h.thread.Add(1) - 1
+	dismissed := false
+	defer func() {
+		switch left := h.waiting.Add(-1); {
+		case !dismissed:
+			h.threads.Add(-1)
+		case left == 0:
+			h.startWorker() // another reload may have raised threads_max meanwhile
+		}
+	}()
 	for {
+		fewer := h.fewer.wait()
+		if dismissed = h.dismiss(); dismissed {
+			return nil
+		}
 		select {
-		case r := <-c.requests:
-			if c.stopped() {
+		case r := <-h.requests:
+			if h.stopped() {
 				return nil // no answer: the end of the port tells the asker that we are gone
 			}
-			if c.waiting.Add(-1) == 0 {
-				c.startWorker()
+			if h.waiting.Add(-1) == 0 {
+				h.startWorker()
 			}
-			c.serve(r, thread)
-			if c.waiting.Add(1) > waitingMax {
+			h.serve(r, thread)
+			if h.waiting.Add(1) > waitingMax {
 				return nil
 			}
-		case <-c.stopping:
+		case <-fewer:
+		case <-h.stopping:
 			return nil
 		case <-life.Done():
 			return nil
@@ -46,8 +61,19 @@ func (c *Client) work(life context.Context) error {
 	}
 }
 
+// dismiss reports whether there are more workers than may be, and counts one less then.
+func (h *hall) dismiss() bool {
+	for n := h.threads.Load(); n > h.threadsMax(); n = h.threads.Load() {
+		if h.threads.CompareAndSwap(n, n-1) {
+			return true
+		}
+	}
+	return false
+}
+
 // serve answers one request. A panic ends the delivery, not the module.
-func (c *Client) serve(r *request, thread uint32) {
+func (h *hall) serve(r *request, thread uint32) {
+	c := h.now.Load()
 	d := delivery{c: c, r: r, thread: thread}
 	defer func() {
 		if v := recover(); v != nil {
@@ -294,14 +320,14 @@ func (d *delivery) try() (again []int, postponed bool) {
 // mayReuse reports whether a connection may serve one more transaction after more
 // others have been begun.
 func (c *Client) mayReuse(cn *conn, more int) bool {
-	return c.deps.ReuseConnections && cn.leaves(more) &&
+	return c.deps.ReuseConnections && c.now.Load().deps.ReuseConnections && cn.leaves(more) &&
 		time.Since(cn.opened) < connAgeMax && !c.stopped()
 }
 
 // stopped reports that the module is to end.
-func (c *Client) stopped() bool {
+func (h *hall) stopped() bool {
 	select {
-	case <-c.stopping:
+	case <-h.stopping:
 		return true
 	default:
 		return false

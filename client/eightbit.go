@@ -30,14 +30,17 @@ const (
 // eightBit is what becomes of 8-bit content for hosts without 8BITMIME, and of binary content
 // for hosts without BINARYMIME.
 type eightBit struct {
-	mode string
-	used atomic.Int64 // bytes of convertBudget
+	mode   string
+	budget *budget
 }
 
+// budget is what is taken of convertBudget, in bytes.
+type budget struct{ used atomic.Int64 }
+
 // take reserves n bytes, if there are so many.
-func (e *eightBit) take(n int64) bool {
-	if e.used.Add(n) > convertBudget {
-		e.used.Add(-n)
+func (b *budget) take(n int64) bool {
+	if b.used.Add(n) > convertBudget {
+		b.used.Add(-n)
 		return false
 	}
 	return true
@@ -133,7 +136,7 @@ func (t *transaction) beyondASCII() (bool, error) {
 // takes of the budget is given back by release.
 func (t *transaction) convert(to func([]byte) ([]byte, bool), without string) bool {
 	takes := convertGrowth * t.size()
-	if !t.eight.take(takes) {
+	if !t.eight.budget.take(takes) {
 		t.answerAll(smtp.NewReply(452, "4.3.1", "too much content is being converted for hosts without "+without))
 		return false
 	}
@@ -157,7 +160,7 @@ func (t *transaction) convert(to func([]byte) ([]byte, bool), without string) bo
 	}
 	t.body = converted
 	if takes = int64(cap(converted)); takes < t.converting {
-		t.eight.used.Add(takes - t.converting)
+		t.eight.budget.used.Add(takes - t.converting)
 		t.converting = takes
 	}
 	return true
@@ -166,7 +169,7 @@ func (t *transaction) convert(to func([]byte) ([]byte, bool), without string) bo
 // release gives up the content.
 func (t *transaction) release() {
 	t.closeContent()
-	t.eight.used.Add(-t.converting)
+	t.eight.budget.used.Add(-t.converting)
 	t.converting = 0
 }
 

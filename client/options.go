@@ -114,7 +114,8 @@ func clientFlags() []string {
 // Options is the option table of section smtpc, bound to c.
 func (c *Config) Options() *confparse.Table {
 	t := &confparse.Table{Options: append(c.ownOptions(), c.readmeOptions()...), Check: c.check}
-	return t.Reloads(confparse.AtOnce, "", "tls").Declare(confparse.Restart, "SMTPC takes it when it is started")
+	t.Reloads(confparse.AtOnce, "", "tls", "tls_reports", "threads_max", "stop_timeout", "idle_timeout", "idle_connections_max", "idle_connections_per_host_max")
+	return t.Declare(confparse.NewSessions, "")
 }
 
 // check warns of what would not do what it is meant to.

@@ -24,10 +24,11 @@ import (
 type pool struct {
 	life context.Context // ends dials; set before the first one
 
+	mu sync.Mutex // guards all below, the pool's fields of each conn, and class.retired
+
 	idleMax, idleHopMax int
 	idleTimeout         time.Duration
 
-	mu      sync.Mutex // guards all below, and the pool's fields of each conn
 	hops    map[line]*hopConns
 	open    map[msg.Hop]int       // connections, also those that are being closed
 	shared  map[string]int        // the same and those that are being made, by provider
@@ -303,7 +304,7 @@ func (p *pool) putLocked(c *conn, reused bool, now time.Time) (surplus *conn) {
 		w.ready <- connected{conn: c, reused: reused}
 		return nil
 	}
-	if p.stopped {
+	if p.stopped || c.class.retired {
 		c.reqCtx = context.Background()
 		p.tidyLocked(c.line)
 		return c

@@ -206,6 +206,7 @@ func TestIdleBounds(t *testing.T) {
 // a dial to hope for, nothing is lost, the bounds hold.
 func TestPoolRules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
+		cl := new(class)
 		p := newPool(Config{IdleMax: 4, IdleHopMax: 2, IdleTimeout: time.Minute})
 		now := time.Now()
 		var working []*conn
@@ -221,7 +222,7 @@ func TestPoolRules(t *testing.T) {
 		var waiters []waiting
 		closed, made := 0, 0
 		hop := rapid.Custom(func(t *rapid.T) line {
-			return line{hop: msg.Hop{Host: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "host")}}
+			return line{class: cl, hop: msg.Hop{Host: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "host")}}
 		})
 		lose := func(c *conn) {
 			if c != nil {
@@ -360,9 +361,10 @@ func checkPool(t *rapid.T, p *pool, working, waiting, dialing, open int) {
 // TestConnectionsOfAProvider: before a connection is made that is one too many for a provider, one
 // of its hosts that has no work is given up, whichever has been idle longest.
 func TestConnectionsOfAProvider(t *testing.T) {
+	cl := new(class)
 	p := newPool(Config{IdleMax: 10, IdleHopMax: 10, IdleTimeout: time.Minute})
 	to := func(host, provider string) line {
-		return line{hop: msg.Hop{Host: host}, provider: shared{provider, 2}}
+		return line{class: cl, hop: msg.Hop{Host: host}, provider: shared{provider, 2}}
 	}
 	made := func(l line, d *dial) *conn {
 		ours, theirs := net.Pipe()
