@@ -118,7 +118,7 @@ type checker struct {
 }
 
 func newChecker(r *Resolver, q *msg.CheckQ) checker {
-	c := checker{Resolver: r, set: r.set.Load(), q: q, rules: msg.CheckRules{Access: true}}
+	c := checker{Resolver: r, set: r.set, q: q, rules: msg.CheckRules{Access: true}}
 	if q.Rules != nil {
 		c.rules = *q.Rules
 	}

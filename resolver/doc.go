@@ -11,6 +11,7 @@
 // that needs DNS or a socket map gets a goroutine of its own, so that a slow server
 // never holds up other questions. Every answer carries its reasons (msg.Trace).
 //
-// All maps of one moment form a set that never changes. Reload reads a new one and
-// puts it in the place of the old; questions in progress finish with the old one.
+// All maps of one moment form a set that never changes, and so does a Resolver, which has all that one
+// configuration says. A reload makes another one with another set (Prepare) and puts it in the place of the old
+// (Commit); questions in progress finish with the old one. What both have in common is in their hall.
 package resolver

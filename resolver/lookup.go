@@ -9,7 +9,7 @@ import (
 
 // lookupFast answers from maps in memory.
 func (r *Resolver) lookupFast(q *msg.LookupQ) (msg.LookupA, bool) {
-	m := r.set.Load().maps[q.Map]
+	m := r.set.maps[q.Map]
 	if m != nil && m.Blocking() {
 		return msg.LookupA{}, false
 	}
@@ -18,7 +18,7 @@ func (r *Resolver) lookupFast(q *msg.LookupQ) (msg.LookupA, bool) {
 
 // lookupSlow answers from any map.
 func (r *Resolver) lookupSlow(ctx context.Context, q *msg.LookupQ) msg.LookupA {
-	return lookup(ctx, r.set.Load().maps[q.Map], q)
+	return lookup(ctx, r.set.maps[q.Map], q)
 }
 
 func lookupFailed(reason string) msg.LookupA { return msg.LookupA{Err: reason} }

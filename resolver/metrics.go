@@ -24,7 +24,7 @@ type metrics struct {
 	all []prometheus.Collector
 }
 
-func newMetrics(r *Resolver) *metrics {
+func newMetrics(h *hall) *metrics {
 	routes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "meta1_smar_routes_total", Help: "Routes given, by where they came from.",
 	}, []string{"source"})
@@ -56,7 +56,7 @@ func newMetrics(r *Resolver) *metrics {
 	for _, result := range srsWords() {
 		m.srsResults.WithLabelValues(result)
 	}
-	m.all = append(r.gauges(), routes, checks, m.refusals, tlsa, m.srsResults)
+	m.all = append(h.gauges(), routes, checks, m.refusals, tlsa, m.srsResults)
 	return m
 }
 
@@ -119,7 +119,7 @@ func (m *metrics) answered(a *msg.TLSAA) {
 }
 
 // gauges are read when they are asked for.
-func (r *Resolver) gauges() []prometheus.Collector {
+func (h *hall) gauges() []prometheus.Collector {
 	counter := func(name, help string, f func() int64) prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(f()) })
 	}
@@ -127,11 +127,11 @@ func (r *Resolver) gauges() []prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(f()) })
 	}
 	return []prometheus.Collector{
-		counter("meta1_smar_dns_lookups_total", "Lookups in DNS, the cache included.", func() int64 { return r.dns.Stats().Lookups }),
-		counter("meta1_smar_dns_cache_hits_total", "Lookups that the cache answered.", func() int64 { return r.dns.Stats().Hits }),
-		counter("meta1_smar_dns_queries_total", "Questions sent to name servers.", func() int64 { return r.dns.Stats().Queries }),
-		counter("meta1_smar_dns_failures_total", "Lookups that no name server answered.", func() int64 { return r.dns.Stats().Failures }),
-		gauge("meta1_smar_dns_cache_bytes", "Estimated memory of the DNS cache.", func() int64 { return r.dns.Stats().Bytes }),
-		gauge("meta1_smar_waiting_questions", "Questions that wait for DNS or a socket map.", r.slow.Load),
+		counter("meta1_smar_dns_lookups_total", "Lookups in DNS, the cache included.", func() int64 { return h.now.Load().dns.Stats().Lookups }),
+		counter("meta1_smar_dns_cache_hits_total", "Lookups that the cache answered.", func() int64 { return h.now.Load().dns.Stats().Hits }),
+		counter("meta1_smar_dns_queries_total", "Questions sent to name servers.", func() int64 { return h.now.Load().dns.Stats().Queries }),
+		counter("meta1_smar_dns_failures_total", "Lookups that no name server answered.", func() int64 { return h.now.Load().dns.Stats().Failures }),
+		gauge("meta1_smar_dns_cache_bytes", "Estimated memory of the DNS cache.", func() int64 { return h.now.Load().dns.Stats().Bytes }),
+		gauge("meta1_smar_waiting_questions", "Questions that wait for DNS or a socket map.", h.slow.Load),
 	}
 }

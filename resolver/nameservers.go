@@ -12,15 +12,25 @@ import (
 // NewDNS makes a client that asks the name servers of section DNS as SMAR does. Close it.
 func NewDNS(cfg Config, deps Deps) (*dns.Client, error) {
 	cfg, deps = withDefaults(cfg, deps)
-	servers, err := nameServers(&cfg, &deps)
+	asks, err := dnsConfig(&cfg, &deps)
 	if err != nil {
 		return nil, err
 	}
-	client, err := dns.New(dns.Config{
-		Servers: servers, Retries: cfg.DNS.Retries, Timeout: cfg.DNS.Timeout,
-		TCP: cfg.DNS.TCP, Connect: cfg.DNS.Connect, DNSSEC: cfg.DNS.DNSSEC, Trusted: cfg.DNS.Trusted, MixCase: cfg.DNS.MixCase,
-		CacheSize: cfg.DNS.CacheSize,
-	}, dns.Deps{Dial: deps.Dial, Log: deps.Log})
+	return newDNS(asks, &deps)
+}
+
+// dnsConfig says how name servers are asked, and which.
+func dnsConfig(cfg *Config, deps *Deps) (dns.Config, error) {
+	servers, err := nameServers(cfg, deps)
+	d := &cfg.DNS
+	return dns.Config{
+		Servers: servers, Retries: d.Retries, Timeout: d.Timeout,
+		TCP: d.TCP, Connect: d.Connect, DNSSEC: d.DNSSEC, Trusted: d.Trusted, MixCase: d.MixCase, CacheSize: d.CacheSize,
+	}, err
+}
+
+func newDNS(asks dns.Config, deps *Deps) (*dns.Client, error) {
+	client, err := dns.New(asks, dns.Deps{Dial: deps.Dial, Log: deps.Log})
 	if err != nil {
 		return nil, fmt.Errorf("smar: %w", err)
 	}

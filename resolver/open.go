@@ -12,28 +12,27 @@ import (
 	"meta1/maps"
 )
 
-// loader opens the maps of one set. A map that cannot be opened is taken from the
-// set before, if there is one: a damaged file never takes a working map away.
+// loader opens the maps of one set.
 type loader struct {
 	*Resolver
-	cfg  *Config
 	old  *set // nil at the start
 	set  *set
 	errs []error
 }
 
-// load opens all maps. At the start any error is fatal; at a reload the set is
-// usable in spite of them.
-func (r *Resolver) load(cfg *Config, old *set) (*set, error) {
-	l := &loader{Resolver: r, cfg: cfg, old: old, set: &set{maps: map[string]maps.Map{}, cfg: cfg}}
-	for i := range cfg.Maps {
-		l.declared(cfg.Maps[i].Name, nil)
+// load opens all maps. With an error the set may only be closed.
+func (r *Resolver) load(old *set) (*set, error) {
+	l := &loader{Resolver: r, old: old, set: &set{maps: map[string]maps.Map{}, cfg: &r.cfg}}
+	for i := range r.cfg.Maps {
+		l.declared(r.cfg.Maps[i].Name, nil)
 	}
 	l.mailertable()
 	l.access()
 	l.aliases()
 	l.localUsers()
-	l.set.home, l.set.bare = r.home(l.set.mailertable), r.bareDomain(l.set.mailertable)
+	if l.set.mailertable != nil {
+		l.set.home, l.set.bare = r.home(l.set.mailertable), r.bareDomain(l.set.mailertable)
+	}
 	return l.set, errors.Join(l.errs...)
 }
 
@@ -53,9 +52,6 @@ func (l *loader) declared(name string, within []string) maps.Map {
 	m, err := l.open(c, within)
 	if err != nil {
 		l.fail(fmt.Errorf("map %s: %w", name, err))
-		if l.old != nil {
-			m = l.old.maps[name]
-		}
 	}
 	l.set.maps[name] = m
 	return m
@@ -144,8 +140,7 @@ func (l *loader) sequence(c *MapConfig, within []string) (maps.Map, error) {
 	return seq, nil
 }
 
-// named gives the map of an option pair file and name, and its name for traces. It
-// keeps the map of before under the same key if the file cannot be opened.
+// named gives the map of an option pair file and name, and its name for traces.
 func (l *loader) named(option string, ref MapRef) (m maps.Map, name string) {
 	if ref.Name != "" {
 		return l.declared(ref.Name, nil), ref.Name
@@ -158,9 +153,6 @@ func (l *loader) named(option string, ref MapRef) (m maps.Map, name string) {
 	m, err := openByName(path)
 	if err != nil {
 		l.fail(fmt.Errorf("%s: %w", option, err))
-		if l.old != nil {
-			m = l.old.maps[key]
-		}
 	}
 	l.set.maps[key] = m
 	return m, path
@@ -192,14 +184,11 @@ func (s *set) closeMaps() {
 	}
 }
 
-// mailertable reads the mailertable; the old one stays if it is bad.
+// mailertable reads the mailertable.
 func (l *loader) mailertable() {
 	t, err := l.loadMailertable()
 	if err != nil {
 		l.fail(err)
-		if l.old != nil {
-			t = l.old.mailertable
-		}
 	}
 	l.set.mailertable = t
 }

@@ -49,7 +49,7 @@ func (r *Resolver) bareDomain(t *table) string {
 // as the mailertable and aliases tell. DNS is not asked: it may send our name elsewhere.
 // Nor are maps that may have to wait.
 func (r *Resolver) CheckOwn(ctx context.Context) []error {
-	s := r.set.Load()
+	s := r.set
 	if s.mailertable.blocking() || s.aliases != nil && s.aliases.m.Blocking() || s.users != nil && s.users.m.Blocking() {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -76,24 +77,49 @@ type Deps struct {
 	ResolvConf string
 }
 
-// Resolver is one SMAR. New makes it, Run serves its ports.
+// Resolver is one SMAR, as one configuration has it. New makes it, Run serves its ports. A reload makes
+// another Resolver that has the same hall; a question is answered by the Resolver of when it came.
 type Resolver struct {
-	cfg     Config
-	deps    Deps
-	log     *slog.Logger
-	dns     *dns.Client
-	finder  *dns.Finder
-	only    *target // the route of connect_only_to, or nil
-	set     atomic.Pointer[set]
-	grey    *greylist.Store // nil: none; opened and closed by Run
-	sts     *mtasts.Cache   // as grey
-	slow    atomic.Int64    // questions that wait for DNS or a socket map
-	peak    atomic.Int64    // the most that waited at one time (README 9.4)
-	metrics *metrics
+	*hall
+	cfg    Config
+	deps   Deps
+	asks   dns.Config // of dns
+	dns    *dns.Client
+	finder *dns.Finder
+	only   *target // the route of connect_only_to, or nil
+	set    *set
+	grey   *greylist.Store // nil: none; of the hall
+	sts    *mtasts.Cache   // as grey
 
-	reloading sync.Mutex // held by Reload
-	checkers  sync.Pool  // of *checker
+	users atomic.Int32 // questions of its own goroutine, which wait for it
 }
+
+// hall is what SMAR has whatever its configuration says: its questions, and the stores that stay open.
+type hall struct {
+	now      atomic.Pointer[Resolver] // for the questions that come now
+	log      *slog.Logger
+	slow     atomic.Int64 // questions that wait for DNS or a socket map
+	peak     atomic.Int64 // the most that waited at one time (README 9.4)
+	metrics  *metrics
+	checkers sync.Pool // of *checker
+
+	mu      sync.Mutex // guards the following
+	stage   stage
+	retired []*Resolver        // with questions that have not ended
+	grey    *greylist.Store    // open; nil: it is not
+	sts     *mtasts.Cache      // as grey
+	group   *supervise.Group   // of Run
+	endSTS  context.CancelFunc // ends what fetches policies anew; nil: nothing does
+}
+
+// stage is how far a hall is.
+type stage uint8
+
+const (
+	made stage = iota
+	running
+	ended
+)
 
 // set is all that is read from maps, of one moment.
 type set struct {
@@ -111,9 +137,27 @@ type set struct {
 // everything that is wrong in the maps, with file and line.
 func New(cfg Config, deps Deps) (*Resolver, error) {
 	cfg, deps = withDefaults(cfg, deps)
-	r := &Resolver{cfg: cfg, deps: deps, log: deps.Log}
+	h := &hall{log: deps.Log}
+	h.metrics = newMetrics(h)
+	r, err := h.furnish(cfg, deps, nil)
+	if err != nil {
+		return nil, err
+	}
+	h.now.Store(r)
+	return r, nil
+}
+
+// furnish makes the Resolver of a configuration, but for its stores. What former (nil: none) has of it
+// already is taken from there. Nobody sees the new one yet.
+func (h *hall) furnish(cfg Config, deps Deps, former *Resolver) (*Resolver, error) {
+	r := &Resolver{hall: h, cfg: cfg, deps: deps}
 	var err error
-	if r.dns, err = NewDNS(cfg, deps); err != nil {
+	if r.asks, err = dnsConfig(&cfg, &deps); err != nil {
+		return nil, err
+	}
+	if former != nil && reflect.DeepEqual(former.asks, r.asks) {
+		r.dns = former.dns
+	} else if r.dns, err = newDNS(r.asks, &deps); err != nil {
 		return nil, err
 	}
 	sel, err := mailertable.ParseSelect(cfg.IPSelect)
@@ -123,16 +167,21 @@ func New(cfg Config, deps Deps) (*Resolver, error) {
 	r.finder = dns.NewFinder(dns.FinderConfig{
 		Hostname: deps.Hostname, MXMax: cfg.MXMax, AddrMax: cfg.AddrMax, Family: dns.Family(sel), DANE: cfg.dane(),
 	}, r.dns)
-	if r.deps.ConnectOnlyTo.IsValid() {
+	if deps.ConnectOnlyTo.IsValid() {
 		r.only = r.onlyTarget()
 	}
-	r.metrics = newMetrics(r)
-	s, err := r.load(&r.cfg, nil)
-	if err != nil {
-		s.closeMaps()
+	var old *set
+	if former != nil {
+		old = former.set
+	}
+	if r.set, err = r.load(old); err != nil {
+		if old != nil {
+			old.closeUnused(r.set)
+		} else {
+			r.set.closeMaps()
+		}
 		return nil, err
 	}
-	r.set.Store(s)
 	return r, nil
 }
 
@@ -175,69 +224,6 @@ func (r *Resolver) home(t *table) string {
 	return r.deps.Hostname
 }
 
-// Reload reads all maps anew. Those that cannot be read stay as they are, and the
-// error says which and why; the others are replaced, all at once. It may be called
-// from any goroutine.
-func (r *Resolver) Reload(ctx context.Context) error {
-	r.reloading.Lock()
-	defer r.reloading.Unlock()
-	return r.reload(ctx, r.set.Load().cfg)
-}
-
-// Reconfigure is Reload with what cfg says of maps: the rows of the option table that
-// a reload changes. The rest of cfg is not looked at.
-func (r *Resolver) Reconfigure(ctx context.Context, cfg Config) error {
-	cfg, _ = withDefaults(cfg, Deps{})
-	r.reloading.Lock()
-	defer r.reloading.Unlock()
-	return r.reload(ctx, &cfg)
-}
-
-// Next is a set of maps that a Resolver has read and not yet taken.
-type Next struct {
-	r   *Resolver
-	set *set
-}
-
-// Prepare reads all maps of a configuration: of its rows those that a reload changes. Nothing
-// changes. The error has all that is wrong in the maps, with file and line; nothing stays open then.
-// Who calls Prepare calls Commit or Discard before anything else of the Resolver's that reads maps.
-func (r *Resolver) Prepare(cfg Config) (*Next, error) {
-	cfg, _ = withDefaults(cfg, Deps{})
-	old := r.set.Load()
-	s, err := r.load(&cfg, old)
-	n := &Next{r, s}
-	if err != nil {
-		n.Discard()
-		return nil, err
-	}
-	return n, nil
-}
-
-// Discard gives up what Prepare has opened.
-func (n *Next) Discard() { n.r.set.Load().closeUnused(n.set) }
-
-// Commit has the questions that come from now on be answered by the new maps; those in progress
-// finish with the old ones. It cannot fail.
-func (n *Next) Commit() {
-	old := n.r.set.Swap(n.set)
-	n.set.closeUnused(old)
-	n.r.log.LogAttrs(context.Background(), slog.LevelInfo, "maps reloaded", slog.Int("mailertable", n.set.mailertable.len()))
-}
-
-func (r *Resolver) reload(ctx context.Context, cfg *Config) error {
-	old := r.set.Load()
-	s, err := r.load(cfg, old)
-	r.set.Store(s)
-	s.closeUnused(old)
-	if err != nil {
-		r.log.LogAttrs(ctx, slog.LevelError, "some maps were not reloaded: the old ones stay", slog.String("stat", err.Error()))
-		return fmt.Errorf("smar: %w", err)
-	}
-	r.log.LogAttrs(ctx, slog.LevelInfo, "maps reloaded", slog.Int("mailertable", s.mailertable.len()))
-	return nil
-}
-
 // path is name relative to the configuration's folder (README 3.6, case 1).
 func (r *Resolver) path(name string) string {
 	if filepath.IsAbs(name) {
@@ -247,52 +233,40 @@ func (r *Resolver) path(name string) string {
 }
 
 // Run serves the ports until ctx ends.
-func (r *Resolver) Run(ctx context.Context) error {
-	defer r.dns.Close()
-	defer func() { r.set.Load().closeMaps() }()
-	r.warnUntrusted()
-	if err := r.openGreylist(); err != nil {
-		return err
-	}
-	if r.grey != nil {
-		defer r.closeGreylist()
-	}
-	if err := r.openSTS(); err != nil {
-		return err
-	}
-	if r.sts != nil {
-		defer r.closeSTS()
-	}
-	if err := r.metrics.register(r.deps.Metrics); err != nil {
-		return err
-	}
-	defer r.metrics.unregister(r.deps.Metrics)
-	check, stopCheck := r.deps.Ports.Check.OpenDirect(r.checkFast)
-	defer stopCheck()
-	route, stopRoute := r.deps.Ports.Route.OpenDirect(r.routeFast)
-	defer stopRoute()
-	lookups, stopLookups := r.deps.Ports.Lookup.OpenDirect(r.lookupFast)
-	defer stopLookups()
-	tlsa, stopTLSA := r.deps.Ports.TLSA.OpenDirect(r.tlsaFast)
-	defer stopTLSA()
-	records, stopRecords := r.deps.Ports.DNS.OpenDirect(r.recordsFast)
-	defer stopRecords()
-	reports, stopReports := r.deps.Ports.Report.Open()
-	defer stopReports()
-	status, stopStatus := r.deps.Ports.Status["smar"].Open()
-	defer stopStatus()
+func (h *hall) Run(ctx context.Context) error {
 	g := supervise.NewGroup(ctx)
+	defer h.close()
+	if err := h.open(g); err != nil {
+		return err
+	}
+	metrics := h.now.Load().deps.Metrics
+	if err := h.metrics.register(metrics); err != nil {
+		return err
+	}
+	defer h.metrics.unregister(metrics)
+	ports := h.now.Load().deps.Ports
+	check, stopCheck := ports.Check.OpenDirect(func(q *msg.CheckQ) (msg.Verdict, bool) { return h.now.Load().checkFast(q) })
+	defer stopCheck()
+	route, stopRoute := ports.Route.OpenDirect(func(q *msg.RouteQ) (msg.RouteA, bool) { return h.now.Load().routeFast(q) })
+	defer stopRoute()
+	lookups, stopLookups := ports.Lookup.OpenDirect(func(q *msg.LookupQ) (msg.LookupA, bool) { return h.now.Load().lookupFast(q) })
+	defer stopLookups()
+	tlsa, stopTLSA := ports.TLSA.OpenDirect(func(q *msg.TLSAQ) (msg.TLSAA, bool) { return h.now.Load().tlsaFast(q) })
+	defer stopTLSA()
+	records, stopRecords := ports.DNS.OpenDirect(func(q *msg.DNSQ) (msg.DNSA, bool) { return h.now.Load().recordsFast(q) })
+	defer stopRecords()
+	reports, stopReports := ports.Report.Open()
+	defer stopReports()
+	status, stopStatus := ports.Status["smar"].Open()
+	defer stopStatus()
 	g.Go(func(ctx context.Context) error {
 		<-ctx.Done()
-		r.dns.Close() // a stop does not wait for servers that do not answer
+		h.endLookups() // a stop does not wait for servers that do not answer
 		return nil
 	})
-	if r.sts != nil {
-		g.Go(r.sts.Run)
-	}
 	for range min(max(runtime.GOMAXPROCS(0), minWorkers), maxWorkers) {
 		g.Go(func(ctx context.Context) error {
-			r.work(ctx, g, &questions{check, route, lookups, tlsa, records, reports, status})
+			h.work(ctx, g, &questions{check, route, lookups, tlsa, records, reports, status})
 			return nil
 		})
 	}
@@ -313,25 +287,31 @@ type questions struct {
 // work answers questions that were not answered from memory already, in the asker's goroutine
 // (msg.Port.Direct): at once if memory has the answer now, else in a goroutine of the question's
 // own.
-func (r *Resolver) work(ctx context.Context, g *supervise.Group, in *questions) {
+func (h *hall) work(ctx context.Context, g *supervise.Group, in *questions) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case q := <-in.check:
+			r := h.now.Load()
 			serve(r, g, q, r.checkFast, r.checkSlow, checkFailed)
 		case q := <-in.route:
+			r := h.now.Load()
 			serve(r, g, q, r.routeFast, r.routeSlow, routeFailed)
 		case q := <-in.lookups:
+			r := h.now.Load()
 			serve(r, g, q, r.lookupFast, r.lookupSlow, lookupFailed)
 		case q := <-in.tlsa:
+			r := h.now.Load()
 			serve(r, g, q, r.tlsaFast, r.tlsaSlow, tlsaFailed)
 		case q := <-in.records:
+			r := h.now.Load()
 			serve(r, g, q, r.recordsFast, r.recordsSlow, recordsFailed)
 		case q := <-in.reports:
+			r := h.now.Load()
 			serve(r, g, q, r.reportFast, r.reportSlow, reportFailed)
 		case q := <-in.status:
-			q.Answer(r.status())
+			q.Answer(h.now.Load().status())
 		}
 	}
 }
@@ -355,7 +335,9 @@ func serve[Q, A any](r *Resolver, g *supervise.Group, q *msg.Request[Q, A],
 	}
 	for most := r.peak.Load(); waiting > most && !r.peak.CompareAndSwap(most, waiting); most = r.peak.Load() {
 	}
+	r.users.Add(1)
 	g.Go(func(ctx context.Context) error {
+		defer r.users.Add(-1)
 		defer r.slow.Add(-1)
 		ctx, cancel := context.WithTimeout(ctx, questionTime)
 		defer cancel()

@@ -180,18 +180,30 @@ func TestBadMailertable(t *testing.T) {
 	}
 }
 
+// reload puts another configuration in effect.
+func reload(t *testing.T, r *Resolver, change func(*Config, *Deps)) {
+	t.Helper()
+	cfg, deps := r.now.Load().cfg, r.now.Load().deps
+	if change != nil {
+		change(&cfg, &deps)
+	}
+	n, err := r.Prepare(cfg, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Commit()
+}
+
 func TestReload(t *testing.T) {
 	p, r := start(t, "a.example lmtp:\n", nil)
 	mt := filepath.Join(r.deps.ConfigDir, "mt")
 	write(t, mt, "a.example esmtp:[10.1.1.1]\n")
-	if err := r.Reload(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	reload(t, r, nil)
 	if a := route(t, p, "x@a.example"); a.Dest != "esmtp:[10.1.1.1]:25" {
 		t.Errorf("after reload: %q", a.Dest)
 	}
 	write(t, mt, "a.example broken:broken\n")
-	if err := r.Reload(t.Context()); err == nil {
+	if _, err := r.Prepare(r.now.Load().cfg, r.now.Load().deps); err == nil {
 		t.Error("a broken mailertable was loaded")
 	}
 	if a := route(t, p, "x@a.example"); a.Dest != "esmtp:[10.1.1.1]:25" {

@@ -80,7 +80,7 @@ func (r *Resolver) byDomain(domain string) *target {
 // routeFast answers what needs no waiting: rules with addresses, and routes for which DNS
 // has been asked and the answers still hold.
 func (r *Resolver) routeFast(q *msg.RouteQ) (msg.RouteA, bool) {
-	s := r.set.Load()
+	s := r.set
 	if q.Via != "" || s.mailertable.blocking() || r.looksRcptUp(s) && s.access.m.Blocking() || s.aliases != nil && s.aliases.m.Blocking() || r.hasAlias(s, q) {
 		return msg.RouteA{}, false
 	}
@@ -111,7 +111,7 @@ func (r *Resolver) routeSlow(ctx context.Context, q *msg.RouteQ) msg.RouteA {
 	if q.TA != (smtp.ID{}) { // mail that waits in the queue, and no client for the answer
 		ctx = dns.Patient(ctx)
 	}
-	s := r.set.Load()
+	s := r.set
 	if q.Via != "" {
 		if a, ok := r.handover(ctx, s, q); ok {
 			return a
@@ -202,7 +202,7 @@ func routeFailed(reason string) msg.RouteA { return msg.RouteA{Reply: systemFail
 
 func (r *Resolver) status() msg.StatusA {
 	d := r.dns.Stats()
-	s := r.set.Load()
+	s := r.set
 	return msg.StatusA{Module: "smar", Values: []msg.StatusValue{
 		{Name: "mailertable_entries", Number: int64(s.mailertable.len())},
 		{Name: "waiting_questions", Number: r.slow.Load()},

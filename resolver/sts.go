@@ -2,11 +2,9 @@ package resolver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -17,31 +15,6 @@ import (
 	"meta1/resolver/dns"
 	"meta1/resolver/mtasts"
 )
-
-// openSTS opens what is kept of MTA-STS policies, if the section is there. A directory that
-// cannot be used stops SMAR: mail would go out with less protection than the operator thinks.
-func (r *Resolver) openSTS() error {
-	c := &r.cfg.MTASTS
-	if !c.Present {
-		return nil
-	}
-	if r.deps.SpoolDir == "" {
-		return errors.New("smar: mta_sts needs the main queue directory")
-	}
-	cfg := mtasts.Config{Dir: filepath.Join(r.deps.SpoolDir, "mtasts"), Roots: r.deps.Roots}
-	sts, err := mtasts.Open(cfg, mtasts.Deps{DNS: stsNames{r.dns}, FS: r.deps.FS, Log: r.log, Metrics: r.deps.Metrics})
-	if err != nil {
-		return fmt.Errorf("smar: MTA-STS: %w", err)
-	}
-	r.sts = sts
-	return nil
-}
-
-func (r *Resolver) closeSTS() {
-	if err := r.sts.Close(); err != nil {
-		r.log.LogAttrs(context.Background(), slog.LevelError, "MTA-STS", slog.String("stat", err.Error()), stack(err))
-	}
-}
 
 // policyDomain is the domain whose MTA-STS policy counts for a target, "" for none. It is the
 // domain whose MX records lead to the hosts (RFC 8461 section 3.4), also if the
@@ -116,15 +89,15 @@ func (r *Resolver) withSTS(f mtasts.Found, a msg.RouteA, optional bool) msg.Rout
 	return a
 }
 
-// stsNames asks DNS for package mtasts.
-type stsNames struct{ dns *dns.Client }
+// stsNames asks DNS for package mtasts, as the configuration in effect has it.
+type stsNames struct{ *hall }
 
 func (n stsNames) TXT(ctx context.Context, name string) mtasts.TXT {
-	return txt(n.dns.Lookup(ctx, name, mdns.TypeTXT))
+	return txt(n.now.Load().dns.Lookup(ctx, name, mdns.TypeTXT))
 }
 
 func (n stsNames) CachedTXT(name string) (t mtasts.TXT, ok bool) {
-	a := n.dns.Cached(name, mdns.TypeTXT)
+	a := n.now.Load().dns.Cached(name, mdns.TypeTXT)
 	if a == nil {
 		return mtasts.TXT{}, false
 	}
@@ -146,7 +119,7 @@ func txt(a *dns.Answer) mtasts.TXT {
 
 func (n stsNames) Addrs(ctx context.Context, host string) (addrs []netip.Addr, err error) {
 	for _, qtype := range []uint16{mdns.TypeA, mdns.TypeAAAA} {
-		a := n.dns.Lookup(ctx, host, qtype)
+		a := n.now.Load().dns.Lookup(ctx, host, qtype)
 		if a.Status == dns.Temporary {
 			err = fmt.Errorf("looking %s up: %s", host, a.Err)
 		}

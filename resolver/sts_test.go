@@ -33,7 +33,7 @@ func TestWithSTS(t *testing.T) {
 		"optional, enforce one":   {mtasts.Enforce, "b.test", true, "mx:d.test/tls-optional a.test/0 b.test/2"},
 		"optional, enforce other": {mtasts.Enforce, "c.test", true, "mx:d.test/tls-optional a.test/0 b.test/0"},
 	} {
-		r := &Resolver{log: slog.New(slog.DiscardHandler)}
+		r := &Resolver{hall: &hall{log: slog.New(slog.DiscardHandler)}}
 		var hops []msg.Hop
 		for i, host := range []string{"a.test", "b.test"} {
 			hops = append(hops, msg.Hop{Host: host, Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 25)})

@@ -25,7 +25,7 @@ func (r *Resolver) reportFast(*msg.TLSReportQ) (msg.TLSReportA, bool) { return m
 // reportSlow finds out where a domain wants reports about TLS (RFC 8460 section 3), and what is
 // known of its MTA-STS policy, which the search for routes has fetched.
 func (r *Resolver) reportSlow(ctx context.Context, q *msg.TLSReportQ) (a msg.TLSReportA) {
-	names := stsNames{r.dns}
+	names := stsNames{r.hall}
 	t := names.TXT(ctx, "_smtp._tls."+q.Domain)
 	if t.Err != nil {
 		return reportFailed(t.Err.Error())

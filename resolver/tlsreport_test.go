@@ -65,7 +65,7 @@ func (s *sessions) CountTLS(one *msg.TLSSession) { *s = append(*s, one) }
 // question for a route is not.
 func TestCountUnnamed(t *testing.T) {
 	var got sessions
-	r := &Resolver{log: slog.New(slog.DiscardHandler), deps: Deps{TLSReports: &got}}
+	r := &Resolver{hall: &hall{log: slog.New(slog.DiscardHandler)}, deps: Deps{TLSReports: &got}}
 	f := mtasts.Found{Policy: &mtasts.Policy{Mode: mtasts.Enforce, MX: []string{"a.test"}}, Expires: time.Now().Add(time.Hour)}
 	route := func(ta smtp.ID, host string) {
 		hops := []msg.Hop{{Host: host, Addr: netip.MustParseAddrPort("192.0.2.1:25")}}

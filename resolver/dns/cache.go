@@ -50,6 +50,11 @@ func (c *cache) put(k key, a *Answer, now time.Time) {
 	}
 	c.entries[k] = c.used.PushFront(&cached{k, a, cost})
 	c.size += cost
+	c.shrink()
+}
+
+// shrink holds the bound of memory.
+func (c *cache) shrink() {
 	for c.size > c.limit {
 		c.remove(c.used.Back())
 	}

@@ -287,3 +287,24 @@ func validName(name string) bool {
 	_, ok := mdns.IsDomainName(name)
 	return ok
 }
+
+// Follow has c go on where another Client is left: with its counters, and, if answers cannot differ because the same
+// name servers are asked and believed, with its cache. Lookups that are under way there end there. It is called before c is
+// used, and once.
+func (c *Client) Follow(former *Client) {
+	same := slices.Equal(c.cfg.Servers, former.cfg.Servers) && c.cfg.DNSSEC == former.cfg.DNSSEC && slices.Equal(c.cfg.Trusted, former.cfg.Trusted)
+	former.mu.Lock()
+	stats, kept, names := former.stats, former.cache, former.late
+	if same {
+		former.cache, former.late = newCache(former.cfg.CacheSize), late{}
+	}
+	former.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats = stats
+	if same {
+		kept.limit = c.cfg.CacheSize
+		kept.shrink()
+		c.cache, c.late = kept, names
+	}
+}

@@ -27,6 +27,7 @@ import (
 	"log/slog"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -108,7 +109,7 @@ var errSlow = errors.New("the greylisting store does not answer")
 // Store is an open store. It is safe for use by many goroutines. One goroutine of its own
 // works with the database, because a call to a disk that fails or hangs may never return.
 type Store struct {
-	cfg      Config
+	next     atomic.Pointer[Config] // in effect from the next check on
 	log      *slog.Logger
 	db       *store.Store
 	group    *supervise.Group
@@ -121,6 +122,7 @@ type Store struct {
 	count    atomic.Int64 // entries
 
 	// Of the goroutine:
+	cfg   Config
 	floor []byte    // no index entry is below it: removed ones need not be skipped again
 	look  time.Time // when it looks next whether a full disk has room
 }
@@ -151,9 +153,10 @@ func Open(dir string, cfg Config, deps Deps) (*Store, error) {
 		return nil, fmt.Errorf("greylisting: IPv6_prefix %d is not from 1 to 128", cfg.Prefix6)
 	}
 	s := &Store{
-		cfg: cfg, log: deps.Log, floor: []byte{prefixIndex},
+		log: deps.Log, floor: []byte{prefixIndex},
 		checks: make(chan question), closed: make(chan error, 1), broken: make(chan struct{}),
 	}
+	s.next.Store(&cfg)
 	var err error
 	s.db, err = store.Open(deps.FS, dir, store.Options{
 		Name: "greylist", Version: version, Cache: cacheSize, LogSize: logSize, Filter: true,
@@ -224,6 +227,7 @@ func (s *Store) work(ctx context.Context) error {
 	for {
 		select {
 		case c := <-s.checks:
+			s.cfg = *s.next.Load()
 			state, err := s.check(c.key, c.now, c.trial)
 			c.answer <- answer{state, err}
 		case <-ctx.Done():
@@ -236,6 +240,10 @@ func (s *Store) work(ctx context.Context) error {
 		}
 	}
 }
+
+// Reconfigure takes another configuration, with which the next checks are made. What is stored stays: an entry is
+// removed when the configuration of its last check says so, or later.
+func (s *Store) Reconfigure(cfg Config) { s.next.Store(&cfg) }
 
 // Check says in which state a client is that comes at the time now, and notes that
 // it came. White means that its mail is accepted; so it should be after an error.
@@ -431,13 +439,30 @@ func (s *Store) expire(b *pebble.Batch, keep []byte, count int64, now time.Time)
 	if err != nil {
 		return 0, floor, err
 	}
-	for ok := it.First(); ok && removed < expireAtOnce; ok = it.Next() {
+	looked := 0
+	var gone []string
+	for ok := it.First(); ok && looked < expireAtOnce; ok = it.Next() {
 		index := append([]byte(nil), it.Key()...)
-		if key := index[9:]; string(key) != string(keep) {
-			err = errors.Join(err, b.Delete(key, nil), b.Delete(index, nil))
+		floor = index
+		key := index[9:]
+		if string(key) == string(keep) {
+			continue
+		}
+		looked++
+		e, readErr := s.read(key)
+		err = errors.Join(err, readErr, b.Delete(index, nil))
+		switch at := s.cfg.indexKey(e, key); {
+		case readErr != nil, e.state == Unknown, slices.Contains(gone, string(key)): // another index had it removed
+		case string(at) >= string(upper): // the index was made when the times were others
+			err = errors.Join(err, b.Set(at, nil, nil))
+		default:
+			err = errors.Join(err, b.Delete(key, nil))
+			if string(at) != string(index) {
+				err = errors.Join(err, b.Delete(at, nil))
+			}
+			gone = append(gone, string(key))
 			removed++
 		}
-		floor = index
 	}
 	return removed, floor, errors.Join(err, it.Error(), it.Close())
 }

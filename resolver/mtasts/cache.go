@@ -145,6 +145,9 @@ func Open(cfg Config, deps Deps) (*Cache, error) {
 	return c, nil
 }
 
+// Trust takes other authorities for the hosts from which policies are fetched from now on; nil: those of the system.
+func (c *Cache) Trust(roots *x509.CertPool) { c.fetch.trust(roots) }
+
 // Run fetches policies that are in use anew before they expire, and forgets others, until
 // ctx ends.
 func (c *Cache) Run(ctx context.Context) error {

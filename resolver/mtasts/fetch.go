@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,13 +31,19 @@ type Dial func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 type fetcher struct {
 	dns    DNS
 	dial   Dial
-	client *http.Client
+	client atomic.Pointer[http.Client]
 	turns  chan struct{} // a token for each fetch
 }
 
 func newFetcher(names DNS, dial Dial, roots *x509.CertPool) *fetcher {
 	f := &fetcher{dns: names, dial: dial, turns: make(chan struct{}, fetchesMax)}
-	f.client = &http.Client{
+	f.trust(roots)
+	return f
+}
+
+// trust takes other authorities for the fetches that begin from now on.
+func (f *fetcher) trust(roots *x509.CertPool) {
+	f.client.Store(&http.Client{
 		// A redirect is a failure; it would let the web server of a domain's customer set
 		// the policy.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -45,8 +52,7 @@ func newFetcher(names DNS, dial Dial, roots *x509.CertPool) *fetcher {
 			MaxResponseHeaderBytes: headerMax, TLSHandshakeTimeout: fetchTime,
 			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		},
-	}
-	return f
+	})
 }
 
 // fetch gets the policy of a domain. It waits for its turn, too.
@@ -65,7 +71,7 @@ func (f *fetcher) fetch(ctx context.Context, domain string) (*Policy, error) {
 		return nil, err
 	}
 	req.Header.Set("User-Agent", "meta1")
-	resp, err := f.client.Do(req)
+	resp, err := f.client.Load().Do(req)
 	if err != nil {
 		if e := (*url.Error)(nil); errors.As(err, &e) {
 			err = e.Err // the address is known
