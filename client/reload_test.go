@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"meta1/client/auth"
-	"meta1/confparse"
 	"meta1/mta/msg"
 	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
@@ -374,13 +373,4 @@ func TestReloadFeatures(t *testing.T) {
 			t.Errorf("%+v, %d sessions", a.Rcpts, sessions.Load())
 		}
 	})
-}
-
-// TestReloadAll: each option of the section that has an effect is one that a reload changes.
-func TestReloadAll(t *testing.T) {
-	for _, row := range confparse.Rows(new(Config).Options()) {
-		if row.Reload == confparse.Restart || row.Reload == "" {
-			t.Errorf("%s/%s: %q", row.Section, row.Name, row.Reload)
-		}
-	}
 }

@@ -27,6 +27,7 @@ import (
 	"meta1/mta/smtp"
 	"meta1/mta/store"
 	"meta1/mta/supervise"
+	"meta1/mta/tlsconf"
 	"meta1/queue"
 	"meta1/resolver"
 	"meta1/server"
@@ -102,7 +103,7 @@ func (m *mta) units() ([]supervise.Unit, error) {
 
 // module is the unit of a module. newInstance makes an instance; its error ends the
 // start with that exit status.
-func (m *mta) module(name string, of *Common, status *msg.Port[msg.StatusQ, msg.StatusA], grace time.Duration, exitStatus int,
+func (m *mta) module(name string, of *Common, status *msg.Port[msg.StatusQ, msg.StatusA], grace func() time.Duration, exitStatus int,
 	newInstance func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error),
 ) (supervise.Unit, error) {
 	log, err := m.logs.logger(name, of)
@@ -185,20 +186,17 @@ func awaitStatus(ctx context.Context, port *msg.Port[msg.StatusQ, msg.StatusA]) 
 }
 
 func (m *mta) resolverUnit() (supervise.Unit, error) {
-	return m.module(unitResolver, &m.conf.ResolveOf, m.ports.Status[unitResolver], 0, ExConfig,
+	return m.module(unitResolver, &m.conf.ResolveOf, m.ports.Status[unitResolver], nil, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
 			c := m.current().conf
-			roots, err := m.stsRoots()
+			roots, err := m.stsRoots(c)
 			if err != nil {
 				return nil, err
 			}
-			r, err := resolver.New(c.Resolver, resolver.Deps{
-				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname,
-				ConfigDir: filepath.Dir(m.result.File), LMTPSocket: below(m.dir, c.Client.LMTPSocket),
-				RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
-				SpoolDir: m.dir, RcptConf: rcptConfSteps(&c.Queue.SMTPC), Roots: roots,
-				TLSReports: m.tlsCounter(), SRS: m.srs, Forwarding: m.arc != nil,
-			})
+			deps := m.resolverDeps(c, roots)
+			deps.Ports, deps.Log, deps.Metrics, deps.Hostname = m.ports, log, metrics, m.hostname
+			deps.ConfigDir, deps.SpoolDir = filepath.Dir(m.result.File), m.dir
+			r, err := resolver.New(c.Resolver, deps)
 			if err != nil {
 				return nil, err
 			}
@@ -207,25 +205,48 @@ func (m *mta) resolverUnit() (supervise.Unit, error) {
 		})
 }
 
+// resolverDeps is what SMAR needs, but for what only its instance has.
+func (m *mta) resolverDeps(c *Config, roots *x509.CertPool) resolver.Deps {
+	return resolver.Deps{
+		LMTPSocket: below(m.dir, c.Client.LMTPSocket), RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
+		RcptConf: rcptConfSteps(&c.Queue.SMTPC), Roots: roots, TLSReports: m.tlsCounter(), SRS: m.srs, Forwarding: m.arc != nil,
+	}
+}
+
 func (m *mta) clientUnit() (supervise.Unit, error) {
-	return m.module(unitClient, &m.conf.ClientOf, m.ports.Status[unitClient], m.conf.Client.StopTimeout+5*time.Second, ExConfig,
+	grace := func() time.Duration { return m.current().conf.Client.StopTimeout + 5*time.Second }
+	return m.module(unitClient, &m.conf.ClientOf, m.ports.Status[unitClient], grace, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
 			c := m.current().conf
-			roots, err := m.stsRoots()
+			roots, err := m.stsRoots(c)
 			if err != nil {
 				return nil, err
 			}
-			return client.New(c.Client, client.Deps{
-				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname, Roots: roots, ReadFile: m.readToken,
-				TLS: m.provider(unitClient), TLSClasses: m.tlsOfClasses(), TLSReports: m.tlsCounter(), Tracer: m.tracer,
-				ReuseConnections: c.Queue.ReuseConnection, TransactionsPerSession: c.Queue.SMTPC.TransactionsMax,
-			}).Run, nil
+			deps := m.clientDeps(c, roots, m.provider)
+			deps.Ports, deps.Log, deps.Metrics, deps.Hostname, deps.Tracer = m.ports, log, metrics, m.hostname, m.tracer
+			cl := client.New(c.Client, deps)
+			m.made(func(now *modules) { now.client = cl })
+			return cl.Run, nil
 		})
 }
 
+// clientDeps is what SMTPC needs, but for what only its instance has. provider gives what sections tls are.
+func (m *mta) clientDeps(c *Config, roots *x509.CertPool, provider func(name string) *tlsconf.Provider) client.Deps {
+	deps := client.Deps{
+		Roots: roots, ReadFile: m.readToken, TLS: provider(unitClient), TLSClasses: map[string]*tlsconf.Provider{}, TLSReports: m.tlsCounter(),
+		ReuseConnections: c.Queue.ReuseConnection, TransactionsPerSession: c.Queue.SMTPC.TransactionsMax,
+	}
+	for _, f := range c.Client.SessionFeatures {
+		if p := provider("smtpc/session_features " + f.Name); p != nil {
+			deps.TLSClasses[f.Name] = p
+		}
+	}
+	return deps
+}
+
 // stsRoots reads the authorities of section mta_sts; nil: those of the system.
-func (m *mta) stsRoots() (*x509.CertPool, error) {
-	path := m.current().conf.Resolver.MTASTS.CAFile
+func (m *mta) stsRoots(c *Config) (*x509.CertPool, error) {
+	path := c.Resolver.MTASTS.CAFile
 	if path == "" {
 		return nil, nil
 	}
@@ -241,7 +262,7 @@ func (m *mta) stsRoots() (*x509.CertPool, error) {
 }
 
 // queueGrace is how long QMGR may take to end deliveries and write its stores.
-const queueGrace = time.Minute
+func queueGrace() time.Duration { return time.Minute }
 
 func (m *mta) queueUnit() (supervise.Unit, error) {
 	return m.module(unitQueue, &m.conf.QueueOf, m.ports.Status[unitQueue], queueGrace, ExIOErr,
@@ -295,7 +316,14 @@ func (m *mta) serverUnit(s *ServerSection) (supervise.Unit, error) {
 		status = msg.NewPort[msg.StatusQ, msg.StatusA](1)
 		m.ports.Status[name] = status
 	}
-	u, err := m.module(name, &s.Of, status, s.Server.StopTimeout+10*time.Second, ExConfig,
+	grace := func() time.Duration {
+		c := m.current().conf
+		if i := slices.IndexFunc(c.Servers, func(s *ServerSection) bool { return s.Of.Section == name }); i >= 0 {
+			return c.Servers[i].Server.StopTimeout + 10*time.Second
+		}
+		return s.Server.StopTimeout + 10*time.Second
+	}
+	u, err := m.module(name, &s.Of, status, grace, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
 			listeners, err := copyListeners(m.sockets.of(name))
 			if err != nil {

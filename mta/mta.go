@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"meta1/client"
 	"meta1/client/tlsrpt"
 	"meta1/confparse"
 	"meta1/mta/access"
@@ -130,6 +131,7 @@ type mta struct {
 // modules are the latest instances; nil: none was made yet.
 type modules struct {
 	resolver *resolver.Resolver
+	client   *client.Client
 	queue    *queue.Queue
 	servers  map[string]*server.Server // by section
 }

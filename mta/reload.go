@@ -2,6 +2,7 @@ package mta
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/mta/control"
+	"meta1/mta/tlsconf"
 	"meta1/server"
 	"meta1/server/dkim"
 )
@@ -49,12 +51,14 @@ type reloading struct {
 	now    *effective // in effect
 	conf   *Config    // of now on
 	result *confparse.Result
-	// sources and signers are those of sections tls with a certificate, and of DKIM_signing.
-	sources map[string]server.TLSSource
-	signers map[string]*dkim.Signer
-	changed []confparse.Change
-	pending []confparse.Change
-	limits  []string
+	// providers are those of sections tls; sources those with a certificate, and signers those of DKIM_signing.
+	providers map[string]*tlsconf.Provider
+	sources   map[string]server.TLSSource
+	signers   map[string]*dkim.Signer
+	roots     *x509.CertPool // for MTA-STS; nil: those of the system
+	changed   []confparse.Change
+	pending   []confparse.Change
+	limits    []string
 	// commits put in effect what was prepared, in their order; none can fail. discards give it up.
 	commits, discards []func()
 	reloaded          []string
@@ -137,6 +141,7 @@ func (p *reloading) prepare() {
 	p.prepareControl()
 	p.prepareSockets()
 	if len(p.errs) == 0 { // they need the former
+		p.prepareClient()
 		p.prepareServers()
 	}
 }

@@ -10,10 +10,15 @@ import (
 	"meta1/server/dkim"
 )
 
-// prepareMaps reads all maps: those of SMAR and the configuration map of QMGR, which gets its options with it.
+// prepareMaps makes what the questions to SMAR will be answered with, and reads all maps: those of SMAR and the configuration map
+// of QMGR, which gets its options with it.
 func (p *reloading) prepareMaps() {
+	var err error
+	if p.roots, err = p.stsRoots(p.conf); err != nil {
+		p.fail(err)
+	}
 	if r := p.modules.resolver; r != nil {
-		next, err := r.Prepare(p.conf.Resolver)
+		next, err := r.Prepare(p.conf.Resolver, p.resolverDeps(p.conf, p.roots))
 		if err != nil {
 			p.fail(confparse.Errors(inMaps(nil, err)))
 		} else {
@@ -66,7 +71,16 @@ func (p *reloading) prepareTLS() {
 		}
 		p.step(s.path, func() {}, nil)
 	}
+	p.providers = next
 	p.step("", func() { p.useTLS(next) }, nil)
+}
+
+// prepareClient makes what deliveries will begin with.
+func (p *reloading) prepareClient() {
+	if c := p.modules.client; c != nil {
+		next := c.Prepare(p.conf.Client, p.clientDeps(p.conf, p.roots, func(name string) *tlsconf.Provider { return p.providers[name] }))
+		p.step("", next.Commit, nil)
+	}
 }
 
 // useTLS puts other Providers in effect, and has them look for renewed certificates.

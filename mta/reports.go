@@ -26,7 +26,7 @@ func (m *mta) makeReports() error {
 	if err != nil {
 		return err
 	}
-	roots, err := m.stsRoots()
+	roots, err := m.stsRoots(m.conf)
 	if err != nil {
 		return exit(ExConfig, err)
 	}

@@ -84,18 +84,6 @@ func (m *mta) tlsOfServer(name string) server.TLSSource {
 	return nil
 }
 
-// tlsOfClasses are the Providers of SMTPC's classes by their names, where they differ from
-// that of section smtpc.
-func (m *mta) tlsOfClasses() map[string]*tlsconf.Provider {
-	all := map[string]*tlsconf.Provider{}
-	for _, f := range m.current().conf.Client.SessionFeatures {
-		if p := m.provider("smtpc/session_features " + f.Name); p != nil {
-			all[f.Name] = p
-		}
-	}
-	return all
-}
-
 // readBy reads files that only root may read by the monitor.
 func readBy(r *service.Remote) func(path string, known tlsconf.Stamp) ([]byte, tlsconf.Stamp, error) {
 	return func(path string, known tlsconf.Stamp) ([]byte, tlsconf.Stamp, error) {

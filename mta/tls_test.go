@@ -69,7 +69,7 @@ func TestReloadTLS(t *testing.T) {
 		{"a new section", with(base, "tls { }", "tls { "+pair("a")+"}", ""), "", "", "a", "smtps none/tls"},
 		{"flags", with("tls { "+pair("a")+"flags = { allow_relaying_if_verified, dont_request_cert }; violation = abort; }", "tls { }", "", ""), "", "", "a", "smtps with/tls"},
 		{"the client", with(base, "tls { }", "", "tls { CAcert_file = \""+files+"/a.pem\"; }"), "", "", "a", "smtpc/tls"},
-		{"a class", with(base, "tls { }", "", "session_features x { tls { "+pair("a")+"} }"), "", "smtpc/session_features x", "a", "smtps with/tls"},
+		{"a class", with(base, "tls { }", "", "session_features x { tls { "+pair("a")+"} }"), "", "", "a", "smtpc/session_features x/tls"},
 	} {
 		report := reload(tt.text)
 		errs := strings.Join(report.Errors, "\n")

@@ -9,7 +9,7 @@ import (
 
 // Options is the option table of the section smar, bound to c.
 func (c *Config) Options() *confparse.Table {
-	return &confparse.Table{Options: []confparse.Option{
+	t := &confparse.Table{Options: []confparse.Option{
 		{
 			Name: "map", Kind: confparse.KindSection, Named: true, Readme: "3.9.1", Reload: confparse.AtOnce,
 			Doc: "Declares a map under the name of the section, by which other options refer to it.",
@@ -76,6 +76,8 @@ func (c *Config) Options() *confparse.Table {
 		hostInt("threads_max", &c.ThreadsMax, "Maximum number of threads."),
 		hostInt("threads_min", &c.ThreadsMin, "Minimum number of threads."),
 	}, Check: c.check}
+	t.Reloads(confparse.Restart, "QMGR is told at the start who rewrites senders", "srs")
+	return t.Declare(confparse.AtOnce, "")
 }
 
 // check makes the cross-checks of the section: that a map is given by file or by
@@ -360,7 +362,7 @@ func (c *Config) newDNSBL(string) *confparse.Table {
 func (c *Config) mtasts() *confparse.Table {
 	return &confparse.Table{Options: []confparse.Option{{
 		Name: "CAcert_file", Type: confparse.File, Readme: "own", Into: &c.MTASTS.CAFile,
-		Doc: "File with the certificates, in PEM format, of the authorities that are trusted for the hosts from which policies are fetched, and for mail hosts under a policy. The default are those of the system. It is read at a start.",
+		Doc: "File with the certificates, in PEM format, of the authorities that are trusted for the hosts from which policies are fetched, and for mail hosts under a policy. The default are those of the system. It is read at the start and by each reload.",
 	}}}
 }
 

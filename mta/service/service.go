@@ -105,7 +105,7 @@ func UnitNames(service string, a Action, processes int) []string {
 
 func (c Config) unit(name string, run func() func(context.Context) error) supervise.Unit {
 	return supervise.Unit{
-		Name: name, Policy: c.Policy, Optional: true, Grace: 3 * stopGrace,
+		Name: name, Policy: c.Policy, Optional: true, Grace: func() time.Duration { return 3 * stopGrace },
 		New: func() (func(context.Context) error, error) { return run(), nil },
 	}
 }

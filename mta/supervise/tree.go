@@ -26,8 +26,8 @@ type Unit struct {
 	RestartDependencies []string
 	// Optional: the others go on when this unit is given up. Otherwise the tree ends.
 	Optional bool
-	// Grace is how long an instance may take to stop; 0 means 10 seconds.
-	Grace time.Duration
+	// Grace is how long an instance that is to stop now may take; nil stands for 10 seconds.
+	Grace func() time.Duration
 }
 
 const defaultGrace = 10 * time.Second
@@ -93,7 +93,8 @@ type node struct {
 	state    State
 	wantStop bool // for a restart together with another unit
 	due      time.Time
-	deadline time.Time // of stopping
+	grace    time.Duration
+	deadline time.Time // of stopping, grace after its begin
 	cancel   context.CancelCauseFunc
 	history  History
 	starts   int // also tells an instance's events from those of the one before
@@ -114,8 +115,8 @@ type nodeEvent struct {
 func NewTree(units []Unit, notify func(Event)) (*Tree, error) {
 	t := &Tree{notify: notify, events: make(chan nodeEvent), requests: make(chan request), done: make(chan struct{})}
 	for i, u := range units {
-		if u.Grace == 0 {
-			u.Grace = defaultGrace
+		if u.Grace == nil {
+			u.Grace = func() time.Duration { return defaultGrace }
 		}
 		t.units = append(t.units, &node{Unit: u, index: i, state: Down})
 		t.status = append(t.status, Status{Name: u.Name, State: Down})
@@ -209,7 +210,8 @@ func (t *Tree) stopLast(now time.Time) {
 		case !t.stopping && !t.pauses(n) && !n.wantStop:
 		case n.state == Starting || n.state == Up:
 			n.cancel(t.stopCause())
-			n.deadline = now.Add(n.Grace)
+			n.grace = n.Grace()
+			n.deadline = now.Add(n.grace)
 			t.set(n, Event{State: Stopping}, now)
 			return
 		case n.state == Stopping && now.Before(n.deadline):
@@ -223,7 +225,7 @@ func (t *Tree) stopLast(now time.Time) {
 // overdue gives up waiting for an instance: it cannot be replaced, so all ends.
 func (t *Tree) overdue(n *node) {
 	if !n.deadline.IsZero() {
-		t.err = errors.Join(t.err, fmt.Errorf("%s did not stop within %v", n.Name, n.Grace))
+		t.err = errors.Join(t.err, fmt.Errorf("%s did not stop within %v", n.Name, n.grace))
 		n.deadline = time.Time{}
 	}
 	t.stopping = true

@@ -287,7 +287,7 @@ func TestTreeOverdue(t *testing.T) {
 		b := newBench(t)
 		release := make(chan struct{})
 		hangs := func(u *supervise.Unit) {
-			u.Grace = 3 * time.Second
+			u.Grace = func() time.Duration { return 3 * time.Second }
 			u.New = func() (func(context.Context) error, error) {
 				return func(context.Context) error { <-release; return nil }, nil
 			}

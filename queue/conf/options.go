@@ -164,16 +164,13 @@ const (
 	atOpening = "Pebble takes it when the store is opened, and the store stays open"
 	whySpool  = "the spool's place is taken at the start"
 	whySocket = "its socket is opened at the start"
-	whySMTPC  = "SMTPC is told of it when it is started"
-	whySMAR   = "SMAR is told of it when it is started"
 )
 
 // Options is the option table of the qmgr section, bound to c.
 func (c *Config) Options() *confparse.Table {
 	t := c.options()
-	t.Reloads(confparse.NewSessions, "", "delivery_timeout")
+	t.Reloads(confparse.NewSessions, "", "delivery_timeout", "reuse_connection")
 	t.Reloads(confparse.Restart, whySocket, "control_socket")
-	t.Reloads(confparse.Restart, whySMTPC, "reuse_connection")
 	return t.Declare(confparse.AtOnce, "")
 }
 
@@ -323,9 +320,7 @@ func (c *SMTPCConfig) options() *confparse.Table {
 		{Name: "hosts_per_attempt_max", Type: confparse.Int, Unit: "entries", Default: "5", Min: "1", Readme: "own", Into: &c.HostsPerRcpt, Doc: "Most hosts of a route that are tried in one attempt, if they fail as a whole (no connection, a refusing greeting, 421); after a 4xx reply to MAIL, RCPT or DATA one more is tried. The default is Postfix's smtp_mx_address_limit."},
 		{Name: "destination_share", Type: confparse.Int, Unit: "percent", Default: "25", Min: "1", Max: "100", Readme: "own", Into: &c.DestinationShare, Doc: "The part of a filling active queue that one destination may take; its further recipients wait in the DEFEDB until there is room, so that one destination cannot hold up the others."},
 	}}
-	t.Reloads(confparse.Restart, whySMTPC, "transactions_per_session_max")
-	t.Reloads(confparse.Restart, whySMAR, "lookup_rcpt_conf", "rcpt_conf_lookup_flags")
-	return t.Reloads(confparse.NewSessions, "", "lmtp_rcpts_per_transaction_max", "smtp_rcpts_per_transaction_max", "lookup_session_conf", "source")
+	return t.Reloads(confparse.NewSessions, "", "transactions_per_session_max", "lmtp_rcpts_per_transaction_max", "smtp_rcpts_per_transaction_max", "lookup_session_conf", "source")
 }
 
 func (c *SMTPCConfig) newLimits(name string) *confparse.Table {
