@@ -24,6 +24,8 @@ var otherValues = map[string]string{
 	"queue_return/default": "1d", "queue_return/DANE_no_match": "2d", "queue_delay/default": "3h", "queue_delay/DANE_no_match": "4h",
 	"smtpc/initial_connections": "3", "smtpc/connections_max": "33", "smtpc/lmtp_rcpts_per_transaction_max": "5",
 	"smtpc/smtp_rcpts_per_transaction_max": "6", "smtpc/lookup_session_conf": "", "smtpc/deliveries_max": "77", "smtpc/hosts_per_attempt_max": "2",
+	"smtpc/lookup_rcpt_conf": "", "smtpc/rcpt_conf_lookup_flags": "{ domain }", "smtpc/transactions_per_session_max": "9",
+	"reuse_connection":                                         "!",
 	"smtpc/destination_share":                                  "50",
 	"smtpc/connection_limits low/initial_connections":          "2",
 	"smtpc/connection_limits low/connections_max":              "4",
