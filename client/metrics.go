@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meta1/mta/histogram"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
@@ -28,7 +29,7 @@ type metrics struct {
 	transactions, reused, stale count
 	delivered, deferred, failed count // recipients
 	bytes                       count
-	seconds                     prometheus.Histogram
+	seconds                     *histogram.Histogram
 	idle, busy, threads         prometheus.Gauge
 	tls                         [msg.TLSDANE + 1]prometheus.Counter // connections by level
 	dane                        [daneResults]prometheus.Counter
@@ -55,7 +56,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.reused.prom = counter(r, "meta1_smtpc_reused_total", "Transactions over a connection that was open already.")
 	m.stale.prom = counter(r, "meta1_smtpc_stale_total", "Open connections that turned out to be closed, or refused more mail, so that a new one was tried.")
 	m.bytes.prom = counter(r, "meta1_smtpc_content_bytes_total", "Bytes of content of transactions that delivered to a recipient.")
-	m.seconds = register(r, prometheus.NewHistogram(prometheus.HistogramOpts{
+	m.seconds = register(r, histogram.New(prometheus.HistogramOpts{
 		Name: "meta1_smtpc_delivery_seconds", Help: "Time of a delivery attempt, with its connection.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 4, 11), // to 524 s
 		// Who asks for native histograms gets buckets that are 10 % wide.

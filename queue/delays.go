@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meta1/mta/histogram"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/queue/aq"
@@ -18,10 +19,12 @@ type delays struct {
 	whole  prometheus.Histogram
 
 	before, queue, connect, transmit prometheus.Observer // of stages
+
+	batch *histogram.Batch
 }
 
-// newDelays makes the histograms, which nobody has registered.
-func newDelays() delays {
+// newDelays makes the histograms, which nobody has registered. They get their values through the batch.
+func newDelays(batch *histogram.Batch) delays {
 	opts := func(name, help string) prometheus.HistogramOpts {
 		return prometheus.HistogramOpts{
 			Name: "meta1_qmgr_" + name, Help: help,
@@ -36,11 +39,12 @@ func newDelays() delays {
 		whole:  prometheus.NewHistogram(opts("delivery_delay_seconds", "Time from MAIL to the reply of the next host, for each attempt that delivered.")),
 		before: stages.WithLabelValues("before_queue"), queue: stages.WithLabelValues("queue"),
 		connect: stages.WithLabelValues("connect"), transmit: stages.WithLabelValues("transmit"),
+		batch: batch,
 	}
 }
 
 // accepted notes a message that has become durable at now, the time of day.
-func (d *delays) accepted(e *msg.Envelope, now time.Time) { observe(d.before, now.Sub(e.Arrival)) }
+func (d *delays) accepted(e *msg.Envelope, now time.Time) { d.observe(d.before, now.Sub(e.Arrival)) }
 
 // delivered notes an attempt that has ended at now, the time of day, if it delivered the message to
 // anybody.
@@ -48,11 +52,13 @@ func (d *delays) delivered(ev *aq.Delivered, now time.Time) {
 	if ev.Err != nil || ev.Down || !slices.ContainsFunc(ev.A.Rcpts, smtp.Reply.Accepted) {
 		return
 	}
-	observe(d.queue, ev.Delivery.Waited)
-	observe(d.connect, ev.A.Connect)
-	observe(d.transmit, ev.A.Elapsed-ev.A.Connect)
-	observe(d.whole, now.Sub(ev.Delivery.Envelope.Arrival))
+	d.observe(d.queue, ev.Delivery.Waited)
+	d.observe(d.connect, ev.A.Connect)
+	d.observe(d.transmit, ev.A.Elapsed-ev.A.Connect)
+	d.observe(d.whole, now.Sub(ev.Delivery.Envelope.Arrival))
 }
 
 // observe notes a delay. One below zero is that of a clock that was set back.
-func observe(o prometheus.Observer, d time.Duration) { o.Observe(max(d, 0).Seconds()) }
+func (d *delays) observe(o prometheus.Observer, took time.Duration) {
+	d.batch.Observe(o, max(took, 0).Seconds())
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meta1/mta/histogram"
 	"meta1/mta/msg"
 )
 
@@ -21,6 +22,7 @@ type metrics struct {
 	syncTime  prometheus.Histogram
 	sealed    *prometheus.CounterVec
 	delays    delays
+	batch     histogram.Batch // for syncTime and delays
 }
 
 func newMetrics(q *Queue, reg prometheus.Registerer) (*metrics, error) {
@@ -54,8 +56,11 @@ func newMetrics(q *Queue, reg prometheus.Registerer) (*metrics, error) {
 	for _, result := range []string{sealMade, sealNot} {
 		m.sealed.WithLabelValues(result)
 	}
-	m.delays = newDelays()
-	m.all = append(m.all, m.syncTime, m.sealed, m.delays.stages, m.delays.whole)
+	m.delays = newDelays(&m.batch)
+	m.all = append(m.all, m.sealed)
+	for _, c := range []prometheus.Collector{m.syncTime, m.delays.stages, m.delays.whole} {
+		m.all = append(m.all, m.batch.Collector(c))
+	}
 	gauge("active_recipients", "Recipients in the active queue.", func() float64 {
 		n, _, _, _ := q.budget.Used()
 		return float64(n)
@@ -106,7 +111,7 @@ func (m *metrics) unregister() {
 func (m *metrics) commit(n int, d time.Duration) {
 	m.accepted.Add(float64(n))
 	m.commits.Inc()
-	m.syncTime.Observe(d.Seconds())
+	m.batch.Observe(m.syncTime, d.Seconds())
 }
 
 // gauges are what the loop shows of itself to the metrics.
