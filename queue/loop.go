@@ -45,13 +45,14 @@ type loop struct {
 	oldestAt  time.Time // when the oldest message was looked for
 	ticked    time.Time // the last tick
 	wakes     time.Time // the next one
+	timeout   time.Time // no delivery in progress times out before; zero: none is in progress
 }
 
 // attempt is a delivery that SMTPC has been asked for.
 type attempt struct {
-	progress *msg.Progress
+	progress msg.Progress
 	cancel   context.CancelCauseFunc
-	timer    *time.Timer     // of its timeout
+	timeout  time.Time
 	request  *deliverRequest // nil: a goroutine waits for the answer
 	moved    time.Time       // when it had moved last, as far as was looked
 }
@@ -141,6 +142,9 @@ func (l *loop) wake() time.Time {
 	if w := l.core.Wake(); !w.IsZero() && w.Before(at) {
 		at = w
 	}
+	if !l.timeout.IsZero() && l.timeout.Before(at) {
+		at = l.timeout
+	}
 	if next := l.oldestAt.Add(oldestInterval); l.q.gauges.oldest.Load() != 0 && next.Before(at) {
 		at = next
 	}
@@ -163,7 +167,6 @@ func (l *loop) apply(e *event) {
 	}
 	if d, ok := e.ev.(*aq.Delivered); ok {
 		a := l.running[d.Delivery]
-		a.timer.Stop()
 		a.cancel(nil)
 		delete(l.running, d.Delivery)
 		l.q.metrics.delays.delivered(d, l.q.clock.day())
@@ -198,9 +201,17 @@ func (l *loop) tick() {
 	l.showProviders()
 }
 
-// look tells the core which deliveries have moved since the last tick.
+// look ends deliveries that take too long, and tells the core which ones have moved since the last tick.
 func (l *loop) look() {
+	l.timeout = time.Time{}
 	for d, a := range l.running {
+		if !l.now.Before(a.timeout) {
+			a.end(context.DeadlineExceeded)
+			continue // its answer comes
+		}
+		if l.timeout.IsZero() || a.timeout.Before(l.timeout) {
+			l.timeout = a.timeout
+		}
 		if _, idle := a.progress.Idle(); l.now.Sub(a.moved) > idle+time.Millisecond {
 			a.moved = l.now.Add(-idle)
 			l.core.Step(l.now, &aq.Progress{Delivery: d})
@@ -271,14 +282,17 @@ func (l *loop) deliver(d *aq.Delivery) {
 		ask.TransactionsMax = limits.TransactionsMax
 	}
 	ctx, cancel := context.WithCancelCause(q.group.Context())
-	ask.Progress = msg.NewProgress()
-	a := &attempt{progress: ask.Progress, cancel: cancel, moved: l.now}
+	a := &attempt{cancel: cancel, timeout: l.now.Add(l.conf.DeliveryTimeout), moved: l.now}
+	a.progress.Begin()
+	ask.Progress = &a.progress
 	l.running[d] = a
+	if l.timeout.IsZero() || a.timeout.Before(l.timeout) {
+		l.timeout = a.timeout
+	}
 	done := func(a msg.DeliverA, err error) { q.events.put(event{ev: delivered(d, a, err)}) }
 	if a.request = q.ports.Deliver.Post(ctx, &ask, done); a.request == nil {
 		q.awaitDelivery(ctx, ask, done)
 	}
-	a.timer = time.AfterFunc(l.conf.DeliveryTimeout, func() { a.end(context.DeadlineExceeded) })
 }
 
 // rcptsOf are the recipients of a delivery: those of the envelope, which nobody changes, or a list

@@ -36,7 +36,14 @@ const (
 )
 
 // NewProgress is the progress of a delivery that begins now.
-func NewProgress() *Progress { return &Progress{start: time.Now()} }
+func NewProgress() *Progress {
+	p := new(Progress)
+	p.Begin()
+	return p
+}
+
+// Begin makes the zero Progress that of a delivery that begins now.
+func (p *Progress) Begin() { p.start = time.Now() }
 
 // Reach notes progress at a stage: the host has answered, or taken content. The stage
 // never goes back.
