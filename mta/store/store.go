@@ -78,6 +78,7 @@ type Store struct {
 	name       string
 	fs         vfs.FS
 	dirs       []string // that must stay: the store's, and its log's if that is another
+	lock       string   // the file that Pebble locks, in the first of them
 	ballast    *ballast
 	end        *ending
 	suspicion  error
@@ -130,7 +131,7 @@ func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking for the space of %s: %w", o.Name, err)
 	}
-	s := &Store{name: o.Name, fs: fsys, dirs: []string{dir}, ballast: newBallast(fsys, dir, total, o.Log), end: o.ending()}
+	s := &Store{name: o.Name, fs: fsys, dirs: []string{dir}, lock: filepath.Join(dir, lockName), ballast: newBallast(fsys, dir, total, o.Log), end: o.ending()}
 	if o.LogDir != "" {
 		s.dirs = append(s.dirs, o.LogDir)
 	}
@@ -337,8 +338,7 @@ func (s *Store) commit(b *pebble.Batch, how *pebble.WriteOptions) error {
 // checkThere gives the store up if its directory is gone. Pebble would go on with the files
 // that it has open, and nobody would ever find them again.
 func (s *Store) checkThere() {
-	lock := filepath.Join(s.dirs[0], lockName)
-	if len(s.dirs) == 1 && vfs.Exists(s.fs, lock) { // nearly always, by one call of the system
+	if len(s.dirs) == 1 && vfs.Exists(s.fs, s.lock) { // nearly always, by one call of the system
 		return
 	}
 	for _, dir := range s.dirs {
@@ -346,7 +346,7 @@ func (s *Store) checkThere() {
 			s.end.giveUp(fmt.Errorf("the directory %s was removed or renamed while it was in use", dir))
 		}
 	}
-	if !vfs.Exists(s.fs, lock) {
+	if !vfs.Exists(s.fs, s.lock) {
 		s.end.giveUp(fmt.Errorf("files in the directory %s were removed while it was in use", s.dirs[0]))
 	}
 }

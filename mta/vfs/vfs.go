@@ -134,6 +134,10 @@ func (realFS) Space(dir string) (free, total int64, err error) {
 
 // Exists reports whether something stands at a name, or may do so.
 func Exists(f FS, name string) bool {
+	if _, ok := f.(realFS); ok { // each commit asks: os.Lstat makes a description besides
+		var st syscall.Stat_t
+		return syscall.Lstat(name, &st) != syscall.ENOENT
+	}
 	_, err := f.Info(name)
 	return !errors.Is(err, fs.ErrNotExist)
 }
