@@ -46,7 +46,11 @@ func (c *checker) senderRoutable() bool {
 		a = c.routeSlow(c.ctx, &q)
 	}
 	c.sender = &a
-	c.v.Trace = append(c.v.Trace[:len(c.v.Trace):len(c.v.Trace)], a.Trace...)
+	if len(c.v.Trace) == 0 {
+		c.v.Trace = a.Trace[:len(a.Trace):len(a.Trace)] // it is shared, not copied
+	} else {
+		c.v.Trace = append(c.v.Trace[:len(c.v.Trace):len(c.v.Trace)], a.Trace...)
+	}
 	switch {
 	case a.Reply.IsZero():
 		return false

@@ -151,7 +151,15 @@ func (c *checker) verdict() msg.Verdict {
 	return c.v
 }
 
-func (c *checker) step(s msg.Step) { c.v.Trace = append(c.v.Trace, s) }
+func (c *checker) step(s msg.Step) {
+	if c.v.Trace == nil {
+		c.v.Trace = make(msg.Trace, 0, stepsUsual)
+	}
+	c.v.Trace = append(c.v.Trace, s)
+}
+
+// stepsUsual is room for the steps of a recipient that is allowed.
+const stepsUsual = 2
 
 // decide adds a step and notes that it is the one that decided so far.
 func (c *checker) decide(s msg.Step) {

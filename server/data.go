@@ -170,7 +170,7 @@ func (c *session) receivedField() []byte {
 		c.received = appendReceived(c.received, &c.client, c.srv.deps.Hostname, c.srv.deps.Version)
 	}
 	fixed := len(c.received)
-	c.received = appendID(c.received, env.TA, nil, env.Arrival)
+	c.received = c.date.appendID(c.received, env.TA, nil, env.Arrival)
 	b := c.received
 	c.received = c.received[:fixed]
 	return b

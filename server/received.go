@@ -67,8 +67,23 @@ func appendClient(b []byte, name string, ip netip.Addr) []byte {
 
 // appendID adds the end of the header.
 func appendID(b []byte, ta smtp.ID, f *forward, t time.Time) []byte {
+	var d dateText
+	return d.appendID(b, ta, f, t)
+}
+
+// dateText is a second as Received: shows it: formatting a time costs more than the rest of the header.
+type dateText struct {
+	second int64
+	text   []byte // empty before the first
+}
+
+// appendID is the function, for times of one location.
+func (d *dateText) appendID(b []byte, ta smtp.ID, f *forward, t time.Time) []byte {
+	if second := t.Unix(); second != d.second || len(d.text) == 0 {
+		d.second, d.text = second, t.AppendFormat(d.text[:0], receivedDate)
+	}
 	b = append(f.appendReceived(ta.Append(b)), "; "...)
-	return append(t.AppendFormat(b, receivedDate), "\r\n"...)
+	return append(append(b, d.text...), "\r\n"...)
 }
 
 // appendWord adds a text of the client's. What could be taken for the structure of

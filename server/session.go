@@ -48,11 +48,12 @@ type session struct {
 	phase phase
 
 	client   msg.Client
-	esmtp    bool   // EHLO, not HELO
-	received []byte // Received: up to the id; empty until needed
-	from     origin // what is known of the client beside its address
-	admitted bool   // QMGR counts this session
-	askName  bool   // QMGR wants to know the client's name
+	esmtp    bool     // EHLO, not HELO
+	received []byte   // Received: up to the id; empty until needed
+	date     dateText // of the last message, for Received:
+	from     origin   // what is known of the client beside its address
+	admitted bool     // QMGR counts this session
+	askName  bool     // QMGR wants to know the client's name
 
 	policy    policy
 	atConnect policy // as it was before the client said anything
