@@ -99,7 +99,7 @@ func bindAll(want []wanted, by *account.Account, inherited *listen.Inherited) (a
 	var listeners []net.Listener
 	err = by.Do(func() (err error) {
 		listeners, err = listen.All(sockets)
-		return err
+		return inherited.Explain(err)
 	})
 	for i, l := range listeners {
 		all = append(all, bound{listen.Passed{Listener: l, Unlink: true}, want[i], by})

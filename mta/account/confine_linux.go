@@ -42,7 +42,11 @@ const landlockMin = 2
 
 // LandlockPossible says why the option landlock cannot be obeyed, or nil.
 func LandlockPossible() error {
-	if v, err := landlocksys.LandlockGetABIVersion(); err != nil || v < landlockMin {
+	v, err := landlocksys.LandlockGetABIVersion()
+	if errors.Is(err, unix.EPERM) {
+		return errors.New("landlock is set, but this process may not use Landlock: something forbids the call landlock_create_ruleset, such as SystemCallFilter of a systemd unit or the seccomp profile of a container")
+	}
+	if err != nil || v < landlockMin {
 		return errors.New("landlock is set, but this kernel has no Landlock that would do (5.19 and later, CONFIG_LSM with landlock)")
 	}
 	return nil

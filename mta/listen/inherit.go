@@ -98,15 +98,33 @@ func (in *Inherited) Take(s Socket) (l Passed, ok bool) {
 // Unused is an error if systemd has passed a socket that nobody has taken: connections to it would
 // wait for ever. It closes them. Those of another meta1 stay until Close: it may need them again.
 func (in *Inherited) Unused() error {
-	if in == nil || len(in.left) == 0 || in.handed {
+	names := in.untaken()
+	if names == "" {
 		return nil
+	}
+	in.Close()
+	return errors.New("systemd passes sockets that no section of the configuration listens on: " + names)
+}
+
+// Explain adds to the error of a socket that could not be bound which ones systemd has passed instead, if any is left: most
+// likely the unit and the configuration name different ones. in may be nil.
+func (in *Inherited) Explain(err error) error {
+	if names := in.untaken(); err != nil && names != "" {
+		return fmt.Errorf("%w; systemd passes other sockets: %s (ListenStream in the socket unit and listen_socket in the configuration must agree)", err, names)
+	}
+	return err
+}
+
+// untaken names those that systemd has passed and nobody has taken.
+func (in *Inherited) untaken() string {
+	if in == nil || in.handed {
+		return ""
 	}
 	names := make([]string, len(in.left))
 	for i, l := range in.left {
 		names[i] = l.Addr().String()
 	}
-	in.Close()
-	return errors.New("systemd passes sockets that no section of the configuration listens on: " + strings.Join(names, ", "))
+	return strings.Join(names, ", ")
 }
 
 // is reports whether an address is that of the socket.
