@@ -25,7 +25,7 @@ export META1_TEST_CACHE ?= /var/cache/meta1-test
 
 PREFIX   ?= /usr/local
 
-.PHONY: build run install test needs unit plain print-plain race e2e slow lint fmt typecheck cross fuzz soak faults million bench profile lintian image man clean
+.PHONY: build run install test needs unit plain print-plain race e2e slow lint fmt typecheck cross fuzz soak faults million bench profile lintian systemd image man clean
 
 build:
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o meta1 .
@@ -134,6 +134,11 @@ profile: build
 # The Debian packages as lintian sees them, which takes half a minute: nothing but what contrib/debian explains.
 lintian:
 	META1_TEST_LINTIAN=1 $(GO) test -vet=off -count=1 -run '^TestLintian$$' ./e2e
+
+# The Debian packages on a Debian 12 that systemd boots, in namespaces: a minute, and a few more the first time, when
+# that Debian is downloaded. Root.
+systemd:
+	META1_TEST_SYSTEMD=1 $(GO) test -vet=off -count=1 -timeout $(HANGS) -v -run '^TestSystemdBoot$$' ./e2e
 
 image:
 	scripts/image.sh meta1:latest $(VERSION)

@@ -37,7 +37,7 @@ for m in man/*.[15]; do gzip -9n <"$m" >"$p/usr/share/man/man${m##*.}/${m##*/}.g
 cp contrib/debian/meta1.conf contrib/debian/access contrib/debian/mt contrib/debian/aliases "$p/etc/meta1/"
 sed 's|/usr/local/sbin/|/usr/sbin/|' examples/meta1.service >"$p/lib/systemd/system/meta1.service"
 cp -r docs examples "$p/usr/share/doc/meta1/"
-cp -r contrib/systemd contrib/fail2ban contrib/prometheus contrib/grafana "$p/usr/share/doc/meta1/examples/"
+cp -r contrib/systemd contrib/fail2ban contrib/logrotate contrib/prometheus contrib/grafana "$p/usr/share/doc/meta1/examples/"
 gzip -9n <CHANGELOG.md >"$p/usr/share/doc/meta1/NEWS.gz"
 : "${MAINTAINER:=The meta1 developers <meta1@localhost>}" # who builds it for others names himself
 printf 'meta1 (%s) unstable; urgency=medium\n\n  * What has changed is in NEWS.gz.\n\n -- %s  %s\n' "$version" "$MAINTAINER" \
