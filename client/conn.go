@@ -27,6 +27,8 @@ type conn struct {
 	in         []byte // what was read; in[r:w] is not yet used
 	r, w       int
 	rep        reply
+	mailSaid   said // the replies to MAIL and RCPT, for the log
+	rcptSaid   said
 	out        []byte // what is to be written
 	group      []int  // commands that were written together
 	parts      [][]byte

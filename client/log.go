@@ -80,14 +80,14 @@ func (c *Client) logPanic(ctx context.Context, v any, of slog.Attr) {
 }
 
 // logReply writes the line of a command of the envelope and its reply (README 10.4).
-func (t *transaction) logReply(event string, of slog.Attr) {
+func (t *transaction) logReply(event string, last *said, of slog.Attr) {
 	if !t.log.Enabled(t.ctx, slog.LevelInfo) {
 		return
 	}
-	r := t.rep.smtp()
+	r := last.value(&t.rep)
 	logline.Emit(t.log, slog.LevelInfo, event,
 		slog.String("da_se", t.id), slog.String("da_ta", t.a.Transaction), slog.Any("ss_ta", &t.q.TA),
-		of, slog.Int("stat", stat(r)), slog.Any("reply", &r))
+		of, slog.Int("stat", stat(*r)), slog.Any("reply", r))
 }
 
 // logConverted logs that content was changed for a host without an extension, after which

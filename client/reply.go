@@ -80,6 +80,29 @@ func (p *reply) smtp() smtp.Reply {
 	return r
 }
 
+// said is the last reply to one kind of command as a value. Most hosts say the same each time, so that
+// the log's lines of the envelope cost no allocation.
+type said struct {
+	code  int
+	text  []byte
+	reply *smtp.Reply // nil before the first
+}
+
+// saidMax bounds the text that is kept.
+const saidMax = 128
+
+// value is p.smtp, which nobody may change.
+func (s *said) value(p *reply) *smtp.Reply {
+	if s.reply != nil && s.code == p.code && bytes.Equal(s.text, p.text) {
+		return s.reply
+	}
+	r := p.smtp()
+	if len(p.text) <= saidMax {
+		s.code, s.text, s.reply = p.code, append(s.text[:0], p.text...), &r
+	}
+	return &r
+}
+
 // parseReplyLine splits a line of a reply (RFC 5321 section 4.2): three digits, a
 // hyphen if lines follow, text. A last line of the code alone is allowed.
 func parseReplyLine(line []byte) (code int, last bool, text []byte, ok bool) {

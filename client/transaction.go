@@ -238,9 +238,9 @@ func (t *transaction) envelopeReply(cmd int, werr error) error {
 	t.q.Progress.Reach(stage)
 	switch {
 	case cmd == cmdMail:
-		t.logReply("MAIL", slog.Any("mail", &t.q.Mail.From))
+		t.logReply("MAIL", &t.mailSaid, slog.Any("mail", &t.q.Mail.From))
 	case cmd >= 0 && cmd < len(t.q.Rcpts):
-		t.logReply("RCPT", slog.Any("rcpt", &t.q.Rcpts[cmd].To))
+		t.logReply("RCPT", &t.rcptSaid, slog.Any("rcpt", &t.q.Rcpts[cmd].To))
 	}
 	if t.rep.code == 421 {
 		if t.a.Reused {

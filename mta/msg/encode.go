@@ -65,8 +65,9 @@ func appendID(b []byte, id smtp.ID) []byte {
 }
 
 func appendClient(b []byte, c *Client) []byte {
-	ip, _ := c.IP.MarshalBinary() // never fails
-	b = appendString(b, string(ip))
+	var buf [32]byte
+	ip, _ := c.IP.AppendBinary(buf[:0]) // never fails
+	b = append(binary.AppendUvarint(b, uint64(len(ip))), ip...)
 	b = binary.BigEndian.AppendUint16(b, c.Port)
 	b = appendString(b, c.Helo)
 	b = appendString(b, c.Name)

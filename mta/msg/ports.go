@@ -2,6 +2,7 @@ package msg
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 
 	"meta1/mta/smtp"
@@ -286,7 +287,14 @@ func (h Hop) String() string {
 	if h.Socket != "" {
 		return h.Socket
 	}
-	return h.Host + "[" + h.Addr.Addr().String() + "]:" + itoa(h.Addr.Port())
+	ip := h.Addr.Addr()
+	if !ip.IsValid() {
+		return h.Host + "[" + ip.String() + "]:" + itoa(h.Addr.Port())
+	}
+	var buf [128]byte // each delivery is logged with its hop
+	b := append(append(buf[:0], h.Host...), '[')
+	b = append(ip.AppendTo(b), "]:"...)
+	return string(strconv.AppendUint(b, uint64(h.Addr.Port()), 10))
 }
 
 // RouteQ asks SMAR where a recipient goes.

@@ -13,6 +13,17 @@ func (q *List[T]) Len() int { return len(q.items) - q.head }
 // First is the first thing. There must be one.
 func (q *List[T]) First() T { return q.items[q.head] }
 
+// keep is how many places an empty list keeps at most.
+const keep = 64
+
+// Empty is an empty list that keeps the room of q, which has to be empty, unless it is much.
+func (q *List[T]) Empty() List[T] {
+	if cap(q.items) > keep {
+		return List[T]{}
+	}
+	return List[T]{items: q.items[:0]}
+}
+
 // Push adds a thing at the end.
 func (q *List[T]) Push(v T) {
 	if q.head > 32 && q.head*2 >= len(q.items) { // move down, amortised

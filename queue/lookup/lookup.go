@@ -28,6 +28,10 @@ type Queue[T any] struct {
 	senders map[string]*sender[T]
 	turns   fifo.List[*sender[T]] // senders with domains, who may have another lookup
 	domains map[string]*domain[T]
+
+	// The last ones that were forgotten. While answers come at once each message needs one of both.
+	spareSender *sender[T]
+	spareDomain *domain[T]
 }
 
 // sender is whose mail needs routes.
@@ -43,6 +47,7 @@ type domain[T any] struct {
 	name     string
 	running  int
 	answered bool // the last lookup was
+	listed   int  // in so many lists of senders
 	parts    fifo.List[*Part[T]]
 }
 
@@ -74,7 +79,10 @@ func New[T any]() Queue[T] {
 func (q *Queue[T]) Add(name, from string) *Part[T] {
 	d := q.domains[name]
 	if d == nil {
-		d = &domain[T]{name: name}
+		if d, q.spareDomain = q.spareDomain, nil; d == nil {
+			d = new(domain[T])
+		}
+		d.name = name
 		q.domains[name] = d
 	}
 	p := &Part[T]{sender: from}
@@ -87,10 +95,14 @@ func (q *Queue[T]) Add(name, from string) *Part[T] {
 func (q *Queue[T]) queue(d *domain[T], from string) {
 	s := q.senders[from]
 	if s == nil {
-		s = &sender[T]{name: from}
+		if s, q.spareSender = q.spareSender, nil; s == nil {
+			s = new(sender[T])
+		}
+		s.name = from
 		q.senders[from] = s
 	}
 	s.domains.Push(d)
+	d.listed++
 	q.queueSender(s)
 }
 
@@ -99,8 +111,10 @@ func (q *Queue[T]) queueSender(s *sender[T]) {
 		s.queued = true
 		q.turns.Push(s)
 	}
-	if s.domains.Len() == 0 && s.running == 0 {
+	if s.domains.Len() == 0 && s.running == 0 && q.senders[s.name] == s {
 		delete(q.senders, s.name)
+		*s = sender[T]{domains: s.domains.Empty()}
+		q.spareSender = s
 	}
 }
 
@@ -113,7 +127,11 @@ func (q *Queue[T]) Next(wanted func(T) bool) (b *Batch[T]) {
 			return nil
 		}
 		s.queued = false
-		if d, ok := s.domains.Pop(); ok && d.more() {
+		d, ok := s.domains.Pop()
+		if ok {
+			d.listed--
+		}
+		if ok && d.more() {
 			if rcpts := d.batch(wanted); len(rcpts) > 0 {
 				b = &Batch[T]{Domain: d.name, Rcpts: rcpts, domain: d, sender: s}
 				q.running++
@@ -165,7 +183,11 @@ func (q *Queue[T]) again(d *domain[T]) {
 	switch {
 	case d.more():
 		q.queue(d, d.parts.First().sender)
-	case d.parts.Len() == 0 && d.running == 0:
+	case d.parts.Len() == 0 && d.running == 0 && q.domains[d.name] == d:
 		delete(q.domains, d.name)
+		if d.listed == 0 {
+			*d = domain[T]{parts: d.parts.Empty()}
+			q.spareDomain = d
+		}
 	}
 }

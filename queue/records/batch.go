@@ -21,7 +21,7 @@ import (
 type Batch struct {
 	db  *DB
 	b   *pebble.Batch
-	val []byte
+	val []byte // room for a value
 }
 
 // NewBatch makes an empty batch.
@@ -66,6 +66,9 @@ func (b *Batch) message(e *msg.Envelope, size int64, inline []byte) error {
 	if inline != nil && int64(len(inline)) != size {
 		return fmt.Errorf("accepting %s: content of %d bytes is said to have %d", e.TA, len(inline), size)
 	}
+	if b.val == nil {
+		b.val = make([]byte, 0, envelopeUsual)
+	}
 	b.val = AppendEnvelope(b.val[:0], &Envelope{Envelope: e, Size: size, Inline: inline != nil})
 	if err := b.b.Set(messageKey(KindEnvelope, e.TA), b.val, nil); err != nil {
 		return err
@@ -75,6 +78,9 @@ func (b *Batch) message(e *msg.Envelope, size int64, inline []byte) error {
 	}
 	return nil
 }
+
+// envelopeUsual is room for most envelopes.
+const envelopeUsual = 256
 
 // EndFresh records that a fresh recipient has ended while others of its message are fresh.
 // The end of the last one is DropAccepted or Forget.
