@@ -48,9 +48,8 @@ func (m *mta) build() error {
 	m.ports = msg.NewPorts()
 	m.memory = msg.NewMemory(m.conf.Queue.ContentMemory)
 	m.hub = newHub(m.setup.Version)
-	own := &Common{Section: ownSection, LogLevel: m.conf.QueueOf.LogLevel, Log: m.conf.Log}
 	var err error
-	if m.log, err = m.logs.logger("mta", own); err != nil {
+	if m.log, err = m.logs.logger("mta", m.conf.ownLog()); err != nil {
 		return err
 	}
 	m.makeAPI()
@@ -541,7 +540,7 @@ func (m *mta) serviceUnits() ([]supervise.Unit, error) {
 			return nil, err
 		}
 		output := func(id int) (*os.File, error) {
-			return logfmt.Append(filepath.Join(below(m.dir, m.conf.LogDirectory), s.Of.outputName(id)))
+			return logfmt.Append(filepath.Join(below(m.dir, m.current().conf.LogDirectory), s.Of.outputName(id)))
 		}
 		units, err := service.Units(service.Config{
 			Program: programs[i], Action: service.Action(s.Of.StartAction), Listeners: m.sockets.of(s.Of.Section),

@@ -80,7 +80,6 @@ func (c *Common) options(service bool) []confparse.Option {
 	if service {
 		return t.Declare(confparse.Restart, "what starts the programs was told of them at the start, with root's rights if it has any").Options
 	}
-	t.Reloads(confparse.Restart, "where to log is decided at the start", "log")
 	for i := range t.Options {
 		if o := &t.Options[i]; o.Name == "listen_socket" {
 			make := o.New
@@ -89,7 +88,7 @@ func (c *Common) options(service bool) []confparse.Option {
 	}
 	t.Reloads(confparse.Restart, "what keeps the modules running is made at the start", "restart_dependencies", "failure_max")
 	t.Reloads(confparse.NoEffect, "", "user", "group")
-	return t.Declare(confparse.Restart, "where to log is decided at the start").Options
+	return t.Options
 }
 
 // options are those of a section log; readme is where the README has them, or own.
@@ -125,7 +124,7 @@ func (l *LogConfig) options(readme string) *confparse.Table {
 func (c *Common) logOptions() []confparse.Option {
 	return []confparse.Option{
 		{
-			Name: "log", Kind: confparse.KindSection, Readme: "3.5", Sub: c.Log.options("3.5"), Present: &c.Log.Present,
+			Name: "log", Kind: confparse.KindSection, Readme: "3.5", Sub: c.Log.options("3.5").Declare(confparse.AtOnce, ""), Present: &c.Log.Present, Reload: confparse.AtOnce,
 			Doc: "If this section is there, the module logs by syslog(3) and not to the log file or standard error. Errors at the start are printed to standard error in any case.",
 		},
 		{

@@ -91,15 +91,14 @@ func (c *Config) declare(t *confparse.Table) *confparse.Table {
 	const (
 		spool   = "the queue stays where it is while meta1 runs"
 		account = "the account is taken, and root's rights are given up, at the start"
-		logging = "where to log is decided at the start"
 	)
 	t.Reloads(confparse.Restart, "every module has the name in what it has said and stored", "hostname")
 	t.Reloads(confparse.Restart, spool, "CDB_base_directory", "working_directory")
 	t.Reloads(confparse.Restart, account, "user", "group", "allow_root")
 	t.Reloads(confparse.Restart, "what the process may do cannot be widened any more", "landlock")
-	t.Reloads(confparse.Restart, logging, "log_format", "log_directory", "log_file", "log")
+	t.Reloads(confparse.AtOnce, "", "log_format", "log_directory", "log_file", "log")
 	t.Reloads(confparse.Restart, "each server section is a module that is made at the start", "smtps")
-	return t.Declare(confparse.Restart, logging)
+	return t.Declare(confparse.Restart, "it is read at the start")
 }
 
 // globalOptions are those of README 3.4.
@@ -161,7 +160,7 @@ func (c *Config) ownOptions() []confparse.Option {
 			Doc: "The file to which modules without a log section log, relative to the main queue directory. The default is standard error. The signal USR2 opens it again. A symbolic link and a file with a second name (hard link) are refused.",
 		},
 		{
-			Name: "log", Kind: confparse.KindSection, Readme: "own", Sub: c.Log.options("own"), Present: &c.Log.Present,
+			Name: "log", Kind: confparse.KindSection, Readme: "own", Sub: c.Log.options("own").Declare(confparse.AtOnce, ""), Present: &c.Log.Present,
 			Doc: "If this section is there, meta1 itself and all modules and services without a log section of their own log by syslog(3), and not to a log file or standard error. Errors at the start are printed to standard error in any case.",
 		},
 		{

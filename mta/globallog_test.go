@@ -45,7 +45,7 @@ smtps other { id = 1; listen_socket { type = inet; port = 2526; } }
 	if _, err := l.logger("mta", &Common{Section: ownSection, Log: c.Log}); err != nil {
 		t.Fatal(err)
 	}
-	if len(l.syslog) != 1 || l.onStderr("mta").Handler() == slog.DiscardHandler {
-		t.Errorf("%d connections to syslog; the last words are dropped: %v", len(l.syslog), l.onStderr("mta").Handler() == slog.DiscardHandler)
+	if len(l.current().syslog) != 1 || l.onStderr("mta").Handler() == slog.DiscardHandler {
+		t.Errorf("%d connections to syslog; the last words are dropped: %v", len(l.current().syslog), l.onStderr("mta").Handler() == slog.DiscardHandler)
 	}
 }

@@ -70,7 +70,7 @@ func TestNobodyReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		until := make(chan struct{})
 		defer close(until)
-		m := &mta{logs: &logs{stderr: logfmt.NewWriter(stuck{until}), file: &logfmt.File{Writer: logfmt.NewWriter(io.Discard)}}, conf: &Config{}}
+		m := &mta{logs: &logs{stderr: logfmt.NewWriter(stuck{until}), now: &sinks{file: &logfmt.File{Writer: logfmt.NewWriter(io.Discard)}}}, conf: &Config{}}
 		m.log = slog.New(logfmt.NewHandler(logfmt.NewWriter(stuck{until}), logfmt.Options{Level: slog.LevelInfo}))
 		began, ended := time.Now(), time.Duration(-1)
 		m.setup.Exit = func(int) { ended = time.Since(began) }

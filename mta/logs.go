@@ -1,11 +1,15 @@
 package mta
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -18,67 +22,127 @@ import (
 	"meta1/mta/verify"
 )
 
-// logs are the sinks of all modules, and the goroutines that write them.
+// logs are the loggers of all modules and services, and the goroutines that write what they log.
 type logs struct {
+	stderr  *logfmt.Writer
+	dir     string           // the main queue directory
+	account *account.Account // that writes; nil for ours
+	group   *supervise.Group
+	closed  sync.Once
+
+	mu      sync.Mutex // guards the following
+	now     *sinks
+	outlets []*outlet
+	running bool           // lines wait for each other
+	ends    map[any]func() // end what start has begun, by sink
+	gone    uint64         // lines lost by sinks that have gone
+}
+
+// outlet is one logger.
+type outlet struct {
+	module, section string
+	level           *slog.LevelVar
+	to              *logfmt.Switch
+}
+
+// sinks are where a configuration logs. Once made they do not change, except that syslog grows at the start.
+type sinks struct {
 	json bool
 	// hostname is in lines of RFC 5424; "" means the host's own.
 	hostname string
-	stderr   *logfmt.Writer
-	file     *logfmt.File            // nil without log_file
-	files    map[string]*logfmt.File // by section, with log_directory
-	syslog   []*logfmt.Syslog
+	file     *logfmt.File              // nil without log_file
+	files    map[string]*logfmt.File   // by section, with log_directory
+	syslog   map[string]*logfmt.Syslog // by configuration
 	own      bool                      // meta1 itself logs by syslog
-	levels   map[string]*slog.LevelVar // by section
-	group    *supervise.Group
-	closed   sync.Once
+	former   map[string]*logfmt.Syslog // those of the configuration before, while this one is prepared
 }
 
 // ownSection is where meta1 itself logs.
 const ownSection = "mta"
 
+// ownLog are the options of meta1 itself.
+func (c *Config) ownLog() *Common {
+	return &Common{Section: ownSection, LogLevel: c.QueueOf.LogLevel, Log: c.Log}
+}
+
 // openLogs opens the log files, if there are any. It must be called before the
 // privileges are dropped; a is the account that will write, nil for ours.
 func openLogs(c *Config, dir string, stderr io.Writer, a *account.Account) (*logs, error) {
 	l := &logs{
-		json: c.LogFormat == "json", hostname: c.Hostname, stderr: logfmt.NewWriter(stderr),
-		levels: map[string]*slog.LevelVar{}, group: supervise.NewGroup(context.Background()),
+		stderr: logfmt.NewWriter(stderr), dir: dir, account: a, group: supervise.NewGroup(context.Background()), ends: map[any]func(){},
 	}
-	if c.LogDirectory != "" {
-		return l, exit(ExCantCreate, l.openDirectory(c, below(dir, c.LogDirectory), a))
+	now, _, err := l.open(c, &sinks{})
+	if err != nil {
+		return l, exit(ExCantCreate, err)
 	}
-	if c.LogFile == "" {
-		return l, nil
-	}
-	var err error
-	l.file, err = openLog(below(dir, c.LogFile), a)
-	return l, exit(ExCantCreate, err)
+	l.now = now
+	return l, nil
 }
 
-// openDirectory opens a log file for each section that does not log by syslog.
-func (l *logs) openDirectory(c *Config, dir string, a *account.Account) (err error) {
-	l.files = map[string]*logfmt.File{}
-	for _, of := range append(c.commons(), &Common{Section: ownSection, Log: c.Log}) {
+// open opens the log files of a configuration. Those that were has open already are taken from there. undo
+// closes the others, and removes those that it has made. After an error that is done.
+func (l *logs) open(c *Config, was *sinks) (next *sinks, undo func(), err error) {
+	next = &sinks{json: c.LogFormat == "json", hostname: c.Hostname, files: map[string]*logfmt.File{}, syslog: map[string]*logfmt.Syslog{}, own: c.Log.Present, former: was.syslog}
+	known := map[string]*logfmt.File{}
+	for _, f := range was.all() {
+		known[f.Path()] = f
+	}
+	var undos []func()
+	undo = func() {
+		for _, f := range slices.Backward(undos) {
+			f()
+		}
+	}
+	open := func(path string) (*logfmt.File, error) {
+		if f := known[path]; f != nil {
+			return f, nil
+		}
+		_, missing := os.Lstat(path)
+		f, err := openLog(path, l.account)
+		if err != nil {
+			return nil, err
+		}
+		known[path] = f
+		undos = append(undos, func() {
+			_ = f.Close()
+			if errors.Is(missing, fs.ErrNotExist) {
+				_ = l.account.Do(func() error { return os.Remove(path) }) // nobody has written there
+			}
+		})
+		return f, nil
+	}
+	switch {
+	case c.LogDirectory != "":
+		err = l.openDirectory(c, next, open)
+	case c.LogFile != "":
+		next.file, err = open(below(l.dir, c.LogFile))
+	}
+	if err != nil {
+		undo()
+		return nil, nil, err
+	}
+	return next, undo, nil
+}
+
+// openDirectory opens a log file for each section that does not log by syslog, and makes those that the processes of
+// services print to, so that they can be opened when the privileges are dropped.
+func (l *logs) openDirectory(c *Config, next *sinks, open func(path string) (*logfmt.File, error)) (err error) {
+	dir := below(l.dir, c.LogDirectory)
+	for _, of := range append(c.commons(), c.ownLog()) {
 		if of.Log.Present {
 			continue
 		}
-		if l.files[of.Section], err = openLog(filepath.Join(dir, of.logName()), a); err != nil {
-			delete(l.files, of.Section)
-			l.closeFiles()
+		if next.files[of.Section], err = open(filepath.Join(dir, of.logName())); err != nil {
+			delete(next.files, of.Section)
 			return err
 		}
 	}
-	return l.makeOutputs(c, dir, a)
-}
-
-// makeOutputs makes the files that the processes of services print to, so that they
-// can be opened when the privileges are dropped.
-func (l *logs) makeOutputs(c *Config, dir string, a *account.Account) error {
 	for _, s := range c.Services {
 		for id := range s.Of.ProcessesMax {
 			if !s.Of.UseID && id > 0 {
 				break
 			}
-			f, err := openLog(filepath.Join(dir, s.Of.outputName(id)), a)
+			f, err := openLog(filepath.Join(dir, s.Of.outputName(id)), l.account)
 			if err != nil {
 				return err
 			}
@@ -110,34 +174,66 @@ func openLog(path string, a *account.Account) (f *logfmt.File, err error) {
 }
 
 // all are the open log files.
-func (l *logs) all() []*logfmt.File {
-	list := slices.Collect(maps.Values(l.files))
-	if l.file != nil {
-		list = append(list, l.file)
+func (s *sinks) all() []*logfmt.File {
+	list := slices.Collect(maps.Values(s.files))
+	if s.file != nil {
+		list = append(list, s.file)
 	}
 	return list
 }
 
-func (l *logs) closeFiles() {
-	for _, f := range l.all() {
-		_ = f.Close()
+// runner is a sink with its goroutine.
+type runner interface {
+	Run(ctx context.Context) error
+	Flush()
+	Dropped() uint64
+}
+
+// runners are all of them but standard error.
+func (s *sinks) runners() (list []runner) {
+	for _, f := range s.all() {
+		list = append(list, f)
 	}
+	for _, s := range s.syslog {
+		list = append(list, s)
+	}
+	return list
+}
+
+// current is where it is logged now.
+func (l *logs) current() *sinks {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now
 }
 
 // start begins to buffer. Before, each line is written at once.
 func (l *logs) start() {
-	if l.json {
-		l.stderr.JSON()
-		for _, f := range l.all() {
-			f.JSON()
-		}
-	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running = true
 	l.group.Go(l.stderr.Run)
-	for _, f := range l.all() {
-		l.group.Go(f.Run)
+	l.runLocked(l.now)
+}
+
+// runLocked starts the goroutines of sinks that have none.
+func (l *logs) runLocked(now *sinks) {
+	l.stderr.JSON(now.json)
+	for _, f := range now.all() {
+		f.JSON(now.json)
 	}
-	for _, s := range l.syslog {
-		l.group.Go(s.Run)
+	for _, s := range now.runners() {
+		if l.ends[s] == nil && l.running {
+			ctx, end := context.WithCancel(l.group.Context())
+			l.ends[s] = end
+			l.group.Go(func(context.Context) error {
+				err := s.Run(ctx)
+				if f, is := s.(*logfmt.File); is && l.group.Context().Err() == nil { // else stop does it
+					_ = f.Close()
+				}
+				return err
+			})
+		}
 	}
 }
 
@@ -147,7 +243,11 @@ func (l *logs) stop() {
 	l.closed.Do(func() {
 		l.group.Stop()
 		_ = l.group.Wait()
-		l.closeFiles()
+		if now := l.current(); now != nil {
+			for _, f := range now.all() {
+				_ = f.Close()
+			}
+		}
 	})
 }
 
@@ -155,11 +255,10 @@ func (l *logs) stop() {
 func (l *logs) flush() {
 	var all sync.WaitGroup
 	all.Go(l.stderr.Flush)
-	for _, f := range l.all() {
-		all.Go(f.Flush)
-	}
-	for _, s := range l.syslog {
-		all.Go(s.Flush)
+	if now := l.current(); now != nil {
+		for _, s := range now.runners() {
+			all.Go(s.Flush)
+		}
 	}
 	all.Wait()
 }
@@ -167,7 +266,7 @@ func (l *logs) flush() {
 // reopen opens the log files again (README 4.9.1).
 func (l *logs) reopen() error {
 	var errs []error
-	for _, f := range l.all() {
+	for _, f := range l.current().all() {
 		errs = append(errs, f.Reopen())
 	}
 	return errors.Join(errs...)
@@ -176,38 +275,67 @@ func (l *logs) reopen() error {
 // logger makes the logger of a section. module is the value of the field module=.
 // Call it before start.
 func (l *logs) logger(module string, of *Common) (*slog.Logger, error) {
-	level := new(slog.LevelVar)
-	level.Set(logfmt.Level(of.LogLevel))
-	l.levels[of.Section] = level
-	o := logfmt.Options{Level: level, Module: module, JSON: l.json}
-	if !of.Log.Present {
-		return slog.New(logfmt.NewHandler(l.sink(of.Section), o)), nil
-	}
-	ident := of.Log.Ident
-	if ident == "" {
-		ident = module
-	}
-	s, err := logfmt.NewSyslog(logfmt.SyslogConfig{
-		Facility: of.Log.Facility, Ident: ident, Options: of.Log.Options, Stderr: l.stderr,
-		Protocol: of.Log.Protocol, Server: of.Log.Server, Hostname: l.hostname,
-	})
+	log, keep, err := l.prepareLogger(l.current(), module, of)
 	if err != nil {
 		return nil, exit(ExConfig, err)
 	}
-	l.syslog = append(l.syslog, s)
-	l.own = l.own || of.Section == ownSection
+	keep()
+	return log, nil
+}
+
+// prepareLogger is logger for sinks that may not be in effect yet. From keep on it follows those that are.
+func (l *logs) prepareLogger(s *sinks, module string, of *Common) (log *slog.Logger, keep func(), err error) {
+	o := &outlet{module: module, section: of.Section, level: new(slog.LevelVar)}
+	o.level.Set(logfmt.Level(of.LogLevel))
+	h, err := l.handler(s, o, &of.Log)
+	if err != nil {
+		return nil, nil, err
+	}
+	o.to = logfmt.NewSwitch(h)
+	return slog.New(o.to), func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.outlets = append(l.outlets, o)
+		l.runLocked(s)
+	}, nil
+}
+
+// handler prints for an outlet where a configuration says. It adds to the sinks what they lack.
+func (l *logs) handler(s *sinks, out *outlet, c *LogConfig) (slog.Handler, error) {
+	o := logfmt.Options{Level: out.level, Module: out.module, JSON: s.json}
+	if !c.Present {
+		return logfmt.NewHandler(l.sink(s, out.section), o), nil
+	}
+	conf := logfmt.SyslogConfig{
+		Facility: c.Facility, Ident: cmp.Or(c.Ident, out.module), Options: c.Options, Protocol: c.Protocol, Server: c.Server, Hostname: s.hostname,
+	}
+	key := fmt.Sprintf("%+v", conf)
+	to := s.syslog[key]
+	if to == nil {
+		to = s.former[key]
+	}
+	if to == nil {
+		conf.Stderr = l.stderr
+		var err error
+		if to, err = logfmt.NewSyslog(conf); err != nil {
+			return nil, err
+		}
+	}
+	s.syslog[key] = to
 	o.NoTime = true
-	o.JSON = l.json && of.Log.Protocol != logfmt.ProtocolRFC5424 && of.Log.Protocol != logfmt.ProtocolJournal
-	return slog.New(logfmt.NewHandler(s, o)), nil
+	o.JSON = s.json && c.Protocol != logfmt.ProtocolRFC5424 && c.Protocol != logfmt.ProtocolJournal
+	return logfmt.NewHandler(to, o), nil
 }
 
 // sink is where sections without a log section log.
-func (l *logs) sink(section string) logfmt.Sink {
-	if f := l.files[section]; f != nil {
-		return f
-	}
-	if l.file != nil {
-		return l.file
+func (l *logs) sink(s *sinks, section string) logfmt.Sink {
+	if s != nil {
+		if f := s.files[section]; f != nil {
+			return f
+		}
+		if s.file != nil {
+			return s.file
+		}
 	}
 	return l.stderr
 }
@@ -215,19 +343,64 @@ func (l *logs) sink(section string) logfmt.Sink {
 // onStderr is a logger for what standard error must have, too, if it is not where the log
 // goes anyway.
 func (l *logs) onStderr(module string) *slog.Logger {
-	if !l.own && l.sink(ownSection) == l.stderr {
+	now := l.current()
+	if now == nil || !now.own && l.sink(now, ownSection) == l.stderr {
 		return slog.New(slog.DiscardHandler)
 	}
-	return slog.New(logfmt.NewHandler(l.stderr, logfmt.Options{Level: slog.LevelError, Module: module, JSON: l.json}))
+	return slog.New(logfmt.NewHandler(l.stderr, logfmt.Options{Level: slog.LevelError, Module: module, JSON: now.json}))
 }
 
-// setLevels takes the log levels of a new configuration.
-func (l *logs) setLevels(c *Config) {
-	for _, of := range append(c.commons(), &Common{Section: ownSection, LogLevel: c.QueueOf.LogLevel}) {
-		if level := l.levels[of.Section]; level != nil {
-			level.Set(logfmt.Level(of.LogLevel))
-		}
+// prepare opens what a new configuration logs to. commit has all lines go there that are logged from then on, discard closes
+// it again. next is for loggers that are made in between.
+func (l *logs) prepare(c *Config) (next *sinks, commit, discard func(), err error) {
+	was := l.current()
+	next, discard, err = l.open(c, was)
+	if err != nil {
+		return nil, nil, nil, err
 	}
+	sections := map[string]*Common{ownSection: c.ownLog()}
+	for _, of := range c.commons() {
+		sections[of.Section] = of
+	}
+	var moves []func()
+	used := map[any]bool{}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, o := range l.outlets {
+		of := sections[o.section]
+		if of == nil { // it goes, and logs its end by where meta1 itself does
+			of = &Common{Section: ownSection, LogLevel: c.QueueOf.LogLevel, Log: c.Log}
+		}
+		h, err := l.handler(next, &outlet{o.module, of.Section, o.level, nil}, &of.Log)
+		if err != nil {
+			discard()
+			return nil, nil, nil, err
+		}
+		level := logfmt.Level(of.LogLevel)
+		moves = append(moves, func() {
+			o.level.Set(level)
+			o.to.Set(h)
+		})
+	}
+	return next, func() {
+		for _, move := range moves {
+			move()
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.now, next.former = next, nil
+		l.runLocked(next)
+		for _, s := range next.runners() {
+			used[s] = true
+		}
+		for _, s := range was.runners() {
+			if end := l.ends[s]; end != nil && !used[s] { // what it has taken is written yet
+				end()
+				delete(l.ends, s)
+				l.gone += s.Dropped()
+			}
+		}
+	}, discard, nil
 }
 
 // Describe and Collect make logs a prometheus.Collector of the lines that were lost.
@@ -235,13 +408,12 @@ func (l *logs) Describe(c chan<- *prometheus.Desc) { c <- droppedDesc() }
 
 // Collect counts the lines that were lost.
 func (l *logs) Collect(c chan<- prometheus.Metric) {
-	n := l.stderr.Dropped()
-	for _, f := range l.all() {
-		n += f.Dropped()
-	}
-	for _, s := range l.syslog {
+	l.mu.Lock()
+	n := l.stderr.Dropped() + l.gone
+	for _, s := range l.now.runners() {
 		n += s.Dropped()
 	}
+	l.mu.Unlock()
 	c <- prometheus.MustNewConstMetric(droppedDesc(), prometheus.CounterValue, float64(n))
 }
 

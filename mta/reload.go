@@ -59,6 +59,7 @@ type reloading struct {
 	changed   []confparse.Change
 	pending   []confparse.Change
 	limits    []string
+	sinks     *sinks // for the loggers of new sections
 	// commits put in effect what was prepared, in their order; none can fail. discards give it up.
 	commits, discards []func()
 	reloaded          []string
@@ -134,6 +135,7 @@ func (p *reloading) prepare() {
 	if err != nil {
 		return
 	}
+	p.prepareLogs()
 	p.prepareTLS()
 	p.prepareSRS()
 	p.prepareARC()
@@ -174,19 +176,14 @@ func (c *Config) keep(running *Config) {
 		now := was
 		if i := slices.IndexFunc(c.Servers, func(s *ServerSection) bool { return s.Of.Section == was.Of.Section }); i >= 0 {
 			now = c.Servers[i]
-			now.Of.Log = was.Of.Log
 		}
 		servers = append(servers, now)
-	}
-	levels := map[string]int{}
-	for _, s := range c.Services {
-		levels[s.Of.Section] = s.Of.LogLevel
 	}
 	var services []*ServiceSection
 	for _, was := range running.Services {
 		now := *was
-		if level, ok := levels[was.Of.Section]; ok {
-			now.Of.LogLevel = level
+		if i := slices.IndexFunc(c.Services, func(s *ServiceSection) bool { return s.Of.Section == was.Of.Section }); i >= 0 {
+			now.Of.LogLevel, now.Of.Log = c.Services[i].Of.LogLevel, c.Services[i].Of.Log
 		}
 		services = append(services, &now)
 	}
@@ -223,7 +220,6 @@ func (p *reloading) discard() {
 // commit puts in effect what was prepared.
 func (p *reloading) commit() {
 	m := p.mta
-	m.logs.setLevels(p.conf)
 	for _, f := range p.commits {
 		f()
 	}

@@ -35,6 +35,17 @@ func (p *reloading) prepareMaps() {
 	}
 }
 
+// prepareLogs opens what is to be logged to.
+func (p *reloading) prepareLogs() {
+	next, commit, discard, err := p.logs.prepare(p.conf)
+	if err != nil {
+		p.fail(err)
+		return
+	}
+	p.sinks = next
+	p.step("", commit, discard)
+}
+
 // prepareTLS reads the files of all sections tls. A section that was not there gets a Provider of its
 // own; one that has gone, or has no certificate any more, leaves its Provider to the sessions that have
 // begun with it.

@@ -83,6 +83,9 @@ func (f *File) Chown(uid, gid int) error {
 	return f.file.Chown(uid, gid)
 }
 
+// Path is where the file is.
+func (f *File) Path() string { return f.path }
+
 // Reopen opens the path again. If that fails logging goes on in the old file.
 func (f *File) Reopen() error {
 	file, err := openLog(f.path)

@@ -132,7 +132,7 @@ func TestNobodyReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &stuck{free: make(chan struct{})}
 		w := logfmt.NewWriter(out)
-		w.JSON()
+		w.JSON(true)
 		ctx, cancel := context.WithCancel(context.Background())
 		g := supervise.NewGroup(ctx)
 		g.Go(w.Run)

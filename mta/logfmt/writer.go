@@ -24,11 +24,11 @@ func NewWriter(w io.Writer) *Writer {
 	return s
 }
 
-// JSON makes the lines that tell of dropped ones JSON.
-func (w *Writer) JSON() {
+// JSON says whether the lines that tell of dropped ones are JSON. They are not until it is called.
+func (w *Writer) JSON(is bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.loss = lossLine(Options{JSON: true})
+	w.loss = lossLine(Options{JSON: is})
 }
 
 func (w *Writer) send(b batch) (lost int) {
