@@ -88,13 +88,11 @@ func (m *mta) units() ([]supervise.Unit, error) {
 		}
 		units = append(units, u)
 	}
-	m.servers = map[string]*ServerSection{}
 	for _, s := range m.conf.Servers {
 		u, err := m.serverUnit(s)
 		if err != nil {
 			return nil, err
 		}
-		m.servers[u.Name] = s
 		units = append(units, u)
 	}
 	return units, nil
@@ -109,9 +107,11 @@ func (m *mta) module(name string, of *Common, status *msg.Port[msg.StatusQ, msg.
 	if err != nil {
 		return supervise.Unit{}, err
 	}
+	m.mu.Lock()
 	m.required[name] = true
+	m.mu.Unlock()
 	return supervise.Unit{
-		Name: name, Policy: of.policy(), Grace: grace, RestartDependencies: m.dependencies(of),
+		Name: name, Policy: of.policy(), Grace: grace, RestartDependencies: m.conf.dependencies(of),
 		Ready: func(ctx context.Context) error { return awaitStatus(ctx, status) },
 		New: func() (func(context.Context) error, error) {
 			m.building.RLock()
@@ -136,16 +136,16 @@ func (c *Common) policy() supervise.Policy {
 }
 
 // dependencies are the units that restart_dependencies name.
-func (m *mta) dependencies(of *Common) []string {
+func (c *Config) dependencies(of *Common) []string {
 	var units []string
 	for _, d := range of.RestartDependencies {
 		switch {
 		case d == "smtps":
-			for _, s := range m.conf.Servers {
+			for _, s := range c.Servers {
 				units = append(units, s.Of.Section)
 			}
-		case len(m.serviceUnitNames(d)) > 0:
-			units = append(units, m.serviceUnitNames(d)...)
+		case len(c.serviceUnitNames(d)) > 0:
+			units = append(units, c.serviceUnitNames(d)...)
 		default:
 			units = append(units, d)
 		}
@@ -154,8 +154,8 @@ func (m *mta) dependencies(of *Common) []string {
 }
 
 // serviceUnitNames are the units of a service section; none if it is no service.
-func (m *mta) serviceUnitNames(section string) []string {
-	for _, s := range m.conf.Services {
+func (c *Config) serviceUnitNames(section string) []string {
+	for _, s := range c.Services {
 		if s.Of.Section == section {
 			return service.UnitNames(section, service.Action(s.Of.StartAction), s.Of.ProcessesMin)
 		}
@@ -306,43 +306,64 @@ func explainEnd(err error) error {
 	return explainStore(err)
 }
 
+// grace is how long a server may take to end.
+func (s *ServerSection) grace() time.Duration { return s.Server.StopTimeout + 10*time.Second }
+
 // serverUnit is the unit of one section smtps. Each instance gets copies of the
 // listeners, which it closes at its end; connections wait meanwhile.
 func (m *mta) serverUnit(s *ServerSection) (supervise.Unit, error) {
 	name := s.Of.Section
-	status := m.ports.Status["smtps"]
-	if s.Name != "" {
-		status = msg.NewPort[msg.StatusQ, msg.StatusA](1)
-		m.ports.Status[name] = status
-	}
 	grace := func() time.Duration {
 		c := m.current().conf
 		if i := slices.IndexFunc(c.Servers, func(s *ServerSection) bool { return s.Of.Section == name }); i >= 0 {
-			return c.Servers[i].Server.StopTimeout + 10*time.Second
+			return c.Servers[i].grace()
 		}
-		return s.Server.StopTimeout + 10*time.Second
+		return s.grace()
 	}
-	u, err := m.module(name, &s.Of, status, grace, ExConfig,
+	u, err := m.module(name, &s.Of, m.statusPortOf(s), grace, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
-			listeners, err := copyListeners(m.sockets.of(name))
-			if err != nil {
-				return nil, err
-			}
-			c := m.current().conf
-			now := c.Servers[slices.IndexFunc(c.Servers, func(s *ServerSection) bool { return s.Of.Section == name })]
-			deps := m.serverDeps(now, &parts{c, map[string]server.TLSSource{name: m.tlsOfServer(name)}, m.dkim})
-			deps.Listeners, deps.Log, deps.Metrics = listeners, log, metrics
-			srv, err := server.New(m.serverConfig(now), deps)
-			if err != nil {
-				listen.Close(listeners)
-				return nil, fmt.Errorf("section %s: %w", name, err)
-			}
-			srv.Refilter(m.filtering(&now.Server))
-			m.made(func(now *modules) { now.servers[name] = srv })
-			return srv.Run, nil
+			return m.newServer(name, log, metrics)
 		})
 	u.Ready = nil // clients see that it serves; then everything else must know already
 	return u, err
+}
+
+// statusPortOf is the port on which a server tells of itself.
+func (m *mta) statusPortOf(s *ServerSection) *msg.Port[msg.StatusQ, msg.StatusA] {
+	if s.Name == "" {
+		return m.ports.Status["smtps"]
+	}
+	port, _ := m.statusPorts.LoadOrStore(s.Of.Section, msg.NewPort[msg.StatusQ, msg.StatusA](1))
+	return port.(*msg.Port[msg.StatusQ, msg.StatusA])
+}
+
+// newServer makes an instance of a section smtps, by the configuration in effect.
+func (m *mta) newServer(name string, log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
+	c := m.current().conf
+	now := c.Servers[slices.IndexFunc(c.Servers, func(s *ServerSection) bool { return s.Of.Section == name })]
+	srv, err := m.makeServer(now, &parts{c, map[string]server.TLSSource{name: m.tlsOfServer(name)}, m.dkim}, m.sockets.of(name), log, metrics)
+	if err != nil {
+		return nil, err
+	}
+	m.made(func(now *modules) { now.servers[name] = srv })
+	return srv.Run, nil
+}
+
+// makeServer makes an instance that listens on copies of sockets.
+func (m *mta) makeServer(s *ServerSection, p *parts, sockets []net.Listener, log *slog.Logger, metrics prometheus.Registerer) (*server.Server, error) {
+	listeners, err := copyListeners(sockets)
+	if err != nil {
+		return nil, err
+	}
+	deps := m.serverDeps(s, p)
+	deps.Listeners, deps.Log, deps.Metrics, deps.Status = listeners, log, metrics, m.statusPortOf(s)
+	srv, err := server.New(m.serverConfig(s), deps)
+	if err != nil {
+		listen.Close(listeners)
+		return nil, fmt.Errorf("section %s: %w", s.Of.Section, err)
+	}
+	srv.Refilter(m.filtering(&s.Server))
+	return srv, nil
 }
 
 // parts are what a section smtps is made of besides its own options.
@@ -550,7 +571,7 @@ func (m *mta) serviceUnits() ([]supervise.Unit, error) {
 			return nil, exit(ExConfig, err)
 		}
 		for j := range units {
-			units[j].RestartDependencies = m.dependencies(&s.Of)
+			units[j].RestartDependencies = m.conf.dependencies(&s.Of)
 			m.services[units[j].Name] = s
 		}
 		all = append(all, units...)

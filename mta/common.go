@@ -86,7 +86,7 @@ func (c *Common) options(service bool) []confparse.Option {
 			o.Reload, o.New = confparse.AtOnce, func(name string) *confparse.Table { return make(name).Declare(confparse.AtOnce, "") }
 		}
 	}
-	t.Reloads(confparse.Restart, "what keeps the modules running is made at the start", "restart_dependencies", "failure_max")
+	t.Reloads(confparse.AtOnce, "", "restart_dependencies", "failure_max")
 	t.Reloads(confparse.NoEffect, "", "user", "group")
 	return t.Options
 }

@@ -97,7 +97,7 @@ func (c *Config) declare(t *confparse.Table) *confparse.Table {
 	t.Reloads(confparse.Restart, account, "user", "group", "allow_root")
 	t.Reloads(confparse.Restart, "what the process may do cannot be widened any more", "landlock")
 	t.Reloads(confparse.AtOnce, "", "log_format", "log_directory", "log_file", "log")
-	t.Reloads(confparse.Restart, "each server section is a module that is made at the start", "smtps")
+	t.Reloads(confparse.AtOnce, "", "smtps")
 	return t.Declare(confparse.Restart, "it is read at the start")
 }
 

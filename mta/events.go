@@ -45,12 +45,14 @@ func (m *mta) notice(e supervise.Event) {
 		}
 	case supervise.Failed:
 		m.closeService(e.Unit)
+	case supervise.Removed:
+		m.forget(e.Unit)
 	}
 	m.log.LogAttrs(ctx, level, "module "+string(e.State), attrs...)
 	switch {
 	case e.State == supervise.Up && !m.ready.Load() && m.allUp():
 		m.announceReady(ctx)
-	case e.State == supervise.Failed && m.required[e.Unit]:
+	case e.State == supervise.Failed && m.requires(e.Unit):
 		m.beginStop()
 	}
 }
@@ -58,14 +60,24 @@ func (m *mta) notice(e supervise.Event) {
 // closeService closes the sockets of a service that was given up, so that who
 // connects learns at once that nobody is there.
 func (m *mta) closeService(unit string) {
-	if s := m.services[unit]; s != nil {
+	m.mu.Lock()
+	s := m.services[unit]
+	m.mu.Unlock()
+	if s != nil {
 		listen.Close(m.sockets.of(s.Of.Section))
 	}
 }
 
+// requires reports whether meta1 cannot go on without a unit.
+func (m *mta) requires(unit string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.required[unit]
+}
+
 func (m *mta) allUp() bool {
 	for _, u := range m.tree.Status() {
-		if m.required[u.Name] && u.State != supervise.Up {
+		if m.requires(u.Name) && u.State != supervise.Up {
 			return false
 		}
 	}

@@ -39,10 +39,21 @@ func newHub(version string) *hub {
 // fresh makes a registry for a new instance of a module; it replaces the last one's.
 func (h *hub) fresh(unit string) prometheus.Registerer {
 	r := prometheus.NewRegistry()
+	h.put(unit, r)
+	return r
+}
+
+// put has a registry take the place of that of a module, and drop forgets it.
+func (h *hub) put(unit string, r *prometheus.Registry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.modules[unit] = r
-	return r
+}
+
+func (h *hub) drop(unit string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.modules, unit)
 }
 
 // Gather collects all metrics.

@@ -97,8 +97,7 @@ type mta struct {
 	ports        *msg.Ports
 	hub          *hub
 	tree         *supervise.Tree
-	servers      map[string]*ServerSection // by unit
-	services     map[string]*ServiceSection
+	services     map[string]*ServiceSection // by unit
 	content      contentStore
 	drop         *maildrop.Collector
 	reports      *tlsrpt.Reports   // about TLS; nil: none
@@ -113,7 +112,6 @@ type mta struct {
 	hand     handing
 	beside   besides
 	endUnits func() // begins the end of all units
-	required map[string]bool
 
 	reload sync.Mutex // held during a reload or an upgrade
 	// building is held for writing during a reload, and for reading while an instance of a module is
@@ -123,7 +121,10 @@ type mta struct {
 	failed    atomic.Pointer[failure]   // the last reload, if it failed
 	reloads   reloads
 
-	mu       sync.Mutex // guards modules, tls, dkim and watchers
+	statusPorts sync.Map // of sections smtps with a name, by section
+
+	mu       sync.Mutex // guards modules, tls, dkim, watchers, services and required
+	required map[string]bool
 	modules  modules
 	watchers watchers
 }

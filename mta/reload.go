@@ -59,7 +59,9 @@ type reloading struct {
 	changed   []confparse.Change
 	pending   []confparse.Change
 	limits    []string
-	sinks     *sinks // for the loggers of new sections
+	sinks     *sinks   // for the loggers of new sections
+	bound     []bound  // the sockets from the commit on
+	renewed   []string // units that are started anew
 	// commits put in effect what was prepared, in their order; none can fail. discards give it up.
 	commits, discards []func()
 	reloaded          []string
@@ -145,6 +147,7 @@ func (p *reloading) prepare() {
 	if len(p.errs) == 0 { // they need the former
 		p.prepareClient()
 		p.prepareServers()
+		p.prepareUnits()
 	}
 }
 
@@ -169,16 +172,8 @@ func (p *reloading) compare() {
 }
 
 // keep takes from a running configuration the sections that may stand several times and that need a
-// restart: servers and services that came or went.
+// restart: services that came or went.
 func (c *Config) keep(running *Config) {
-	var servers []*ServerSection
-	for _, was := range running.Servers {
-		now := was
-		if i := slices.IndexFunc(c.Servers, func(s *ServerSection) bool { return s.Of.Section == was.Of.Section }); i >= 0 {
-			now = c.Servers[i]
-		}
-		servers = append(servers, now)
-	}
 	var services []*ServiceSection
 	for _, was := range running.Services {
 		now := *was
@@ -187,7 +182,7 @@ func (c *Config) keep(running *Config) {
 		}
 		services = append(services, &now)
 	}
-	c.Servers, c.Services = servers, services
+	c.Services = services
 }
 
 // fail notes an error of the preparation.

@@ -21,7 +21,13 @@ type dialogue struct {
 // talk begins a dialogue that is greeted.
 func (r *running) talk(t *testing.T) *dialogue {
 	t.Helper()
-	conn, err := net.Dial("tcp", r.address("smtps"))
+	return r.talkTo(t, r.address("smtps"))
+}
+
+// talkTo is talk with the server at an address.
+func (r *running) talkTo(t *testing.T, address string) *dialogue {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

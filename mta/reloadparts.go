@@ -205,7 +205,7 @@ func (p *reloading) prepareServers() {
 	for _, s := range p.conf.Servers {
 		instance := p.modules.servers[s.Of.Section]
 		if instance == nil {
-			continue // it is being started, and takes the configuration of then
+			continue // it is being started, and takes the configuration of then, or has come with this one
 		}
 		next, err := instance.Prepare(p.serverConfig(s), p.serverDeps(s, &parts{p.conf, p.sources, p.signers}), p.filtering(&s.Server))
 		if err != nil {

@@ -49,7 +49,7 @@ func (p *reloading) prepareSockets() {
 			continue
 		}
 		b, err := p.bindNew(w)
-		if errors.Is(err, errPrivileged) && p.isServer(w.owner) {
+		if errors.Is(err, errPrivileged) && p.now.conf.hasServer(w.owner) && p.conf.hasServer(w.owner) {
 			privileged[w.owner] = true
 			continue
 		}
@@ -69,12 +69,8 @@ func (p *reloading) prepareSockets() {
 			p.fail(fmt.Errorf("systemd passes the socket %s, on which no section would listen any more: take it out of the socket unit and restart meta1", b.Addr()))
 		}
 	}
+	p.bound = next
 	p.moveSockets(next, left)
-}
-
-// isServer reports whether an owner of sockets is a section smtps.
-func (p *reloading) isServer(owner string) bool {
-	return slices.ContainsFunc(p.conf.Servers, func(s *ServerSection) bool { return s.Of.Section == owner })
 }
 
 var errPrivileged = errors.New("only root may bind it")

@@ -48,6 +48,9 @@ func (m *mta) ask(ctx context.Context, unit string) (msg.StatusA, error) {
 
 func (m *mta) askFor(ctx context.Context, unit string, q msg.StatusQ) (msg.StatusA, error) {
 	port := m.ports.Status[unit]
+	if named, ok := m.statusPorts.Load(unit); ok {
+		port = named.(*msg.Port[msg.StatusQ, msg.StatusA])
+	}
 	if port == nil {
 		return msg.StatusA{}, errors.New("no such module")
 	}
@@ -175,7 +178,7 @@ func (m *mta) Stop(ctx context.Context) {
 func (m *mta) working(ctx context.Context) control.Health {
 	h := m.readiness()
 	for _, u := range m.tree.Status() {
-		if m.required[u.Name] && u.State != supervise.Up {
+		if m.requires(u.Name) && u.State != supervise.Up {
 			h.Reasons = append(h.Reasons, u.Name+" is "+string(u.State))
 		}
 	}
@@ -189,7 +192,7 @@ func (m *mta) working(ctx context.Context) control.Health {
 // givenUp names the services that are not started again, and why.
 func (m *mta) givenUp() (reasons []string) {
 	for _, u := range m.tree.Status() {
-		if m.required[u.Name] || u.State != supervise.Failed {
+		if m.requires(u.Name) || u.State != supervise.Failed {
 			continue
 		}
 		reason := "service " + u.Name + " was given up"

@@ -176,6 +176,16 @@ func (h *hall) open(ctx context.Context, g *supervise.Group) {
 	}
 }
 
+// Addrs are where the server listens. Any goroutine may call it.
+func (s *Server) Addrs() (all []net.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.listeners {
+		all = append(all, l.Addr())
+	}
+	return all
+}
+
 // Listen has the server accept on further listeners, which it closes as its others, and no longer
 // on those of some addresses, which it closes now. Sessions that came by them go on. Any goroutine
 // may call it, while the server runs or not.

@@ -33,9 +33,10 @@ import (
 
 // Deps are what a Server needs from mta.
 type Deps struct {
-	// Ports: the server asks Admit, Commit and Check, and serves the status port
-	// "smtps NAME" if there is one, else "smtps".
+	// Ports: the server asks Admit, Commit and Check.
 	Ports *msg.Ports
+	// Status is the port on which it tells of itself; nil: the status port "smtps" of Ports.
+	Status *msg.Port[msg.StatusQ, msg.StatusA]
 	// Content takes messages that are too large for memory.
 	Content msg.ContentStore
 	// Memory is the budget for content and for the buffers of messages, shared with QMGR;
@@ -359,7 +360,7 @@ func (s *Server) stopSessions() {
 
 // serveStatus answers the status port until ctx ends.
 func (s *Server) serveStatus(ctx context.Context) error {
-	port := s.deps.Ports.Status["smtps "+s.deps.Name]
+	port := s.deps.Status
 	if port == nil {
 		port = s.deps.Ports.Status["smtps"]
 	}

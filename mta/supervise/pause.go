@@ -19,6 +19,8 @@ type request struct {
 	first  []string
 	all    bool
 	paused chan struct{} // closed when the units have stopped
+
+	reshape *shape // nil: it is about a pause
 }
 
 // Pause stops the units named first, in that order, and then, if all is set, all the others in the reverse order of

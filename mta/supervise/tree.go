@@ -41,7 +41,8 @@ const (
 	Starting State = "starting" // runs, but does not serve yet
 	Up       State = "up"
 	Stopping State = "stopping"
-	Failed   State = "failed" // given up
+	Removed  State = "removed" // by Reshape, and ended
+	Failed   State = "failed"  // given up
 )
 
 // Event tells of a unit that changed its state.
@@ -71,11 +72,10 @@ type Status struct {
 type Tree struct {
 	notify func(Event)
 
-	mu     sync.Mutex // guards status
-	status []Status
+	mu    sync.Mutex // guards units, and the field status of each: Run changes them, and Status reads them
+	units []*node
 
-	// The fields below belong to the goroutine of Run.
-	units    []*node
+	// The fields below belong to the goroutine of Run, as the rest of each node does.
 	group    *Group
 	events   chan nodeEvent
 	requests chan request
@@ -89,9 +89,11 @@ type Tree struct {
 // node is a unit with its instance.
 type node struct {
 	Unit
-	index    int
+	status   Status
 	state    State
-	wantStop bool // for a restart together with another unit
+	leaving  bool  // Reshape has removed it
+	after    *node // which it replaces and has to wait for; nil: none
+	wantStop bool  // for a restart together with another unit
 	due      time.Time
 	grace    time.Duration
 	deadline time.Time // of stopping, grace after its begin
@@ -114,12 +116,8 @@ type nodeEvent struct {
 // called for each change from the goroutine of Run and must not block.
 func NewTree(units []Unit, notify func(Event)) (*Tree, error) {
 	t := &Tree{notify: notify, events: make(chan nodeEvent), requests: make(chan request), done: make(chan struct{})}
-	for i, u := range units {
-		if u.Grace == nil {
-			u.Grace = func() time.Duration { return defaultGrace }
-		}
-		t.units = append(t.units, &node{Unit: u, index: i, state: Down})
-		t.status = append(t.status, Status{Name: u.Name, State: Down})
+	for _, u := range units {
+		t.units = append(t.units, newNode(u))
 	}
 	for _, n := range t.units {
 		for _, name := range n.RestartDependencies {
@@ -131,9 +129,17 @@ func NewTree(units []Unit, notify func(Event)) (*Tree, error) {
 	return t, nil
 }
 
+func newNode(u Unit) *node {
+	if u.Grace == nil {
+		u.Grace = func() time.Duration { return defaultGrace }
+	}
+	return &node{Unit: u, state: Down, status: Status{Name: u.Name, State: Down}}
+}
+
+// find is the unit of a name that has not been removed.
 func (t *Tree) find(name string) *node {
 	for _, n := range t.units {
-		if n.Name == name {
+		if n.Name == name && !n.leaving {
 			return n
 		}
 	}
@@ -144,7 +150,11 @@ func (t *Tree) find(name string) *node {
 func (t *Tree) Status() []Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.Clone(t.status)
+	all := make([]Status, 0, len(t.units))
+	for _, n := range t.units {
+		all = append(all, n.status)
+	}
+	return all
 }
 
 // Run starts the units and keeps them running until ctx ends or a unit that is not
@@ -165,7 +175,11 @@ func (t *Tree) Run(ctx context.Context) error {
 		case e := <-t.events:
 			t.handle(e, time.Now())
 		case r := <-t.requests:
-			t.pause(r)
+			if r.reshape != nil {
+				t.reshape(r.reshape, time.Now())
+			} else {
+				t.pause(r)
+			}
 		case <-wait:
 		case <-ended:
 			ended = nil
@@ -188,11 +202,15 @@ func (t *Tree) finish() error {
 
 // advance starts and stops whatever can be started or stopped now.
 func (t *Tree) advance(now time.Time) {
+	t.checkLeaving(now)
 	if t.stopping || t.paused != nil || t.anyWantsStop() {
 		t.stopLast(now)
 		return
 	}
 	for _, n := range t.units {
+		if n.leaving || n.after != nil && slices.Contains(t.units, n.after) {
+			continue
+		}
 		if n.state == Down && !now.Before(n.due) {
 			t.start(n, now)
 		}
@@ -326,6 +344,10 @@ func (t *Tree) handle(e nodeEvent, now time.Time) {
 		}
 	case n.state == Stopping:
 		n.wantStop, n.due, n.deadline = false, now, time.Time{}
+		if n.leaving {
+			t.remove(n, e.err, now)
+			return
+		}
 		t.set(n, Event{State: Down, Err: e.err, Outcome: OutcomeOf(e.err)}, now)
 	default:
 		t.ended(n, e, now)
@@ -364,7 +386,7 @@ func (t *Tree) giveUp(n *node, err error) {
 func (t *Tree) stopDependencies(n *node) {
 	for _, name := range n.RestartDependencies {
 		d := t.find(name)
-		if d != n && !d.wantStop && (d.state == Starting || d.state == Up) {
+		if d != nil && d != n && !d.wantStop && (d.state == Starting || d.state == Up) {
 			d.wantStop = true
 			t.stopDependencies(d)
 		}
@@ -375,7 +397,7 @@ func (t *Tree) stopDependencies(n *node) {
 func (t *Tree) set(n *node, e Event, now time.Time) {
 	n.state, e.Unit = e.State, n.Name
 	t.mu.Lock()
-	s := &t.status[n.index]
+	s := &n.status
 	s.State, s.Since, s.Restarts = e.State, now, max(0, n.starts-1)
 	if e.Err != nil {
 		s.LastErr = e.Err

@@ -1,0 +1,77 @@
+package mta
+
+import (
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	"meta1/mta/control"
+)
+
+// unit is what status tells of a unit; ok is false if there is none.
+func (r *running) unit(name string) (u control.Module, ok bool) {
+	r.t.Helper()
+	s, err := r.control.Status(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	i := slices.IndexFunc(s.Modules, func(m control.Module) bool { return m.Name == name })
+	if i < 0 {
+		return u, false
+	}
+	return s.Modules[i], true
+}
+
+// TestReloadServers: sections smtps come with all their parts, take part in later reloads, and go.
+func TestReloadServers(t *testing.T) {
+	r := start(t, "a.test lmtp:\n", "")
+	const another = `smtps MSA { id = 2; listen_socket { address = 127.0.0.1; port = 0; } flags = { access }; greeting = "first"; log_level = 12;
+		policy_service grey { socket { type = unix; path = nothing; } } }`
+	// One that has come, and the address of another that cannot be had.
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	r.reconfigure(another + ` smtps third { id = 3; daemon_address = { "` + other.Addr().String() + `" }; }`)
+	r.refusesReload("address already in use")
+	if _, there := r.unit("smtps MSA"); there {
+		t.Error("a server of a reload that failed is there")
+	}
+
+	r.reconfigure(another)
+	r.reload()
+	address := r.address("smtps MSA")
+	eventually(t, "the server is up", func() bool { u, ok := r.unit("smtps MSA"); return ok && u.State == "up" })
+	first := r.talkTo(t, address)
+	first.say("EHLO x", "mx.test")
+	if _, metrics := r.get("/metrics"); !strings.Contains(metrics, `meta1_mta_module_up{module="smtps MSA"} 1`) || strings.Count(metrics, `server="MSA"`) == 0 {
+		t.Errorf("metrics: %s", metrics)
+	}
+	if u, _ := r.unit("smtps MSA"); len(u.Values) == 0 {
+		t.Error("the server tells nothing of itself")
+	}
+
+	r.reconfigure(strings.Replace(another, "id = 2;", "id = 2; message_size_max = 77;", 1))
+	r.reload()
+	r.talkTo(t, address).say("EHLO x", "SIZE 78848")
+	first.say("EHLO x", "SIZE 10240000")
+
+	// It goes: its session is told so, and another server goes on.
+	r.reconfigure("")
+	r.reload()
+	first.hear("421 ")
+	if !closed(t, "tcp", address) || !greets("tcp", r.address("smtps")) {
+		t.Errorf("%q", r.listens())
+	}
+	eventually(t, "the server has gone", func() bool { _, there := r.unit("smtps MSA"); return !there })
+	if _, metrics := r.get("/metrics"); strings.Contains(metrics, `"MSA"`) || strings.Contains(metrics, `"smtps MSA"`) {
+		t.Error("there are metrics of a server that has gone")
+	}
+
+	// And comes again.
+	r.reconfigure(another)
+	r.reload()
+	r.talkTo(t, r.address("smtps MSA")).say("EHLO x", "SIZE 10240000")
+}

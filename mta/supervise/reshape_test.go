@@ -1,0 +1,110 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestReshape: units come, go, are replaced, and keep running.
+func TestReshape(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log []string // of the bubble's goroutines, which tell of different moments
+		unit := func(name, version string, stop time.Duration) Unit {
+			return Unit{Name: name, Policy: DefaultPolicy(), New: func() (func(context.Context) error, error) {
+				log = append(log, "+"+name+version)
+				return func(ctx context.Context) error {
+					<-ctx.Done()
+					time.Sleep(stop)
+					log = append(log, fmt.Sprintf("-%s%s %v", name, version, context.Cause(ctx)))
+					return nil
+				}, nil
+			}}
+		}
+		var removed []string
+		tree, err := NewTree([]Unit{unit("a", "1", 0), unit("b", "1", time.Second), unit("c", "1", 3*time.Second)}, func(e Event) {
+			if e.State == Removed {
+				removed = append(removed, e.Unit)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := NewGroup(t.Context())
+		g.Go(tree.Run)
+		expect := func(want string) {
+			t.Helper()
+			synctest.Wait()
+			if got := strings.Join(log, ", "); got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+			log = nil
+		}
+		names := func() (all []string) {
+			for _, s := range tree.Status() {
+				all = append(all, s.Name+" "+string(s.State))
+			}
+			return all
+		}
+		expect("+a1, +b1, +c1")
+		// b is replaced, c goes and takes its time, d comes.
+		if err := tree.Reshape(t.Context(), []Unit{unit("a", "2", 0), unit("b", "2", 0), unit("d", "1", 0)}, "b"); err != nil {
+			t.Fatal(err)
+		}
+		expect("+d1")
+		if got, want := names(), []string{"a up", "b down", "d up", "b stopping", "c stopping"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		time.Sleep(2 * time.Second)
+		expect("-b1 paused, +b2")
+		// c comes again before the former one has ended.
+		if err := tree.Reshape(t.Context(), []Unit{unit("a", "2", 0), unit("c", "2", 0)}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		slices.Sort(log)
+		expect("+c2, -b2 paused, -c1 paused, -d1 paused")
+		if got, want := names(), []string{"a up", "c up"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		slices.Sort(removed)
+		if !slices.Equal(removed, []string{"b", "b", "c", "d"}) {
+			t.Errorf("%q", removed)
+		}
+		g.Stop()
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+		if err := tree.Reshape(t.Context(), nil); err != ErrEnded {
+			t.Error(err)
+		}
+	})
+}
+
+// TestReshapeOverdue: a unit that does not go in its grace ends the tree, as at any stop.
+func TestReshapeOverdue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := make(chan struct{})
+		tree, err := NewTree([]Unit{{Name: "a", Grace: func() time.Duration { return time.Second }, New: func() (func(context.Context) error, error) {
+			return func(context.Context) error { <-stuck; return nil }, nil
+		}}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := NewGroup(t.Context())
+		g.Go(tree.Run)
+		synctest.Wait()
+		if err := tree.Reshape(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Wait(); err == nil || !strings.Contains(err.Error(), "a did not stop within 1s") {
+			t.Error(err)
+		}
+		close(stuck)
+	})
+}
