@@ -1,12 +1,18 @@
 package queue
 
 import (
+	"fmt"
 	"log/slog"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"meta1/confparse"
+	"meta1/mta/msg"
+	"meta1/mta/smtp"
 	"meta1/mta/vfs/crashfs"
 	"meta1/queue/admit"
 	"meta1/queue/aq"
@@ -156,4 +162,169 @@ func TestReloadOfEachOption(t *testing.T) {
 			t.Errorf("%s: the default does not come back", option)
 		}
 	}
+}
+
+// setTo reloads what change makes of the configuration.
+func (w *world) setTo(q *Queue, change func(c *Config)) {
+	w.t.Helper()
+	change(&w.cfg)
+	if err := w.reconfigure(q); err != nil {
+		w.t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+// TestReloadOfTimes: what waits for the next attempt by a longer retry_delay_max is tried now, the times after
+// that are by the new options, and what is too old by the new queue_return bounces after an attempt.
+func TestReloadOfTimes(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.cfg.RetryMin, w.cfg.RetryMax, w.cfg.ReturnDefault = 8*time.Hour, 8*time.Hour, 5*24*time.Hour
+		w.refuse("down.test", smtp.NewReply(451, "4.7.1", "later"))
+		var tried attempts
+		refuse := w.deliver
+		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
+			w.note(&tried, q.Rcpts[0].To.Domain)
+			return refuse(q)
+		}
+		q := w.start()
+		w.mustSend(q, "s@x.test", "m", "r@down.test")
+		pause(time.Hour)
+		if n := len(tried.at["down.test"]); n != 1 {
+			t.Fatalf("%d attempts", n)
+		}
+		w.setTo(q, func(c *Config) { c.RetryMin, c.RetryMax = time.Minute, time.Minute })
+		pause(time.Second)
+		if n := len(tried.at["down.test"]); n != 2 {
+			t.Fatalf("%d attempts right after the reload", n)
+		}
+		pause(time.Minute)
+		if n := len(tried.at["down.test"]); n != 3 {
+			t.Fatalf("%d attempts a minute later", n)
+		}
+		w.setTo(q, func(c *Config) { c.ReturnDefault = 30 * time.Minute })
+		if len(w.all("s@x.test")) != 0 {
+			t.Error("the reload bounced a recipient")
+		}
+		pause(2 * time.Minute)
+		if n := len(tried.at["down.test"]); n != 4 || len(w.all("s@x.test")) != 1 {
+			t.Errorf("%d attempts and %d bounces", n, len(w.all("s@x.test")))
+		}
+		w.checkEmpty()
+	})
+}
+
+// TestReloadOfLimits: windows, the limits of clients and the size of the active queue hold at once, and no delivery,
+// session or recipient that is over them is turned out.
+func TestReloadOfLimits(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.cfg.SMTPC.Initial, w.cfg.SMTPC.Max, w.cfg.AQEntriesMax = 8, 8, 1000
+		p := w.slow()
+		q := w.start()
+		w.sendMany(q, 16, "d.test")
+		pause(500 * time.Millisecond)
+		before := p.of(w, "d.test")
+		w.setTo(q, func(c *Config) { c.SMTPC.Initial, c.SMTPC.Max = 2, 2 })
+		w.mu.Lock()
+		running := p.now["d.test"]
+		clear(p.most)
+		w.mu.Unlock()
+		if before != 8 || running != 8 {
+			t.Errorf("%d deliveries, %d after the reload", before, running)
+		}
+		pause(time.Minute)
+		if n := p.of(w, "d.test"); n != 2 || w.served() != 16 {
+			t.Errorf("%d deliveries at once, %d served", n, w.served())
+		}
+
+		v := &visitor{w: w, ip: netip.MustParseAddr("192.0.2.77")}
+		var open []smtp.ID
+		for range 3 {
+			id, _, ok := v.connect()
+			if !ok {
+				t.Fatal("refused")
+			}
+			open = append(open, id)
+		}
+		w.setTo(q, func(c *Config) { c.SMTPS.ConnectionsMax = 2 })
+		if _, _, ok := v.connect(); ok {
+			t.Error("a fourth session is let in where two may be open")
+		}
+		v.end(open[0])
+		v.end(open[1])
+		if _, _, ok := v.connect(); !ok {
+			t.Error("a second session is refused")
+		}
+
+		hang := make(chan struct{})
+		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
+			<-hang
+			return w.take(q, smtp.NewReply(250, "", "ok"))
+		}
+		for i := range 40 {
+			w.mustSend(q, "s@x.test", "m", fmt.Sprintf("q%d@e.test", i))
+		}
+		pause(time.Second) // what has no route yet would be parked
+		w.setTo(q, func(c *Config) { c.AQEntriesMax = 20 })
+		if n := w.status("AQ_entries"); n != "40" {
+			t.Errorf("%s recipients are in the active queue", n)
+		}
+		if r := w.send(q, "s@x.test", "m", "late@e.test"); r.Code != 452 {
+			t.Errorf("mail beyond the bound: %v", r)
+		}
+		close(hang)
+		pause(time.Minute)
+		w.mustSend(q, "s@x.test", "m", "last@e.test")
+		pause(time.Minute)
+		if w.served() != 16+40+1 {
+			t.Errorf("%d served", w.served())
+		}
+		w.checkEmpty()
+	})
+}
+
+// TestReloadOfSizes: what a client may send in memory, what the queue may hold of it, and how much room a disk must have,
+// are as the last reload says; and a queue that is started again on the same memory takes it by its own configuration.
+func TestReloadOfSizes(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.memory = msg.NewMemory(1 << 20)
+		free := int64(1 << 30)
+		w.space = func() (int64, int64) { return free, 1 << 30 }
+		w.deliver = func(q msg.DeliverQ) msg.DeliverA {
+			time.Sleep(time.Minute)
+			return w.take(q, smtp.NewReply(250, "", "ok"))
+		}
+		q := w.start()
+		if n := w.memory.Max(); n != w.cfg.ContentMemory {
+			t.Errorf("the queue is started with %d bytes of memory", n)
+		}
+		inline := func() int64 {
+			a, err := w.ports.Admit.Ask(t.Context(), msg.AdmitQ{Kind: msg.NewTransaction})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return a.InlineMax
+		}
+		w.mustSend(q, "s@x.test", strings.Repeat("x", 50_000), "r@d.test")
+		synctest.Wait()
+		if w.memory.Used() == 0 {
+			t.Fatal("nothing is in memory")
+		}
+		w.setTo(q, func(c *Config) { c.ContentMemory, c.IBDB.ContentMax = 1000, 777 })
+		if n := w.memory.Used(); n != 0 || inline() != 777 {
+			t.Errorf("%d bytes are held of 1000, and content may have %d", n, inline())
+		}
+		w.setTo(q, func(c *Config) { c.DiskMin = 2 << 30 })
+		pause(time.Second)
+		if r := w.send(q, "s@x.test", "m", "r@d.test"); r.Code != 452 {
+			t.Errorf("with too little space: %v", r)
+		}
+		w.setTo(q, func(c *Config) { c.DiskMin = 0 })
+		pause(time.Second)
+		w.mustSend(q, "s@x.test", "m", "s@d.test")
+		pause(2 * time.Minute)
+		if w.served() != 2 {
+			t.Errorf("%d served", w.served())
+		}
+		w.checkEmpty()
+	})
 }
