@@ -189,16 +189,16 @@ func TestReloadOfTimes(t *testing.T) {
 		q := w.start()
 		w.mustSend(q, "s@x.test", "m", "r@down.test")
 		pause(time.Hour)
-		if n := len(tried.at["down.test"]); n != 1 {
+		if n := w.since(&tried, "down.test", time.Time{}); n != 1 {
 			t.Fatalf("%d attempts", n)
 		}
 		w.setTo(q, func(c *Config) { c.RetryMin, c.RetryMax = time.Minute, time.Minute })
 		pause(time.Second)
-		if n := len(tried.at["down.test"]); n != 2 {
+		if n := w.since(&tried, "down.test", time.Time{}); n != 2 {
 			t.Fatalf("%d attempts right after the reload", n)
 		}
 		pause(time.Minute)
-		if n := len(tried.at["down.test"]); n != 3 {
+		if n := w.since(&tried, "down.test", time.Time{}); n != 3 {
 			t.Fatalf("%d attempts a minute later", n)
 		}
 		w.setTo(q, func(c *Config) { c.ReturnDefault = 30 * time.Minute })
@@ -206,7 +206,7 @@ func TestReloadOfTimes(t *testing.T) {
 			t.Error("the reload bounced a recipient")
 		}
 		pause(2 * time.Minute)
-		if n := len(tried.at["down.test"]); n != 4 || len(w.all("s@x.test")) != 1 {
+		if n := w.since(&tried, "down.test", time.Time{}); n != 4 || len(w.all("s@x.test")) != 1 {
 			t.Errorf("%d attempts and %d bounces", n, len(w.all("s@x.test")))
 		}
 		w.checkEmpty()
