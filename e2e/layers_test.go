@@ -35,13 +35,13 @@ var layers = []struct {
 	{2, "mta/store mta/store/salvage", true}, // salvage reads what is left of a store
 	{2, "mta/tracing", false},
 	{2, "pmilter", false}, // its goroutines are kept by mta/supervise
-	{2, "mta/dsn mta/dayfiles queue/entry queue/fifo queue/pace queue/verp confparse/manual", false},
+	{2, "mta/dsn mta/dayfiles queue/entry queue/pace queue/verp confparse/manual", false},
 	{2, "server/authn/dmarc", false},
 	{1, "confparse maps mta/vfs/crashfs", true},      // confparse stands on its own confparse/syntax, the tests of maps on mta/vfs/crashfs
 	{1, "mta/migrate/postfix", false},                // Postfix's own language
 	{1, "confparse/mailutils", true},                 // stands on confparse/syntax
 	{1, "mta/tlsconf/pki mta/tlsconf/tlstest", true}, // the tests of pki use tlstest
-	{1, "mta/smtp mta/sasl mta/sevenbit mta/supervise mta/histogram mta/logline mta/openapi mta/account mta/tlsconf/ciphers confparse/syntax mta/vfs", false},
+	{1, "mta/smtp mta/sasl mta/sevenbit mta/supervise mta/histogram mta/lists mta/logline mta/openapi mta/account mta/tlsconf/ciphers confparse/syntax mta/vfs", false},
 }
 
 // goPackage is what go list -json tells of a package.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"meta1/mta/lists"
 	"meta1/mta/smtp"
 	"meta1/queue/budget"
 	"meta1/queue/intake"
@@ -82,7 +83,7 @@ type Core struct {
 	lookups    lookup.Queue[*rcpt]
 	intake     *intake.Intake
 	operations []*operation // in the order in which they were asked for
-	timers     sched.Heap[timer]
+	timers     lists.Heap[timer]
 	idle       []*message // have nothing to do here, when the scan that runs has ended
 	swept      time.Time
 	down       [modules]bool // work for these modules pauses
@@ -278,8 +279,8 @@ type timer struct {
 	m  *message
 }
 
-func newTimers() sched.Heap[timer] {
-	return sched.NewHeap(func(a, b timer) bool { return a.at.Before(b.at) }, nil)
+func newTimers() lists.Heap[timer] {
+	return lists.NewHeap(func(a, b timer) bool { return a.at.Before(b.at) }, nil)
 }
 
 // clockStep is from how much on a difference between the clocks is reported.

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"meta1/mta/lists"
 	"meta1/mta/smtp"
-	"meta1/queue/fifo"
 )
 
 // Budget is the one budget of the active queue, in recipients. Admission takes from it when
@@ -24,7 +24,7 @@ type Budget struct {
 	mu       sync.Mutex // guards all below
 	max      int        // AQ_entries_max
 	grants   map[smtp.ID]time.Time
-	order    fifo.List[smtp.ID] // grants in their order; some are gone
+	order    lists.FIFO[smtp.ID] // grants in their order; some are gone
 	fresh    int
 	deferred int
 	most     int // the highest total so far

@@ -7,9 +7,9 @@ package intake
 import (
 	"time"
 
+	"meta1/mta/lists"
 	"meta1/queue/budget"
 	"meta1/queue/entry"
-	"meta1/queue/fifo"
 	"meta1/queue/sched"
 )
 
@@ -30,8 +30,8 @@ type Intake struct {
 	cfg      Config
 	parks    map[string]*Park
 	byHost   map[*sched.Host][]*Park
-	wanted   fifo.List[*Park] // of which something is to be loaded
-	probes   sched.Heap[probe]
+	wanted   lists.FIFO[*Park] // of which something is to be loaded
+	probes   lists.Heap[probe]
 	schedule schedule
 	running  *Scan
 
@@ -44,7 +44,7 @@ type Intake struct {
 func New(cfg Config, now time.Time) *Intake {
 	return &Intake{
 		cfg: cfg, parks: map[string]*Park{}, byHost: map[*sched.Host][]*Park{}, stale: map[entry.Ref]struct{}{},
-		probes:   sched.NewHeap(func(a, b probe) bool { return a.at.Before(b.at) }, nil),
+		probes:   lists.NewHeap(func(a, b probe) bool { return a.at.Before(b.at) }, nil),
 		schedule: schedule{late: entry.Due{At: now.Add(cfg.Retry.Max)}},
 	}
 }

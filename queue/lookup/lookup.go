@@ -8,7 +8,7 @@
 // hang holds nobody else up, nor do three of them.
 package lookup
 
-import "meta1/queue/fifo"
+import "meta1/mta/lists"
 
 const (
 	// most lookups are in progress, and of these mostSender for mail of one sender.
@@ -26,7 +26,7 @@ const (
 type Queue[T any] struct {
 	running int
 	senders map[string]*sender[T]
-	turns   fifo.List[*sender[T]] // senders with domains, who may have another lookup
+	turns   lists.FIFO[*sender[T]] // senders with domains, who may have another lookup
 	domains map[string]*domain[T]
 
 	// The last ones that were forgotten. While answers come at once each message needs one of both.
@@ -38,8 +38,8 @@ type Queue[T any] struct {
 type sender[T any] struct {
 	name    string
 	running int
-	domains fifo.List[*domain[T]] // some may be done by now
-	queued  bool                  // in Queue.turns
+	domains lists.FIFO[*domain[T]] // some may be done by now
+	queued  bool                   // in Queue.turns
 }
 
 // domain is a domain whose recipients need routes.
@@ -48,7 +48,7 @@ type domain[T any] struct {
 	running  int
 	answered bool // the last lookup was
 	listed   int  // in so many lists of senders
-	parts    fifo.List[*Part[T]]
+	parts    lists.FIFO[*Part[T]]
 }
 
 // Part is the recipients of one message at one domain.

@@ -79,7 +79,7 @@ func TestDecisionsCostTheSame(t *testing.T) {
 		const steps = 3000
 		m, step := hangingHosts(n)
 		looks := 0
-		for d := range m.s.listed.all {
+		for d := range m.s.listed.All {
 			for _, q := range d.queues {
 				for _, j := range q.jobs.queue.All() {
 					j.v.Mail.(*mail).looks = &looks

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"meta1/mta/lists"
 	"meta1/mta/msg"
 )
 
@@ -18,9 +19,9 @@ type Delivery struct {
 	counted bool // as one of the connections of the minute
 	toNew   bool // the host was new when it began
 	state   deliveryState
-	moved   time.Time       // the last progress
-	elem    elem[*Delivery] // in Scheduler.moving or hanging
-	own     elem[*Delivery] // in sender.hung
+	moved   time.Time             // the last progress
+	elem    lists.Elem[*Delivery] // in Scheduler.moving or hanging
+	own     lists.Elem[*Delivery] // in sender.hung
 }
 
 // Started begins the delivery of a decision to start. If recipients are left in the job,

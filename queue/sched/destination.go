@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"meta1/mta/lists"
 	"meta1/mta/msg"
 )
 
@@ -13,7 +14,7 @@ type Destination struct {
 	hops    []msg.Hop
 	queues  []*readyQueue // in no order
 	entries int
-	elem    elem[*Destination]
+	elem    lists.Elem[*Destination]
 }
 
 // destKey: limits is the name of the connection_limits for the domain of the recipients,
@@ -43,9 +44,9 @@ func (s *Scheduler) Destination(key, limits string) *Destination {
 	d := s.dests[k]
 	if d == nil {
 		d = &Destination{key: k}
-		d.elem.v = d
+		d.elem.V = d
 		s.dests[k] = d
-		s.listed.pushBack(&d.elem)
+		s.listed.PushBack(&d.elem)
 		s.stats.Destinations.add(1)
 	}
 	return d
@@ -64,8 +65,8 @@ func (s *Scheduler) AddEntries(d *Destination, n int) {
 }
 
 func (s *Scheduler) forgetDestination(d *Destination) {
-	if d.entries == 0 && len(d.queues) == 0 && d.elem.in != nil {
-		d.elem.remove()
+	if d.entries == 0 && len(d.queues) == 0 && d.elem.Listed() {
+		d.elem.Remove()
 		delete(s.dests, d.key)
 		s.stats.Destinations.add(-1)
 	}

@@ -23,8 +23,8 @@ func (s deliveryState) hangs() bool { return s == deliveryHangs || s == delivery
 func (s *Scheduler) setState(d *Delivery, to deliveryState) {
 	from := d.state
 	d.state = to
-	d.elem.remove()
-	d.own.remove()
+	d.elem.Remove()
+	d.own.Remove()
 	if d.toNew && from.hangs() != to.hangs() {
 		n := 1
 		if from.hangs() {
@@ -38,11 +38,11 @@ func (s *Scheduler) setState(d *Delivery, to deliveryState) {
 	}
 	switch to {
 	case deliveryMoves:
-		s.moving.pushBack(&d.elem)
+		s.moving.PushBack(&d.elem)
 	case deliveryHangs:
-		s.hanging.pushBack(&d.elem)
+		s.hanging.PushBack(&d.elem)
 		if d.toNew {
-			d.sender.hung.pushBack(&d.own)
+			d.sender.hung.PushBack(&d.own)
 		}
 	case deliveryGivenUp:
 		s.givenUp++
@@ -68,7 +68,7 @@ func (s *Scheduler) Tick(now time.Time) (giveUp []*Delivery) {
 	for _, p := range slices.Clone(s.provAlarms.All()) { // a rate that grows may allow more before the alarm
 		s.offer(now, p)
 	}
-	for d := s.moving.front(); d != nil && s.cfg.HangAfter > 0 && now.Sub(d.moved) >= s.cfg.HangAfter; d = s.moving.front() {
+	for d := s.moving.Front(); d != nil && s.cfg.HangAfter > 0 && now.Sub(d.moved) >= s.cfg.HangAfter; d = s.moving.Front() {
 		s.setState(d, deliveryHangs)
 	}
 	s.relax(now)
@@ -92,14 +92,14 @@ func (s *Scheduler) giveUp(now time.Time) (all []*Delivery) {
 		return true
 	}
 	full := s.slots.free() == 0
-	for d := range s.hanging.all {
+	for d := range s.hanging.All {
 		if (d.toNew || full) && !take(d, s.lacking()-s.givenUp) {
 			break
 		}
 	}
 	for _, f := range s.limited.All() {
-		for d := range f.hung.all {
-			if !take(d, f.limited.n-f.givenUp) {
+		for d := range f.hung.All {
+			if !take(d, f.limited.Len()-f.givenUp) {
 				break
 			}
 		}
@@ -132,10 +132,10 @@ func (s *Scheduler) NextAlarm() (at time.Time) {
 	if p := s.provAlarms.First(); p != nil {
 		sooner(p.alarm)
 	}
-	if d := s.moving.front(); d != nil && s.cfg.HangAfter > 0 {
+	if d := s.moving.Front(); d != nil && s.cfg.HangAfter > 0 {
 		sooner(d.moved.Add(s.cfg.HangAfter))
 	}
-	if d := s.hanging.front(); d != nil && s.cfg.GiveUpAfter > 0 && (s.limitedQueues > 0 || s.lacking() > 0) {
+	if d := s.hanging.Front(); d != nil && s.cfg.GiveUpAfter > 0 && (s.limitedQueues > 0 || s.lacking() > 0) {
 		if due := d.moved.Add(s.cfg.GiveUpAfter); due.After(s.lookAt) {
 			sooner(due)
 		} else {

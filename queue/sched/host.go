@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"meta1/mta/lists"
 	"meta1/mta/msg"
 )
 
@@ -41,17 +42,17 @@ type Host struct {
 	reason   string      // of the last failure, "" if the last delivery was served
 	tls      msg.HostTLS // of the last connection
 	lastUse  time.Time
-	waiting  *waiting          // nil: nothing waits
-	limited  list[*readyQueue] // queueLimited
-	reserved int               // places that are reserved for ready queues that waited
-	parked   int               // recipients that the caller has parked until it serves
-	probeAt  time.Time         // when one of those is to probe it
+	waiting  *waiting                // nil: nothing waits
+	limited  lists.List[*readyQueue] // queueLimited
+	reserved int                     // places that are reserved for ready queues that waited
+	parked   int                     // recipients that the caller has parked until it serves
+	probeAt  time.Time               // when one of those is to probe it
 
-	recent     elem[*Host]  // in Scheduler.recent
-	blocked    *Heap[*Host] // the one of Scheduler.blocked in which it is, or of Provider.blocked
-	place      int          // in Scheduler.blocked
-	provPlace  int          // in Provider.blocked
-	order      uint64       // when mail began to wait for it, or it had its last turn
+	recent     lists.Elem[*Host]  // in Scheduler.recent
+	blocked    *lists.Heap[*Host] // the one of Scheduler.blocked in which it is, or of Provider.blocked
+	place      int                // in Scheduler.blocked
+	provPlace  int                // in Provider.blocked
+	order      uint64             // when mail began to wait for it, or it had its last turn
 	alarm      time.Time
 	alarmPlace int // in Scheduler.alarms
 }
@@ -116,7 +117,7 @@ func (h *Host) probing() bool { return h.window.size == 0 && h.used() > 0 }
 func (h *Host) waits() bool { return h.waiting != nil }
 
 // idle reports whether no ready mail needs to know the host.
-func (h *Host) idle() bool { return h.used() == 0 && !h.waits() && h.limited.n == 0 }
+func (h *Host) idle() bool { return h.used() == 0 && !h.waits() && h.limited.Len() == 0 }
 
 // HostChange is something that mail which is parked for a host depends on.
 type HostChange struct {
@@ -154,7 +155,7 @@ func (s *Scheduler) host(now time.Time, hop msg.Hop, d *Destination) *Host {
 		}
 		limits := s.cfg.Limits(k)
 		h = &Host{hop: hop, limits: k.Limits, provider: s.provider(k.Provider), window: newWindow(limits.Window)}
-		h.recent.v = h
+		h.recent.V = h
 		h.setLimits(limits)
 		s.hosts[k] = h
 		s.stats.Hosts.add(1)
@@ -166,8 +167,8 @@ func (s *Scheduler) host(now time.Time, hop msg.Hop, d *Destination) *Host {
 // touch notes that a host is used.
 func (s *Scheduler) touch(now time.Time, h *Host) {
 	h.lastUse = now
-	h.recent.remove()
-	s.recent.pushBack(&h.recent)
+	h.recent.Remove()
+	s.recent.PushBack(&h.recent)
 	if h.timeout > 0 && h.alarmPlace == 0 {
 		s.arm(now, h)
 	}
@@ -192,10 +193,10 @@ func (h *Host) setLimits(l HostLimits) {
 func (s *Scheduler) forgetOne() {
 	const look = 32
 	var victim *Host
-	for n := 0; n < look && s.recent.n > 0 && (victim == nil || victim.parked > 0); n++ {
-		h := s.recent.front()
-		h.recent.remove()
-		s.recent.pushBack(&h.recent) // the next search begins behind it
+	for n := 0; n < look && s.recent.Len() > 0 && (victim == nil || victim.parked > 0); n++ {
+		h := s.recent.Front()
+		h.recent.Remove()
+		s.recent.PushBack(&h.recent) // the next search begins behind it
 		if h.idle() && (victim == nil || h.parked == 0) {
 			victim = h
 		}
@@ -215,7 +216,7 @@ func (h *Host) key() HostKey {
 }
 
 func (s *Scheduler) forgetHost(h *Host) {
-	h.recent.remove()
+	h.recent.Remove()
 	s.alarms.Remove(h)
 	delete(s.hosts, h.key())
 	s.stats.Hosts.add(-1)
@@ -250,8 +251,8 @@ func (s *Scheduler) closedFor(h *Host) Retry {
 // resumeAllLimited gives turns to the ready queues whose senders had used their shares
 // when they came to a host that was new.
 func (s *Scheduler) resumeAllLimited(h *Host) {
-	for h.limited.n > 0 {
-		q := h.limited.last.v // the last one first, so that they keep their order
+	for h.limited.Len() > 0 {
+		q := h.limited.Last() // the last one first, so that they keep their order
 		s.leave(q)
 		s.openFirst(q)
 	}
@@ -259,7 +260,7 @@ func (s *Scheduler) resumeAllLimited(h *Host) {
 
 // arm sets the alarm of a host.
 func (s *Scheduler) arm(now time.Time, h *Host) {
-	if h.recent.in == nil {
+	if !h.recent.Listed() {
 		return // it is forgotten
 	}
 	var at time.Time
@@ -329,7 +330,7 @@ func earlier(a, b time.Time) time.Time {
 // AddParked counts recipients more, or fewer, that the caller has parked until a host
 // serves. While there are some, ProbeDue is among the changes when one is to probe it.
 func (s *Scheduler) AddParked(now time.Time, h *Host, n int) {
-	if h.parked += n; h.recent.in != nil {
+	if h.parked += n; h.recent.Listed() {
 		s.arm(now, h)
 	}
 }
@@ -337,7 +338,7 @@ func (s *Scheduler) AddParked(now time.Time, h *Host, n int) {
 // ProbeAll lets one delivery through to each closed host: an operator who flushes the
 // queue knows that something has changed.
 func (s *Scheduler) ProbeAll(now time.Time) {
-	for h := range s.recent.all {
+	for h := range s.recent.All {
 		if h.window.size == 0 {
 			h.window.probe(now)
 			h.probeAt = now
@@ -348,7 +349,7 @@ func (s *Scheduler) ProbeAll(now time.Time) {
 
 // SetLimits asks for the limits of all hosts anew. No host stays closed for longer than it may now.
 func (s *Scheduler) SetLimits(now time.Time) {
-	for h := range s.recent.all {
+	for h := range s.recent.All {
 		h.setLimits(s.cfg.Limits(h.key()))
 		if h.window.size == 0 {
 			latest := now.Add(s.probeAgain())

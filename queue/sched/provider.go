@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"time"
 
+	"meta1/mta/lists"
 	"meta1/mta/msg"
 	"meta1/queue/pace"
 )
@@ -24,7 +25,7 @@ type Provider struct {
 	reserved int // places that are reserved, at all its hosts
 	// blocked are its hosts for which mail waits that only slots and the provider keep waiting, as
 	// in Scheduler.blocked. The first of each is there, too, while the provider has a place.
-	blocked [2]Heap[*Host]
+	blocked [2]lists.Heap[*Host]
 	first   [2]*Host
 	slowed  int  // how often the rate was halved
 	gone    bool // it is not configured any more
@@ -71,7 +72,7 @@ func (s *Scheduler) provider(name string) *Provider {
 	}
 	p := s.providers[name]
 	if p == nil {
-		p = &Provider{name: name, blocked: [2]Heap[*Host]{blockedHeap(providerPlace), blockedHeap(providerPlace)}}
+		p = &Provider{name: name, blocked: [2]lists.Heap[*Host]{blockedHeap(providerPlace), blockedHeap(providerPlace)}}
 		l := s.cfg.ProviderLimits(name)
 		p.max, p.pace = l.Connections, pace.New(l.Pace)
 		s.providers[name] = p

@@ -1,6 +1,10 @@
 package sched
 
-import "time"
+import (
+	"time"
+
+	"meta1/mta/lists"
+)
 
 // senderKey tells senders apart: fresh and deferred mail of one are two.
 type senderKey struct {
@@ -11,17 +15,17 @@ type senderKey struct {
 // sender is whose mail waits.
 type sender struct {
 	key     senderKey
-	queues  int               // ready queues
-	toNew   int               // deliveries in progress to hosts that were new when they began
-	hanging int               // of these, those that hang
-	hung    list[*Delivery]   // of these, those that are not given up, as in Scheduler.hanging
-	givenUp int               // deliveries that are deliveryGivenUp
-	share   int               // slots.share of these
-	open    list[*readyQueue] // queueOpen
-	limited list[*readyQueue] // queueLimited
-	round   elem[*sender]     // in Scheduler.rounds
-	place   int               // in Scheduler.limited
-	order   uint64            // when it was limited, or had its last turn
+	queues  int                     // ready queues
+	toNew   int                     // deliveries in progress to hosts that were new when they began
+	hanging int                     // of these, those that hang
+	hung    lists.List[*Delivery]   // of these, those that are not given up, as in Scheduler.hanging
+	givenUp int                     // deliveries that are deliveryGivenUp
+	share   int                     // slots.share of these
+	open    lists.List[*readyQueue] // queueOpen
+	limited lists.List[*readyQueue] // queueLimited
+	round   lists.Elem[*sender]     // in Scheduler.rounds
+	place   int                     // in Scheduler.limited
+	order   uint64                  // when it was limited, or had its last turn
 }
 
 // readyQueue is the mail of one sender for one destination that is ready to be
@@ -36,9 +40,9 @@ type readyQueue struct {
 	// host is the one that it waits for, or, while it has its turns, the one that reserves
 	// a place in its window for it.
 	host    *Host
-	resumed bool              // it was limited before
-	place   elem[*readyQueue] // in the list that its state says
-	atNew   elem[*readyQueue] // in host.limited
+	resumed bool                    // it was limited before
+	place   lists.Elem[*readyQueue] // in the list that its state says
+	atNew   lists.Elem[*readyQueue] // in host.limited
 }
 
 // queueState says where a ready queue is.
@@ -62,7 +66,7 @@ func (s *Scheduler) sender(k senderKey) *sender {
 	f := s.senders[k]
 	if f == nil {
 		f = &sender{key: k}
-		f.round.v = f
+		f.round.V = f
 		s.senders[k] = f
 	}
 	return f
@@ -99,7 +103,7 @@ func (s *Scheduler) queue(f *sender, d *Destination) *readyQueue {
 
 func (s *Scheduler) newQueue(f *sender, d *Destination) *readyQueue {
 	q := &readyQueue{sender: f, dest: d, slot: len(d.queues)}
-	q.place.v, q.atNew.v = q, q
+	q.place.V, q.atNew.V = q, q
 	d.queues = append(d.queues, q)
 	f.queues++
 	return q
@@ -157,7 +161,7 @@ func (s *Scheduler) nextJob(q *readyQueue) *Job {
 // open gives a ready queue turns.
 func (s *Scheduler) open(q *readyQueue) {
 	q.state = queueOpen
-	q.sender.open.pushBack(&q.place)
+	q.sender.open.PushBack(&q.place)
 	s.openQueues++
 	s.enlist(q.sender)
 }
@@ -165,27 +169,27 @@ func (s *Scheduler) open(q *readyQueue) {
 // openFirst is open for a ready queue that has waited already.
 func (s *Scheduler) openFirst(q *readyQueue) {
 	q.state = queueOpen
-	q.sender.open.pushFront(&q.place)
+	q.sender.open.PushFront(&q.place)
 	s.openQueues++
 	s.enlist(q.sender)
 }
 
 func (s *Scheduler) enlist(f *sender) {
-	if f.round.in == nil && f.open.n > 0 {
-		s.rounds[f.key.class].pushBack(&f.round)
+	if !f.round.Listed() && f.open.Len() > 0 {
+		s.rounds[f.key.class].PushBack(&f.round)
 	}
 }
 
 // nextSender takes out the sender whose turn it is, nil if none has one.
 func (s *Scheduler) nextSender() *sender {
-	fresh, deferred := s.rounds[Fresh].n > 0, s.rounds[Deferred].n > 0
+	fresh, deferred := s.rounds[Fresh].Len() > 0, s.rounds[Deferred].Len() > 0
 	if !fresh && !deferred {
 		return nil
 	}
 	if s.turns.deferred(fresh, deferred) {
-		return s.rounds[Deferred].popFront()
+		return s.rounds[Deferred].PopFront()
 	}
-	return s.rounds[Fresh].popFront()
+	return s.rounds[Fresh].PopFront()
 }
 
 // limit makes a ready queue wait until its sender may use another slot for new hosts, or
@@ -195,16 +199,16 @@ func (s *Scheduler) limit(q *readyQueue, h *Host) {
 	s.limited.Remove(f)
 	switch {
 	case q.resumed:
-		f.limited.pushFront(&q.place)
+		f.limited.PushFront(&q.place)
 		f.order = 0
-	case f.limited.n == 0:
+	case f.limited.Len() == 0:
 		f.order = s.next()
 		fallthrough
 	default:
-		f.limited.pushBack(&q.place)
+		f.limited.PushBack(&q.place)
 	}
 	s.limited.Push(f)
-	h.limited.pushBack(&q.atNew)
+	h.limited.PushBack(&q.atNew)
 	q.state, q.host = queueLimited, h
 	s.limitedQueues++
 }
@@ -216,7 +220,7 @@ func (s *Scheduler) resumeLimited() bool {
 	if f == nil || s.slots.forSender(f.share) == 0 {
 		return false
 	}
-	q := f.limited.front()
+	q := f.limited.Front()
 	s.leave(q)
 	s.openFirst(q)
 	s.recount(f, func() { f.order = s.next() })
@@ -233,12 +237,12 @@ func (s *Scheduler) next() uint64 {
 // for it is free then; the caller lets others have it.
 func (s *Scheduler) leave(q *readyQueue) {
 	h := q.host
-	q.place.remove()
+	q.place.Remove()
 	switch q.state {
 	case queueOpen:
 		s.openQueues--
-		if q.sender.open.n == 0 {
-			q.sender.round.remove()
+		if q.sender.open.Len() == 0 {
+			q.sender.round.Remove()
 		}
 		if h != nil {
 			h.reserve(-1)
@@ -250,9 +254,9 @@ func (s *Scheduler) leave(q *readyQueue) {
 		}
 	case queueLimited:
 		q.resumed = true
-		q.atNew.remove()
+		q.atNew.Remove()
 		s.limitedQueues--
-		if q.sender.limited.n == 0 {
+		if q.sender.limited.Len() == 0 {
 			s.limited.Remove(q.sender)
 		}
 	}

@@ -3,6 +3,8 @@ package sched
 import (
 	"cmp"
 	"time"
+
+	"meta1/mta/lists"
 )
 
 // rounds is a queue in which everyone has one turn in each round, the oldest first. Those
@@ -11,7 +13,7 @@ import (
 // each that is there and of each older one that comes meanwhile: a message of many turns
 // keeps no other message waiting for more than one of them. The zero rounds is empty.
 type rounds[T any] struct {
-	queue Heap[turn[T]]
+	queue lists.Heap[turn[T]]
 	round uint64
 	came  uint64
 }
@@ -29,7 +31,9 @@ func before[T any](a, b turn[T]) bool {
 
 // add lets v join. age is the time since when it is there, for the order within a round.
 func (r *rounds[T]) add(v T, age time.Time) {
-	r.queue.less = before[T]
+	if r.came == 0 {
+		r.queue = lists.NewHeap(before[T], nil)
+	}
 	r.came++
 	r.queue.Push(turn[T]{v: v, round: r.round, age: age.UnixNano(), came: r.came})
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"meta1/mta/lists"
 	"meta1/mta/msg"
 )
 
@@ -63,28 +64,28 @@ type Config struct {
 type Scheduler struct {
 	cfg     Config
 	dests   map[destKey]*Destination
-	listed  list[*Destination] // the same, oldest first
+	listed  lists.List[*Destination] // the same, oldest first
 	senders map[senderKey]*sender
 	queues  map[queueKey]*readyQueue
-	rounds  [classes]list[*sender] // senders whose ready queues have turns
+	rounds  [classes]lists.List[*sender] // senders whose ready queues have turns
 	turns   turns
 	slots   slots
-	limited Heap[*sender]  // senders that have used their share of the slots for new hosts
-	blocked [2]Heap[*Host] // hosts for which mail waits that only slots keep waiting
+	limited lists.Heap[*sender]  // senders that have used their share of the slots for new hosts
+	blocked [2]lists.Heap[*Host] // hosts for which mail waits that only slots keep waiting
 
 	hosts   map[HostKey]*Host
-	recent  list[*Host] // the same, the one that was unused for longest first
-	alarms  Heap[*Host]
+	recent  lists.List[*Host] // the same, the one that was unused for longest first
+	alarms  lists.Heap[*Host]
 	changes []HostChange
 
 	families   families
 	providers  map[string]*Provider
-	provAlarms Heap[*Provider] // those for which mail waits until their rates allow more
+	provAlarms lists.Heap[*Provider] // those for which mail waits until their rates allow more
 
-	moving  list[*Delivery] // deliveryMoves, the one without progress for longest first
-	hanging list[*Delivery] // deliveryHangs, in the same order
-	givenUp int             // deliveries that are deliveryGivenUp
-	lookAt  time.Time       // when to look for deliveries to be given up, at the earliest
+	moving  lists.List[*Delivery] // deliveryMoves, the one without progress for longest first
+	hanging lists.List[*Delivery] // deliveryHangs, in the same order
+	givenUp int                   // deliveries that are deliveryGivenUp
+	lookAt  time.Time             // when to look for deliveries to be given up, at the earliest
 
 	openQueues    int    // ready queues that have turns
 	limitedQueues int    // ready queues in sender.limited
@@ -104,11 +105,11 @@ func New(cfg Config) *Scheduler {
 	s := &Scheduler{
 		cfg: cfg.complete(), dests: map[destKey]*Destination{}, senders: map[senderKey]*sender{}, queues: map[queueKey]*readyQueue{},
 		hosts: map[HostKey]*Host{}, providers: map[string]*Provider{}, slots: slots{total: max(cfg.Slots, 1)},
-		limited: NewHeap(func(a, b *sender) bool {
+		limited: lists.NewHeap(func(a, b *sender) bool {
 			return cmp.Or(cmp.Compare(a.share, b.share), cmp.Compare(a.order, b.order)) < 0
 		}, func(s *sender) *int { return &s.place }),
-		alarms:     NewHeap(func(a, b *Host) bool { return a.alarm.Before(b.alarm) }, func(h *Host) *int { return &h.alarmPlace }),
-		provAlarms: NewHeap(func(a, b *Provider) bool { return a.alarm.Before(b.alarm) }, func(p *Provider) *int { return &p.alarmPlace }),
+		alarms:     lists.NewHeap(func(a, b *Host) bool { return a.alarm.Before(b.alarm) }, func(h *Host) *int { return &h.alarmPlace }),
+		provAlarms: lists.NewHeap(func(a, b *Provider) bool { return a.alarm.Before(b.alarm) }, func(p *Provider) *int { return &p.alarmPlace }),
 	}
 	for i := range s.blocked {
 		s.blocked[i] = blockedHeap(func(h *Host) *int { return &h.place })
@@ -155,8 +156,8 @@ func (s *Scheduler) chance(h *Host, n int) float64 {
 }
 
 // blockedHeap has hosts first that use the fewest slots, and that have waited longest.
-func blockedHeap(place func(*Host) *int) Heap[*Host] {
-	return NewHeap(func(a, b *Host) bool {
+func blockedHeap(place func(*Host) *int) lists.Heap[*Host] {
+	return lists.NewHeap(func(a, b *Host) bool {
 		return cmp.Or(cmp.Compare(a.used(), b.used()), cmp.Compare(a.order, b.order)) < 0
 	}, place)
 }
@@ -243,7 +244,7 @@ func (s *Scheduler) Ready(now time.Time) *Decision {
 			}
 			continue
 		}
-		dec := s.turn(now, from.open.front())
+		dec := s.turn(now, from.open.Front())
 		s.enlist(from)
 		if dec != nil {
 			return dec
@@ -290,7 +291,7 @@ func (s *Scheduler) turn(now time.Time, q *readyQueue) (dec *Decision) {
 		return nil
 	}
 	d := &Delivery{Job: j, Hop: hop, Host: h, Start: now, moved: now, sender: q.sender, toNew: !h.serves}
-	d.elem.v, d.own.v = d, d
+	d.elem.V, d.own.V = d, d
 	h.window.start()
 	if h.provider != nil {
 		h.provider.inflight++
@@ -354,7 +355,7 @@ func (s *Scheduler) TakeAll(now time.Time, d *Destination) (jobs []*Job) {
 // TimedOut takes out all jobs that have waited for longer than after.
 func (s *Scheduler) TimedOut(now time.Time, after time.Duration) (jobs []*Job) {
 	old := now.Add(-after)
-	for d := range s.listed.all {
+	for d := range s.listed.All {
 		for _, q := range slices.Clone(d.queues) {
 			q.jobs.keep(func(j *Job) bool {
 				if j.Since.Before(old) {

@@ -20,7 +20,7 @@ func (m *model) check(t *rapid.T) {
 		t.Fatalf("%d deliveries are in progress, counted as %+v", len(m.running), s.slots)
 	}
 	down := 0
-	for h := range s.recent.all {
+	for h := range s.recent.All {
 		if h.window.size == 0 {
 			down++
 		}
@@ -31,12 +31,12 @@ func (m *model) check(t *rapid.T) {
 			t.Fatalf("host %s reserves %d places that nobody takes", h.Name(), h.reserved)
 		}
 	}
-	if s.stats.Down.Now != down || s.stats.Hosts.Now != len(s.hosts) || s.recent.n != len(s.hosts) || s.stats.Destinations.Now != len(s.dests) {
+	if s.stats.Down.Now != down || s.stats.Hosts.Now != len(s.hosts) || s.recent.Len() != len(s.hosts) || s.stats.Destinations.Now != len(s.dests) {
 		t.Fatalf("%d hosts are down, %d known, %d destinations: %+v", down, len(s.hosts), len(s.dests), s.stats)
 	}
 	m.checkProviders(t)
 	jobs, limited, open := 0, 0, 0
-	for d := range s.listed.all {
+	for d := range s.listed.All {
 		entries := 0
 		for _, q := range d.queues {
 			jobs += q.jobs.len()
@@ -242,7 +242,7 @@ func (m *model) step(t *rapid.T) {
 		case 4:
 			m.cfg = m.another()
 			m.s.Configure(m.now, m.cfg)
-			for h := range m.s.recent.all {
+			for h := range m.s.recent.All {
 				if longest := m.now.Add(m.s.closedFor(h).Max); h.window.closed(m.now) && h.window.until.After(longest) {
 					t.Fatalf("%s is closed for longer than it may be", h.Name())
 				}
@@ -291,7 +291,7 @@ func (m *model) drain(t *rapid.T) {
 			m.pass(max(m.s.NextAlarm().Sub(m.now), 0)) // not longer: what starts then would be given up
 		default:
 			s := m.s
-			if n := len(s.senders) + len(s.queues) + s.limited.Len() + s.blocked[0].Len() + s.blocked[1].Len() + s.moving.n + s.hanging.n + s.givenUp; n != 0 || s.slots.used+s.slots.toNew != 0 {
+			if n := len(s.senders) + len(s.queues) + s.limited.Len() + s.blocked[0].Len() + s.blocked[1].Len() + s.moving.Len() + s.hanging.Len() + s.givenUp; n != 0 || s.slots.used+s.slots.toNew != 0 {
 				t.Fatalf("left behind: %d senders, %d ready queues, %d given up, %+v", len(s.senders), len(s.queues), s.givenUp, s.slots)
 			}
 			return
@@ -518,7 +518,7 @@ func TestSlowGreetingsAreNotGivenUp(t *testing.T) {
 		m.arrive("s", 1, m.addDest(i))
 	}
 	m.pass(5 * time.Minute)
-	if len(m.running) != 300 || m.s.hanging.n != 300 || !m.s.NextAlarm().IsZero() {
+	if len(m.running) != 300 || m.s.hanging.Len() != 300 || !m.s.NextAlarm().IsZero() {
 		t.Fatalf("%d deliveries are left, next alarm %v", len(m.running), m.s.NextAlarm())
 	}
 	// 375 is the sender's share. One more waits, so one is given up: the oldest.

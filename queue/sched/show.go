@@ -61,7 +61,7 @@ type HostInfo struct {
 // would get them now: those that are ready, and those that are parked.
 func (s *Scheduler) Hosts(now time.Time) []HostInfo {
 	ready := map[*Host]int{}
-	for d := range s.listed.all {
+	for d := range s.listed.All {
 		for _, q := range d.queues {
 			h := q.host
 			if h == nil {
@@ -75,8 +75,8 @@ func (s *Scheduler) Hosts(now time.Time) []HostInfo {
 			}
 		}
 	}
-	all := make([]HostInfo, 0, s.recent.n)
-	for h := range s.recent.all {
+	all := make([]HostInfo, 0, s.recent.Len())
+	for h := range s.recent.All {
 		e := HostInfo{Hop: h.hop, HostEntry: msg.HostEntry{
 			State: h.state(now), InUse: h.window.inflight, Window: h.window.size, Max: h.window.max(),
 			Waiting: ready[h] + h.parked, LastUse: h.lastUse, Reason: h.reason, TLS: h.tls,

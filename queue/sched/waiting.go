@@ -1,11 +1,15 @@
 package sched
 
-import "time"
+import (
+	"time"
+
+	"meta1/mta/lists"
+)
 
 // waiting is the ready queues that wait for a place in a host's window, or for slots.
 type waiting struct {
 	lists map[waitKey]*waitList
-	order [classes]list[*waitList] // the lists, which have a place in turn
+	order [classes]lists.List[*waitList] // the lists, which have a place in turn
 	turns turns
 }
 
@@ -16,8 +20,8 @@ type waitKey struct {
 
 // waitList is the ready queues of one destination and class that wait for a host.
 type waitList struct {
-	queues list[*readyQueue]
-	turn   elem[*waitList]
+	queues lists.List[*readyQueue]
+	turn   lists.Elem[*waitList]
 }
 
 // waitFor makes a ready queue wait for a host.
@@ -30,16 +34,16 @@ func (s *Scheduler) waitFor(now time.Time, q *readyQueue, h *Host, first bool) {
 	w := h.waiting.lists[k]
 	if w == nil {
 		w = &waitList{}
-		w.turn.v = w
+		w.turn.V = w
 		h.waiting.lists[k] = w
-		h.waiting.order[k.class].pushBack(&w.turn)
+		h.waiting.order[k.class].PushBack(&w.turn)
 	}
 	q.state, q.host, q.resumed = queueAtHost, h, false
 	if first {
-		w.queues.pushFront(&q.place)
+		w.queues.PushFront(&q.place)
 		h.order = 0 // it came too late, and is the next again
 	} else {
-		w.queues.pushBack(&q.place)
+		w.queues.PushBack(&q.place)
 	}
 	s.block(now, h)
 	s.arm(now, h)
@@ -48,8 +52,8 @@ func (s *Scheduler) waitFor(now time.Time, q *readyQueue, h *Host, first bool) {
 // left ends what a ready queue that has left its waiting list leaves empty.
 func (h *Host) left(q *readyQueue) {
 	k := waitKey{dest: q.dest, class: q.sender.key.class}
-	if w := h.waiting.lists[k]; w.queues.n == 0 {
-		w.turn.remove()
+	if w := h.waiting.lists[k]; w.queues.Len() == 0 {
+		w.turn.Remove()
 		if delete(h.waiting.lists, k); len(h.waiting.lists) == 0 {
 			h.waiting = nil
 		}
@@ -60,12 +64,12 @@ func (h *Host) left(q *readyQueue) {
 func (s *Scheduler) nextWaiting(h *Host) *readyQueue {
 	order := &h.waiting.order
 	from := &order[Fresh]
-	if h.waiting.turns.deferred(order[Fresh].n > 0, order[Deferred].n > 0) {
+	if h.waiting.turns.deferred(order[Fresh].Len() > 0, order[Deferred].Len() > 0) {
 		from = &order[Deferred]
 	}
-	w := from.popFront()
-	from.pushBack(&w.turn)
-	q := w.queues.front()
+	w := from.PopFront()
+	from.PushBack(&w.turn)
+	q := w.queues.Front()
 	s.leave(q)
 	return q
 }
@@ -77,10 +81,10 @@ func (s *Scheduler) wake(now time.Time, h *Host) {
 		s.resumeAllLimited(h)
 		for h.waits() {
 			order := &h.waiting.order[Fresh]
-			if order.n == 0 {
+			if order.Len() == 0 {
 				order = &h.waiting.order[Deferred]
 			}
-			q := order.last.v.queues.last.v // the last one first, so that they keep their order
+			q := order.Last().queues.Last() // the last one first, so that they keep their order
 			s.leave(q)
 			s.openFirst(q)
 		}

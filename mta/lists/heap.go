@@ -1,4 +1,4 @@
-package sched
+package lists
 
 // Heap gives the least of its things first. A thing that knows its place can be moved
 // when its key has changed, and taken out. It is not safe for concurrent use.

@@ -1,4 +1,4 @@
-package fifo
+package lists
 
 import (
 	"slices"
@@ -7,10 +7,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestList compares a list with a slice, and looks that what has gone is not held.
-func TestList(t *testing.T) {
+// TestFIFO compares a list with a slice, and looks that what has gone is not held.
+func TestFIFO(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var l List[*int]
+		var l FIFO[*int]
 		var want []*int
 		for range rapid.IntRange(0, 500).Draw(t, "steps") {
 			if rapid.IntRange(0, 2).Draw(t, "push") > 0 {

@@ -2,51 +2,8 @@ package sched
 
 import (
 	"runtime"
-	"slices"
 	"testing"
-
-	"pgregory.net/rapid"
 )
-
-func TestList(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var l list[int]
-		var want []int
-		elems := map[int]*elem[int]{}
-		for v := range 100 {
-			e := &elem[int]{v: v}
-			switch rapid.IntRange(0, 4).Draw(t, "step") {
-			case 0:
-				l.pushBack(e)
-				want, elems[v] = append(want, v), e
-			case 1:
-				l.pushFront(e)
-				want, elems[v] = slices.Insert(want, 0, v), e
-			case 2:
-				if len(want) > 0 {
-					if got := l.popFront(); got != want[0] {
-						t.Fatalf("popped %d, want %d", got, want[0])
-					}
-					want = want[1:]
-				}
-			case 3:
-				if len(want) > 0 {
-					i := rapid.IntRange(0, len(want)-1).Draw(t, "which")
-					elems[want[i]].remove()
-					elems[want[i]].remove() // it is in no list
-					want = slices.Delete(want, i, i+1)
-				}
-			}
-			var got []int
-			for v := range l.all {
-				got = append(got, v)
-			}
-			if !slices.Equal(got, want) || l.n != len(want) || len(want) > 0 && l.front() != want[0] || len(want) > 0 && l.last.v != want[len(want)-1] {
-				t.Fatalf("%v (%d), want %v", got, l.n, want)
-			}
-		}
-	})
-}
 
 // counted is mail that counts how often it is looked at.
 type counted struct{ looks *int }
