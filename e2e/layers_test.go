@@ -28,7 +28,7 @@ var layers = []struct {
 	{7, "mta mta/cli mta/control mta/story mta/api mta/pmult", true}, // mta/pmult joins pmilter and server/milter
 	{6, "queue resolver server client", false},
 	{5, "queue/fsck queue/aq server/authn/verify", false},
-	{4, "queue/intake queue/admit queue/content queue/journal server/authn/*", false},
+	{4, "queue/intake queue/verdict queue/admit queue/content queue/journal server/authn/*", false},
 	{4, "mta/whatif mta/provision", false},
 	{3, "queue/* resolver/* server/* client/* mta/explain mta/lda mta/submit mta/trial mta/logfmt mta/maillog mta/maildrop mta/listen mta/service mta/verify mta/access mta/console mta/migrate mta/handover", false},
 	{2, "mta/msg mta/tlsconf", true},         // tlsconf judges by msg.TLSRequirements

@@ -29,24 +29,6 @@ func TestExpansionKeeps(t *testing.T) {
 	}
 }
 
-// TestHostReply: what SMTPC answered for itself does not stand for the host.
-func TestHostReply(t *testing.T) {
-	ours, theirs := smtp.NewReply(451, "4.7.4", "demands TLS"), smtp.NewReply(451, "4.4.1", "connection refused")
-	demand := &msg.Conf{TLS: &msg.TLSRequirements{}}
-	for _, c := range []struct {
-		conf []*msg.Conf
-		want smtp.Reply
-	}{{[]*msg.Conf{demand, nil}, theirs}, {[]*msg.Conf{demand, {}}, theirs}, {[]*msg.Conf{demand, demand}, ours}, {nil, ours}} {
-		ev := &Delivered{
-			Delivery: &Delivery{Conf: c.conf, attempt: attempt{rcpts: make([]*rcpt, 2)}},
-			A:        msg.DeliverA{Rcpts: []smtp.Reply{ours, theirs}, HostFailed: true},
-		}
-		if got := hostReply(ev); got.String() != c.want.String() {
-			t.Errorf("%s, want %s", got, c.want)
-		}
-	}
-}
-
 // TestForwarded: what leaves our domains has its sender rewritten; one that names its recipient does so before.
 func TestForwarded(t *testing.T) {
 	c := &Core{cfg: Config{Rewrite: func(from smtp.Path) (smtp.Path, bool) {

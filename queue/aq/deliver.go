@@ -2,7 +2,6 @@ package aq
 
 import (
 	"log/slog"
-	"slices"
 	"time"
 
 	"meta1/mta/dsn"
@@ -10,6 +9,7 @@ import (
 	"meta1/mta/smtp"
 	"meta1/queue/intake"
 	"meta1/queue/sched"
+	"meta1/queue/verdict"
 )
 
 // mail is recipients of one message in the ready queue that go to one destination. It may
@@ -199,7 +199,8 @@ func (c *Core) verpSender(from smtp.Path, r *rcpt) smtp.Path {
 func (c *Core) delivered(ev *Delivered) {
 	d := ev.Delivery
 	delete(c.running, d.attempt.d)
-	res := result(ev)
+	t := verdict.Attempt{Hop: &d.Hop, Rcpts: len(d.rcpts), Conf: d.Conf, A: &ev.A, Err: ev.Err, Down: ev.Down}
+	res := t.Host()
 	out := c.sched.Done(c.now, d.attempt.d, res)
 	c.intake.HostChanges(c.now)
 	w, dest := d.mail, d.mail.d
@@ -229,8 +230,8 @@ func (c *Core) delivered(ev *Delivered) {
 	if ev.Down || out.Verdict == sched.TooMany { // no attempt for those who are not delivered yet
 		var rcpts []*rcpt
 		for i, r := range d.rcpts {
-			if reply := replyFor(ev, i); !ev.Down && reply.Accepted() {
-				c.deliveredOne(ev, r, reply, &ends)
+			if reply := t.Reply(i); !ev.Down && reply.Accepted() {
+				c.deliveredOne(&t, r, reply, &ends)
 			} else {
 				rcpts = append(rcpts, r)
 			}
@@ -242,7 +243,7 @@ func (c *Core) delivered(ev *Delivered) {
 		c.conclude(&ends)
 		return
 	}
-	next := (hostFailed && !ev.A.Unknown || ev.A.TLSUnmet || ev.A.Own || refused(ev) && len(d.attempt.d.Job.Tried) == 0 && !out.SlowDown) && out.HasNext
+	next := (hostFailed && !ev.A.Unknown || ev.A.TLSUnmet || ev.A.Own || t.Refused() && len(d.attempt.d.Job.Tried) == 0 && !out.SlowDown) && out.HasNext
 	var down *intake.Park
 	var notBefore time.Time
 	if hostFailed && !next {
@@ -257,17 +258,17 @@ func (c *Core) delivered(ev *Delivered) {
 	}
 	var again []*rcpt
 	for i, r := range d.rcpts {
-		reply := replyFor(ev, i)
+		reply := t.Reply(i)
 		switch {
 		case reply.Accepted():
-			c.deliveredOne(ev, r, reply, &ends)
+			c.deliveredOne(&t, r, reply, &ends)
 		case reply.Permanent() && !(next && ev.A.Own): // what one host lacks another may have
-			ends.failed = append(ends.failed, r.failure(reply, ev.A.StageOf(i).Step(), remote(ev)))
+			ends.failed = append(ends.failed, r.failure(reply, ev.A.StageOf(i).Step(), t.Remote()))
 		case next:
-			w.last, w.from = reply, remote(ev)
+			w.last, w.from = reply, t.Remote()
 			again = append(again, r)
 		default:
-			c.again(r, failing{reply, remote(ev), notBefore, down, ev.A.TLSUnmet && ev.A.DANENoMatch}, &ends)
+			c.again(r, failing{reply, t.Remote(), notBefore, down, ev.A.TLSUnmet && ev.A.DANENoMatch}, &ends)
 		}
 	}
 	if len(again) > 0 {
@@ -286,120 +287,20 @@ func (c *Core) back(from *mail, rcpts []*rcpt) *mail {
 	return w
 }
 
-// result is what a delivery says of its host.
-func result(ev *Delivered) sched.Result {
-	a := &ev.A
-	res := sched.Result{Reused: ev.Err == nil && a.Reused, Keeps: ev.Err == nil && !ev.Down && !a.HostFailed && a.Stage > msg.DeliverConnect}
-	if ev.Err == nil && !ev.Down {
-		res.TLS = hostTLS(ev)
-		switch {
-		case a.NoNetwork:
-			res.Reach = sched.NoNetwork
-		case a.NoAnswer:
-			res.Reach = sched.NoAnswer
-		case a.Stage > msg.DeliverConnect && a.Session != "":
-			res.Reach = sched.Reached
-		}
-		if !a.SlowDown.IsZero() {
-			res.SlowDown = a.SlowDown.String()
-		}
-	}
-	switch {
-	case ev.Down, ev.Err == nil && !a.HostFailed && a.HostBusy == 0 && a.Stage == msg.DeliverConnect:
-		res.Verdict = sched.NotTried
-	case ev.Err != nil:
-		res.Verdict = sched.Unknown
-	case a.HostBusy > 0:
-		res.Verdict, res.Others, res.Reason = sched.TooMany, a.HostBusy, hostReply(ev).String()
-	case a.HostFailed:
-		res.Verdict, res.Reason = sched.HostFailed, hostReply(ev).String()
-	default:
-		res.Verdict = sched.Served
-	}
-	return res
-}
-
-// hostTLS is the TLS of the session of a delivery, zero if there was none.
-func hostTLS(ev *Delivered) msg.HostTLS {
-	a := &ev.A
-	switch {
-	case a.Session == "" || a.Stage < msg.DeliverMail:
-		return msg.HostTLS{}
-	case a.TLS.Level == msg.TLSNone:
-		return msg.HostTLS{Version: "none"}
-	case a.TLS.Level == msg.TLSVerified && ev.Delivery.Hop.STS == msg.STSEnforce:
-		return msg.HostTLS{Version: a.TLS.Version, Verify: "MTA-STS"}
-	}
-	return msg.HostTLS{Version: a.TLS.Version, Verify: a.TLS.Level.String()}
-}
-
-// hostReply is a reply that tells what is wrong with the host: one for a recipient without
-// requirements, which SMTPC may have answered for itself.
-func hostReply(ev *Delivered) smtp.Reply {
-	for i := range ev.Delivery.rcpts {
-		if conf := ev.Delivery.Conf; conf == nil || conf[i] == nil || conf[i].TLS == nil {
-			return replyFor(ev, i)
-		}
-	}
-	return replyFor(ev, 0)
-}
-
-// refused reports whether temporary failures are those of an SMTP host that refused the mail
-// before it got the content. Then one more host of the route is tried (RFC 5321 section 5.1,
-// and Postfix's smtp_mx_session_limit of two): the first may be the only one with a full disk,
-// or with a broken table of users. A host that failed as a whole does not count: all others
-// are tried, up to hosts_per_attempt_max.
-func refused(ev *Delivered) bool {
-	a := &ev.A
-	if ev.Err != nil || a.HostFailed || a.Unknown || ev.Delivery.Hop.Protocol != msg.ProtoSMTP || a.Stage < msg.DeliverMail {
-		return false
-	}
-	// After the content all recipients share one reply: if one was positive, the others were
-	// refused before.
-	return a.Stage < msg.DeliverDot || slices.ContainsFunc(a.Rcpts, smtp.Reply.Accepted)
-}
-
-// replyFor is what became of recipient i.
-func replyFor(ev *Delivered, i int) smtp.Reply {
-	if ev.Err != nil || i >= len(ev.A.Rcpts) || ev.A.Rcpts[i].IsZero() {
-		text := "the delivery agent gave no answer"
-		if ev.Err != nil {
-			text += ": " + ev.Err.Error()
-		}
-		return smtp.NewReply(451, "4.3.0", text)
-	}
-	return ev.A.Rcpts[i]
-}
-
-// remote names the host that gave the replies, "" if the client gave them itself.
-func remote(ev *Delivered) string {
-	hop := &ev.Delivery.Hop
-	switch {
-	case ev.A.HostFailed || ev.A.Own || ev.Err != nil || ev.A.Stage < msg.DeliverMail:
-		return ""
-	case hop.Socket != "":
-		return hop.Socket
-	case hop.Host != "":
-		return hop.Host
-	default:
-		return "[" + hop.Addr.Addr().String() + "]"
-	}
-}
-
 // deliveredOne ends a recipient that was delivered, or has its sender told of it first, who
 // asked for that and to whom the next hop will not tell it (RFC 3461 section 5.2.2).
-func (c *Core) deliveredOne(ev *Delivered, r *rcpt, reply smtp.Reply, ends *outcome) {
+func (c *Core) deliveredOne(t *verdict.Attempt, r *rcpt, reply smtp.Reply, ends *outcome) {
 	c.counts.Delivered++
 	if r.park != nil {
 		c.intake.Served(c.now, r.park)
 	}
 	c.logAttempt("delivered", ends.da, r, reply, true)
-	kind, ours := dsn.Success(ev.Delivery.Hop.Protocol == msg.ProtoLMTP, ev.A.DSN)
+	kind, ours := dsn.Success(t.Hop.Protocol == msg.ProtoLMTP, t.A.DSN)
 	if r.attr().Notify == "" || !ours || r.m.env.Mail.From.IsNull() || !dsn.Due(r.attr().Notify, kind) {
 		ends.ended = append(ends.ended, r)
 		return
 	}
 	n := r.notice(kind, reply)
-	n.f.Remote = remote(ev)
+	n.f.Remote = t.Remote()
 	ends.notices = append(ends.notices, n)
 }
