@@ -4,8 +4,8 @@
 // glossary, and says how full the active queue may be and in which order mail goes. When
 // deliveries start is decided in package sched, which deferred mail is loaded in intake, and
 // whose routes are looked up in lookup. What is written is in package records, what is configured
-// in conf, and package content has the content of messages, and watches the disks. Here is what
-// joins them:
+// in conf, and package content has the content of messages, watches the disks, and removes orphaned
+// files. Here is what joins them:
 //
 //	loop       hands events to the core, and has done what comes out
 //	journal    joins package journal, the only writer of the store: group commit
@@ -13,7 +13,8 @@
 //	make       builds the messages of the queue's own: notices, expansions
 //	scan       reads deferred mail for the core
 //	spill      moves content from the store to files
-//	recover    what a start finds; orphaned content files
+//	recover    what a start finds
+//	conf       the settings in effect, and what a reload does to them
 //
 // # States
 //

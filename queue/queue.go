@@ -224,7 +224,11 @@ func (q *Queue) Run(ctx context.Context) error {
 	q.group.Go(q.space.Watch)
 	q.group.Go(func(ctx context.Context) error { return admission.run(ctx, admits) })
 	q.group.Go(func(ctx context.Context) error { return q.fsck(ctx, fscks) })
-	q.group.Go(q.orphans)
+	orphans := &content.Orphans{
+		CDB: q.cdb, FS: q.deps.FS, Store: q.dirs.Store, Log: q.log, First: q.ids.first, Knows: q.knows, Remove: q.remover.put,
+		Grace: func() time.Duration { return q.conf().OrphanGrace }, Now: q.clock.now, Day: q.clock.day,
+	}
+	q.group.Go(orphans.Run)
 
 	loopDone := make(chan struct{})
 	q.group.Go(func(life context.Context) error {

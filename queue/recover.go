@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"time"
 
 	"meta1/mta/smtp"
@@ -122,97 +121,6 @@ func (q *Queue) parkedBefore(context.Context) error {
 		q.log.Error("cannot tell for what mail is parked; it comes back by its own times", "error", err)
 	}
 	q.events.put(event{ev: ev})
-	return nil
-}
-
-const (
-	// orphanStep files are looked at in one go, and then nothing for orphanPause, so that the
-	// search through a large spool leaves disk and processor to the mail.
-	orphanStep  = 100
-	orphanPause = 20 * time.Millisecond
-)
-
-// orphans removes content files of which the store knows no message: leftovers of transactions
-// that were never acknowledged, or whose end a crash interrupted. Those of this instance's
-// own transactions are not looked at. Files younger than the grace time are looked at again.
-// Nothing is removed while a damaged store is kept: its mail may have only these files.
-func (q *Queue) orphans(ctx context.Context) error {
-	kept, err := store.Kept(q.deps.FS, q.dirs.Store)
-	switch {
-	case err != nil:
-		q.log.Error("orphaned content is not removed", "error", err)
-		return nil
-	case len(kept) > 0:
-		q.log.Warn("orphaned content is not removed while a damaged store is kept", "kept", strings.Join(kept, " "))
-		return nil
-	}
-	start := q.clock.now()
-	for pause := time.Duration(0); ; pause = max(q.conf().OrphanGrace/2, time.Second) {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-		}
-		s := orphanSearch{q: q, ctx: ctx, announce: pause == 0, ran: q.clock.now().Sub(start)}
-		young, err := s.run()
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			q.log.Error("cannot look for orphaned content", "error", err)
-			return nil
-		case young == 0 || q.clock.now().Sub(start) > q.conf().OrphanGrace*3:
-			return nil
-		}
-	}
-}
-
-// orphanSearch is one search through all content files.
-type orphanSearch struct {
-	q        *Queue
-	ctx      context.Context
-	announce bool          // tell what is found; a later search does not tell it again
-	ran      time.Duration // for how long the queue runs: files are at least so old, whatever the clock says
-	seen     int
-	young    int // files that are still too young
-}
-
-// run searches and returns how many files are still too young.
-func (s *orphanSearch) run() (young int, err error) {
-	err = s.q.cdb.List(s.look, func(path string) {
-		if s.announce {
-			s.q.log.Warn("what stands in the content directory and is no content is left alone", "path", path)
-		}
-	})
-	return s.young, err
-}
-
-// look removes a file of which the store knows no message when the grace time is over, and pauses
-// after some. The store is asked anew for each: an answer of the start would be out of date.
-func (s *orphanSearch) look(f cdb.File) error {
-	if s.seen++; s.seen%orphanStep == 0 {
-		select {
-		case <-s.ctx.Done():
-			return s.ctx.Err()
-		case <-time.After(orphanPause):
-		}
-	}
-	if f.TA.Counter >= s.q.ids.first {
-		return nil
-	}
-	known, err := s.q.knows(f.TA)
-	if err != nil || known {
-		return err
-	}
-	if max(s.q.clock.day().Sub(f.Changed), s.ran) < s.q.conf().OrphanGrace {
-		s.young++
-		if s.announce {
-			s.q.log.Warn("orphaned content will be removed after the grace time", "ss_ta", f.TA.String(), "size", f.Size)
-		}
-		return nil
-	}
-	s.q.log.Warn("orphaned content is removed", "ss_ta", f.TA.String(), "size", f.Size)
-	s.q.remover.put(f.TA)
 	return nil
 }
 
