@@ -6,7 +6,6 @@ import (
 	"iter"
 	"net/netip"
 	"strings"
-	"text/template"
 
 	"meta1/confparse"
 	"meta1/maps"
@@ -20,31 +19,55 @@ import (
 var mapsPage string
 
 // mapsManual is the page about the maps, in Markdown: its text with the tables of the
-// program filled in.
+// program filled in. (With text/template in the program the linker could leave out no exported method of
+// any type, for a template may name it: that is half as much program again.)
 func mapsManual() (string, error) {
-	lookups := template.FuncMap{
-		"keys":        addressKeys,
-		"domains":     func() string { return quoted(maps.DomainKeys("host.example.org", maps.DotSubdomain)) },
-		"names":       func() string { return quoted(maps.DomainKeys("host.example.org.", maps.DotSubdomain)) },
-		"ips":         func() string { return quoted(maps.IPKeys(netip.MustParseAddr("10.1.2.3"))) },
-		"ip6s":        func() string { return quoted(maps.IPKeys(netip.MustParseAddr("2001:db8::1"))) },
-		"access":      func() []access.Tag { return access.Tags() },
-		"qmgr":        conf.Tags,
-		"rhs":         func(t access.Tag) string { return t.Expects() },
-		"mailertable": mailertable.Options,
-		"conf":        (&msg.Conf{}).Options,
-		"tls":         func() *confparse.Table { return subTable((&msg.Conf{}).Options(), "tls_requirements") },
-		"options":     optionTable,
-	}
-	t, err := template.New("maps").Funcs(lookups).Parse(mapsPage)
-	if err != nil {
-		return "", err
+	words := map[string]string{
+		"keys":        addressKeys(),
+		"domains":     quoted(maps.DomainKeys("host.example.org", maps.DotSubdomain)),
+		"names":       quoted(maps.DomainKeys("host.example.org.", maps.DotSubdomain)),
+		"ips":         quoted(maps.IPKeys(netip.MustParseAddr("10.1.2.3"))),
+		"ip6s":        quoted(maps.IPKeys(netip.MustParseAddr("2001:db8::1"))),
+		"access":      accessTags(),
+		"mailertable": optionTable(mailertable.Options()),
+		"conf":        optionTable((&msg.Conf{}).Options()),
+		"tls":         optionTable(subTable((&msg.Conf{}).Options(), "tls_requirements")),
+		"qmgr":        qmgrTags(),
 	}
 	var b strings.Builder
-	if err := t.Execute(&b, nil); err != nil {
-		return "", err
+	rest := mapsPage
+	for {
+		text, after, found := strings.Cut(rest, "{{")
+		b.WriteString(text)
+		if !found {
+			return b.String(), nil
+		}
+		name, behind, closed := strings.Cut(after, "}}")
+		word, known := words[name]
+		if !closed || !known {
+			return "", fmt.Errorf("filling in the page about the maps: unknown word %q", name)
+		}
+		b.WriteString(word)
+		rest = behind
 	}
-	return b.String(), nil
+}
+
+// accessTags are the rows of the table of tags of the access map.
+func accessTags() string {
+	var b strings.Builder
+	for _, t := range access.Tags() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", t.Name, t.Doc, t.Keys, t.Expects())
+	}
+	return b.String()
+}
+
+// qmgrTags are the rows of the table of tags of QMGR's map.
+func qmgrTags() string {
+	var b strings.Builder
+	for _, t := range conf.Tags() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", t.Name, t.Keys, t.Values, t.Doc)
+	}
+	return b.String()
 }
 
 // quoted lists keys for a sentence.
@@ -56,11 +79,10 @@ func quoted(keys iter.Seq[string]) string {
 	return strings.Join(list, ", ")
 }
 
-// keyStep is one key of an address, and the step that it belongs to.
-type keyStep struct{ Key, Why string }
-
-// addressKeys are the keys of an address in their order, as they are looked up.
-func addressKeys() (list []keyStep) {
+// addressKeys are the rows of the table of keys of an address, in the order in which they are looked up, each
+// with the step that it belongs to.
+func addressKeys() string {
+	var b strings.Builder
 	steps := []struct {
 		of  maps.Steps
 		why string
@@ -87,9 +109,9 @@ func addressKeys() (list []keyStep) {
 		if at := strings.IndexByte(key, '@'); at >= 0 && strings.HasPrefix(key[at:], "@.") {
 			why += ", `dotsubdomain`"
 		}
-		list = append(list, keyStep{key, why})
+		fmt.Fprintf(&b, "| `%s` | %s |\n", key, why)
 	}
-	return list
+	return b.String()
 }
 
 // subTable is the table of a section of t.
