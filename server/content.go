@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"slices"
 	"syscall"
 
 	"meta1/mta/msg"
@@ -15,6 +16,10 @@ const (
 	presizeMax = 256 << 10
 	// presizeMin is where content begins to grow from.
 	presizeMin = 1 << 10
+	// scratchSize is what content of an unknown size grows into once it has outgrown scratchMin: it is
+	// lent by pools, and the content is copied out of it when it is complete.
+	scratchSize = 128 << 10
+	scratchMin  = 16 << 10
 	// smallWriter is the buffer in front of a file while the memory is used up.
 	smallWriter = 4 << 10
 )
@@ -53,6 +58,7 @@ type content struct {
 	signatures string // that were made, for the log
 
 	mem     []byte
+	scratch *[scratchSize]byte // what mem lies in; nil: mem is our own
 	results []byte // our Authentication-Results:, on top of head; nil: there is none
 
 	head   *head // in place of the beginning of what was kept; nil: it stays
@@ -160,9 +166,20 @@ func (c *content) grow(n int) {
 	switch {
 	case need > c.inlineMax:
 		c.spill()
-	case need > int64(cap(c.mem)):
+	case need <= int64(cap(c.mem)):
+	case need > scratchMin && need <= scratchSize && c.scratch == nil && c.memory.Take(scratchSize):
+		c.borrow()
+	default:
 		c.reserve(min(max(need, 2*int64(cap(c.mem))), c.inlineMax))
 	}
+}
+
+// borrow moves the content to memory that the sessions share. It is ours until forget.
+func (c *content) borrow() {
+	b := c.pool.scratch()
+	mem := b[:copy(b[:], c.mem)]
+	c.forget()
+	c.mem, c.scratch = mem, b
 }
 
 // reserve moves the content to memory of size bytes, or to a file if the budget is used up.
@@ -171,10 +188,10 @@ func (c *content) reserve(size int64) {
 		c.spill()
 		return
 	}
-	old := c.mem
-	c.mem = make([]byte, len(old), size)
-	copy(c.mem, old)
-	c.memory.Give(int64(cap(old)))
+	mem := make([]byte, len(c.mem), size)
+	copy(mem, c.mem)
+	c.forget()
+	c.mem = mem
 }
 
 // spill moves the content from memory to a file.
@@ -202,7 +219,16 @@ func (c *content) spill() {
 // forget drops the content in memory.
 func (c *content) forget() {
 	c.memory.Give(int64(cap(c.mem)))
+	c.returnScratch()
 	c.mem = nil
+}
+
+// returnScratch gives up what mem lies in, if it is not our own. Nobody may read mem any more.
+func (c *content) returnScratch() {
+	if c.scratch != nil {
+		c.pool.returnScratch(c.scratch)
+		c.scratch = nil
+	}
 }
 
 // returnBuffer gives up the buffer in front of the file.
@@ -239,6 +265,7 @@ func (c *content) abort() {
 		c.file.Abort()
 		c.file = nil
 	}
+	c.returnScratch()
 	c.mem = nil
 	c.memory.Release()
 }
@@ -265,18 +292,21 @@ func (c *content) finish(e *msg.Envelope) (inline []byte, r smtp.Reply) {
 	return nil, c.failed
 }
 
-// trimmed is the content in memory. QMGR may keep it for long, so memory that was allocated
-// for a wrong SIZE= is released, if the budget has room for the copy.
+// trimmed is the content in memory, which is QMGR's from now on. It may keep it for long, so what lies in memory of
+// the sessions, or in what was allocated for a wrong SIZE=, is copied, if the budget has room for that.
 func (c *content) trimmed() []byte {
 	if c.head != nil && c.failed.IsZero() {
 		return c.withHead()
 	}
 	size := int64(len(c.mem))
-	if int64(cap(c.mem)) <= max(2*size, presizeMin) || !c.memory.Take(size) {
+	if c.scratch == nil && int64(cap(c.mem)) <= max(2*size, presizeMin) {
 		return c.mem
 	}
-	mem := make([]byte, size)
-	copy(mem, c.mem)
+	if !c.memory.Take(size) {
+		c.scratch = nil // QMGR has it
+		return c.mem
+	}
+	mem := slices.Clone(c.mem)
 	c.forget()
 	return mem
 }

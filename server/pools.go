@@ -9,9 +9,10 @@ import (
 // pools keeps the buffers that a server's sessions need only now and then: the small ones
 // while a client is not idle, the large ones for some messages.
 type pools struct {
-	smalls  sync.Pool // *buffers
-	inputs  sync.Pool // *[]byte of bigBuffer bytes
-	writers sync.Pool // *bufio.Writer of bigBuffer bytes
+	smalls    sync.Pool // *buffers
+	inputs    sync.Pool // *[]byte of bigBuffer bytes
+	writers   sync.Pool // *bufio.Writer of bigBuffer bytes
+	scratches sync.Pool // *[scratchSize]byte
 }
 
 func (p *pools) buffers() *buffers {
@@ -45,3 +46,13 @@ func (p *pools) returnWriter(b *bufio.Writer) {
 	b.Reset(nil)
 	p.writers.Put(b)
 }
+
+// scratch gives memory in which anything may stand.
+func (p *pools) scratch() *[scratchSize]byte {
+	if b, ok := p.scratches.Get().(*[scratchSize]byte); ok {
+		return b
+	}
+	return new([scratchSize]byte)
+}
+
+func (p *pools) returnScratch(b *[scratchSize]byte) { p.scratches.Put(b) }
