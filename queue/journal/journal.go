@@ -114,6 +114,9 @@ func (j *Journal[S]) Run(ctx context.Context, commits <-chan *Request) error {
 // it in memory several times.
 const commitMax = 4 << 20
 
+// recordLen is about what a message takes in a batch beside its content, and a step, in bytes.
+const recordLen = 512
+
 // slowSync is the time of a sync from which on it pays to wait for more.
 const slowSync = time.Millisecond
 
@@ -180,7 +183,7 @@ func (j *Journal[S]) commit(mail []*Request) error {
 	if err := j.cfg.Prepare(); err != nil {
 		return err
 	}
-	b := j.cfg.DB.NewBatch()
+	b := j.cfg.DB.NewBatchOf(inlineOf(mail) + recordLen*(len(mail)+len(d.Saves)))
 	err := errors.Join(j.fill(b, mail, d), j.fillSpilled(b, d))
 	if err != nil {
 		b.Discard()
