@@ -26,7 +26,7 @@ const (
 	// storeCache and storeLog are what a store takes without options, and the least cache;
 	// tables of the size of a log are in memory in up to storeTables places.
 	storeCache  = 8 << 20
-	storeLog    = 16 << 20
+	storeLog    = 8 << 20
 	storeLogMin = 1 << 20
 	storeTables = 3
 	// fewestDNS is what the cache of the resolver is not lowered below.
@@ -95,24 +95,6 @@ func limitMemory(root fs.FS, goMemLimit string) int64 {
 		return own
 	}
 	return limit
-}
-
-const (
-	// headroomSize is how much garbage a small heap may hold besides.
-	headroomSize = 16 << 20
-	// headroomLeast is the limit of the runtime, in bytes, below which there is none to spare.
-	headroomLeast = 704 << 20
-)
-
-// headroom is memory that nobody touches, so that it is none, but that the garbage collector
-// counts as in use as long as the caller keeps it. It lets the heap double before it works, and
-// ours is so small, some 5 MB, that it would work three times for a thousand messages. limit is that of the
-// runtime in bytes; a low one leaves no headroom.
-func headroom(limit int64) []byte {
-	if limit < headroomLeast {
-		return nil
-	}
-	return make([]byte, headroomSize)
 }
 
 // noLimit: a limit of so much is none. Version 1 of control groups tells none by the largest

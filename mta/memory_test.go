@@ -4,9 +4,7 @@ import (
 	"io/fs"
 	"maps"
 	"math"
-	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -163,27 +161,5 @@ func TestLimitMemory(t *testing.T) {
 		if now := debug.SetMemoryLimit(-1); got != c.result || now != c.limit {
 			t.Errorf("GOMEMLIMIT=%s: the options follow from %d, want %d; the runtime has %d, want %d", c.env, got, c.result, now, c.limit)
 		}
-	}
-}
-
-// TestHeadroom: what the garbage collector counts as in use lets garbage wait, and is not there
-// where memory is short.
-func TestHeadroom(t *testing.T) {
-	if h := headroom(headroomLeast - 1); h != nil {
-		t.Errorf("headroom of %d bytes below the least limit", len(h))
-	}
-	defer debug.SetGCPercent(debug.SetGCPercent(100))
-	goal := func() uint64 {
-		runtime.GC()
-		s := []metrics.Sample{{Name: "/gc/heap/goal:bytes"}}
-		metrics.Read(s)
-		return s[0].Value.Uint64()
-	}
-	without := goal()
-	h := headroom(math.MaxInt64)
-	with := goal()
-	runtime.KeepAlive(h)
-	if with < without+headroomSize {
-		t.Errorf("the heap may grow to %d bytes instead of %d, want %d more at least", with, without, headroomSize)
 	}
 }

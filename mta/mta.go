@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -180,7 +179,7 @@ func (m *mta) run(ctx context.Context) error {
 		m.undo()
 		return err
 	}
-	defer runtime.KeepAlive(headroom(debug.SetMemoryLimit(-1)))
+	defer collectSeldom(debug.SetMemoryLimit(-1), os.Getenv("GOGC"))()
 	err = m.build()
 	if err == nil {
 		m.inherit()

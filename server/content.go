@@ -59,7 +59,7 @@ type content struct {
 
 	mem     []byte
 	scratch *[scratchSize]byte // what mem lies in; nil: mem is our own
-	results []byte // our Authentication-Results:, on top of head; nil: there is none
+	results []byte             // our Authentication-Results:, on top of head; nil: there is none
 
 	head   *head // in place of the beginning of what was kept; nil: it stays
 	file   msg.ContentWriter

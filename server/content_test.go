@@ -50,6 +50,47 @@ func TestContentPlaces(t *testing.T) {
 	}
 }
 
+// TestContentOwn: what QMGR was given stays as it is when the memory in which it came in is used again, whether there was
+// memory for a copy or not, and nothing of the budget is lost.
+func TestContentOwn(t *testing.T) {
+	shared, memory := &pools{}, msg.NewMemory(400<<10)
+	type given struct {
+		inline []byte
+		held   *msg.Reservation
+		fill   byte
+	}
+	var all []given
+	for fill := byte('a'); fill < 'z'; fill++ {
+		c := &content{pool: shared, memory: memory.Reserve(), inlineMax: 128 << 10, store: &memStore{files: map[smtp.ID]*memFile{}}}
+		c.begin([]byte("x: y\r\n"), 0)
+		for range 25 {
+			c.write(bytes.Repeat([]byte{fill}, 4<<10))
+		}
+		inline, r := c.finish(&msg.Envelope{})
+		if !r.IsZero() {
+			t.Fatal(r)
+		}
+		all = append(all, given{inline, c.memory, fill})
+		if inline == nil {
+			c.abort()
+		}
+	}
+	kept := 0
+	for _, g := range all {
+		if g.inline == nil {
+			continue
+		}
+		kept++
+		if want := "x: y\r\n" + string(bytes.Repeat([]byte{g.fill}, 100<<10)); string(g.inline) != want {
+			t.Errorf("the content of %c is another's", g.fill)
+		}
+		memory.Give(g.held.TakeOver())
+	}
+	if kept < 2 || memory.Used() != 0 {
+		t.Errorf("%d were kept in memory, %d bytes are missing", kept, memory.Used())
+	}
+}
+
 // TestContentFailed: nothing is kept of a message that was refused while it came in.
 func TestContentFailed(t *testing.T) {
 	store := &memStore{files: map[smtp.ID]*memFile{}}

@@ -111,8 +111,8 @@ func (j *Journal[S]) Run(ctx context.Context, commits <-chan *Request) error {
 }
 
 // commitMax is how much content a commit has, in bytes, before it takes no more: the store has
-// it in memory several times.
-const commitMax = 4 << 20
+// it in memory several times, and ends a log for each batch that is half as large as one.
+const commitMax = 2 << 20
 
 // recordLen is about what a message takes in a batch beside its content, and a step, in bytes.
 const recordLen = 512
