@@ -94,6 +94,9 @@ exit 1
 S
 chmod 755 /usr/local/sbin/systemctl
 meta1 setup
+mkdir -p /etc/postfix # what docs/from-postfix.md reads
+printf '%s\n' 'myhostname = mx.example.org' 'mydestination = example.org' 'relayhost = [smarthost.example]:587' 'canonical_maps = hash:/etc/postfix/canonical' >/etc/postfix/main.cf
+printf 'smtp inet n - y - - smtpd\n' >/etc/postfix/master.cf
 setsid meta1 sink --listen 127.0.0.1:2526 >/dev/null 2>&1 </dev/null &
 systemctl start meta1
 for to in joe@example.com ann@down.example bob@down.example eve@held.example; do
@@ -140,6 +143,79 @@ func TestDocCommandsRun(t *testing.T) {
 	cmd := exec.Command("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "bash", "-c", docHost, "bash", filepath.Join(dir, "scratch"), blocks, meta1(t), root)
 	if out, err := output(cmd); err != nil || strings.Count(out, "\n== ") < n-1 {
 		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// docNotRun are the commands that begin the other blocks with commands of meta1, and why nobody runs these as they stand. Their
+// words are looked at by TestDocCommandsParse.
+var docNotRun = map[string]string{
+	"docs/explain.md: meta1 explain --client 192.0.2.7 --helo mail.example.net --from a@example.net --to joe@example.com":           "with its output, that of another host: TestExplain",
+	"docs/explain.md: meta1 diff /etc/meta1/meta1.conf new.conf":                                                                    "with its output, that of another host: TestDiff",
+	"docs/explain.md: meta1 explain \"550 5.7.1 Relaying denied\"":                                                                  "with its output, that of another host: TestExplain",
+	"docs/explain.md: meta1 explain S00000000407CE49200":                                                                            "the id is that of another host",
+	"docs/explain.md: meta1 log S00000000407CE49200":                                                                                "the id is that of another host, and --follow has no end",
+	"docs/mailfromd.md: meta1 pmult -f /etc/meta1/pmult.conf --check":                                                               "it needs mailfromd, and stays in the foreground: TestPmultMailfromd",
+	"docs/recovery.md: meta1 serve                      # refuses with exit status 74 and says: run meta1 fsck; or it goes on, and": "it needs damage: TestFsck",
+	"README.md: printf 'Subject: hello\\n\\nIt works.\\n' | ./meta1 sendmail user@localhost":                                        "it is for a checkout, not for a host: TestQuickstart",
+	"docs/recovery.md: mv /var/spool/meta1/lost+found/20261120T151200Z/S00000000000006B100 /var/spool/meta1/1/":                     "it needs damage: TestFsck",
+	"docs/reload.md: $ meta1 ctl reload":                                                                                            "with its output, for a change that was made before: TestReload",
+}
+
+// docPlain are the first commands of those blocks of a page that are not run, fenced or indented, which have a command of meta1.
+func docPlain(t *testing.T, page string) (all []string) {
+	t.Helper()
+	kind, first, found := "", "", false // of the block: how it begins, or "" outside of any
+	end := func() {
+		if found {
+			all = append(all, strings.TrimPrefix(page, "../")+": "+first)
+		}
+		kind, first, found = "", "", false
+	}
+	for _, line := range append(strings.Split(readFile(t, page), "\n"), "") {
+		trimmed := strings.TrimSpace(line)
+		indented := kind == "indented"
+		switch {
+		case strings.HasPrefix(trimmed, "```") && (kind == "" || indented):
+			end()
+			kind = trimmed
+			continue
+		case trimmed == "```":
+			end()
+			continue
+		case kind == "" && strings.HasPrefix(line, "    "):
+			kind, indented = "indented", true
+		case indented && !strings.HasPrefix(line, "    "):
+			end()
+			continue
+		}
+		if kind != "```" && !indented {
+			continue
+		}
+		if first == "" {
+			first = trimmed
+		}
+		found = found || len(docCommands(line)) > 0 && docLine.MatchString(line)
+	}
+	end()
+	return all
+}
+
+// TestDocCommandsClassed: each block with a command of meta1 is run (```sh), or this file has the reason why not.
+func TestDocCommandsClassed(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, page := range docPages(t) {
+		for _, block := range docPlain(t, page) {
+			seen[block] = true
+			if docNotRun[block] == "" {
+				t.Errorf("%s: begin it with ```sh, so that it is run, or say in docNotRun why it is not", block)
+			}
+		}
+	}
+	for block := range docNotRun {
+		if !seen[block] {
+			t.Errorf("docNotRun has %s, which is in no page", block)
+		}
 	}
 }
 
