@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"meta1/confparse"
-	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
 	"meta1/server/authn/arc"
 	"meta1/server/dkim"
@@ -37,28 +36,46 @@ func (c *Config) arcSections() []arcSection {
 // is only one section is checked.
 func (m *mta) loadARC() error {
 	for _, s := range m.conf.arcSections() {
-		host := m.conf.Hostname
-		if host == "" {
-			host = ownHostname(context.Background())
-		}
-		sealer, err := arc.NewSealer(s.config, dkim.Deps{Name: s.name + " ARC_sealing", Files: m.tlsFiles}, host)
+		sealer, err := m.newSealer(s)
 		if err != nil {
 			return exit(ExConfig, fmt.Errorf("section %s: %w", s.path, err))
 		}
-		m.arc = sealer
+		m.arc.Store(sealer)
 	}
 	return nil
 }
 
-// seal is what QMGR calls for mail that is forwarded; nil without section ARC_sealing.
-func (m *mta) seal() func(io.Reader) ([]byte, string, error) {
-	if m.arc == nil {
-		return nil
+// newSealer loads the keys of a section.
+func (m *mta) newSealer(s arcSection) (*arc.Sealer, error) {
+	host := m.conf.Hostname
+	if host == "" {
+		host = ownHostname(context.Background())
 	}
-	return func(message io.Reader) ([]byte, string, error) {
-		head, made, err := m.arc.Seal(message)
-		return head, made.String(), err
+	return arc.NewSealer(s.config, dkim.Deps{Name: s.name + " ARC_sealing", Files: m.tlsFiles}, host)
+}
+
+// useARC has another sealer seal, nil for none, and looks for renewed keys of it.
+func (m *mta) useARC(sealer *arc.Sealer) {
+	m.arc.Store(sealer)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if sealer != nil {
+		m.watchers.keep(sealer, func(ctx context.Context) error { return sealer.Run(ctx, m.log) })
 	}
+	m.watchers.endOthers(func(what any) bool {
+		s, is := what.(*arc.Sealer)
+		return is && s != sealer
+	})
+}
+
+// seal is what QMGR calls for mail that is forwarded. Without section ARC_sealing it makes nothing.
+func (m *mta) seal(message io.Reader) ([]byte, string, error) {
+	sealer := m.arc.Load()
+	if sealer == nil {
+		return nil, "", nil
+	}
+	head, made, err := sealer.Seal(message)
+	return head, made.String(), err
 }
 
 // verifyARC reads the keys of all sections ARC_sealing, and adds the warnings to the result.
@@ -85,11 +102,4 @@ func (c *Config) verifyARC(result *confparse.Result, files tlsconf.Files) (errs 
 		}
 	}
 	return errs
-}
-
-// watchARC looks for renewed keys.
-func (m *mta) watchARC(side *supervise.Group) {
-	if m.arc != nil {
-		side.Go(func(ctx context.Context) error { return m.arc.Run(ctx, m.log) })
-	}
 }

@@ -208,7 +208,7 @@ func (m *mta) resolverUnit() (supervise.Unit, error) {
 func (m *mta) resolverDeps(c *Config, roots *x509.CertPool) resolver.Deps {
 	return resolver.Deps{
 		LMTPSocket: below(m.dir, c.Client.LMTPSocket), RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
-		RcptConf: rcptConfSteps(&c.Queue.SMTPC), Roots: roots, TLSReports: m.tlsCounter(), SRS: m.srs, Forwarding: m.arc != nil,
+		RcptConf: rcptConfSteps(&c.Queue.SMTPC), Roots: roots, TLSReports: m.tlsCounter(), SRS: m.srs, Forwarding: func() bool { return m.arc.Load() != nil },
 	}
 }
 
@@ -269,7 +269,7 @@ func (m *mta) queueUnit() (supervise.Unit, error) {
 			c := m.current().conf
 			q, err := queue.New(c.Queue, queue.Deps{
 				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname, Dir: m.dir, Fatal: m.fatal, Memory: m.memory,
-				SessionFeatures: c.clientFeatures(), Sign: m.signOwn, Rewrite: m.rewriteSender(), Seal: m.seal(), Tracer: m.tracer,
+				SessionFeatures: c.clientFeatures(), Sign: m.signOwn, Rewrite: m.srs.Forward, Seal: m.seal, Tracer: m.tracer,
 			})
 			if err != nil {
 				return nil, explainStore(err)

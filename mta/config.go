@@ -172,7 +172,7 @@ func (c *Config) ownOptions() []confparse.Option {
 			Doc: "Where meta1 sendmail leaves mail while meta1 does not run or takes none for now. docs/sendmail.md explains it.",
 		},
 		{
-			Name: "traces", Kind: confparse.KindSection, Readme: "own", Sub: c.Traces.Options(), Present: &c.Traces.Present,
+			Name: "traces", Kind: confparse.KindSection, Readme: "own", Sub: c.Traces.Options().Declare(confparse.AtOnce, ""), Present: &c.Traces.Present, Reload: confparse.AtOnce,
 			Doc: "If this section is there, an OpenTelemetry collector is told what became of messages and how long each stage took (OTLP/HTTP). docs/monitoring.md explains it.",
 		},
 		{

@@ -90,8 +90,8 @@ type mta struct {
 	tls      map[string]*tlsconf.Provider // by tlsSection.name
 	tlsFiles *tlsFiles
 	dkim     map[string]*dkim.Signer // by section smtps
-	srs      *srs.Rewriter           // nil: no section srs
-	arc      *arc.Sealer             // nil: no section ARC_sealing
+	srs      *srs.Rewriter
+	arc      atomic.Pointer[arc.Sealer] // nil: no section ARC_sealing
 
 	ports        *msg.Ports
 	hub          *hub
@@ -99,13 +99,14 @@ type mta struct {
 	services     map[string]*ServiceSection // by unit
 	content      contentStore
 	drop         *maildrop.Collector
-	reports      *tlsrpt.Reports   // about TLS; nil: none
-	dmarcReports *dmarcrpt.Reports // about DMARC; nil: none
-	network      access.Network    // who may use the API over TCP
+	reports      *tlsrpt.Reports                  // about TLS; nil: none
+	dmarcReports atomic.Pointer[dmarcrpt.Reports] // about DMARC; nil: there was no section yet
+	dmarcMade    *dmarcrpt.Reports                // the same, or one that was made for a reload that failed; guarded by reload
+	network      access.Network                   // who may use the API over TCP
 	doors        doors
 	*api.API
-	tracer   *tracing.Tracer // nil: nothing is traced
-	memory   *msg.Memory     // for content, until its first delivery attempt has ended
+	tracer   *tracing.Tracer
+	memory   *msg.Memory // for content, until its first delivery attempt has ended
 	ready    atomic.Bool
 	stopping atomic.Bool
 	hand     handing
@@ -333,7 +334,6 @@ func (m *mta) serve(ctx context.Context) error {
 		m.serveDrop(side)
 	})
 	m.serveTraces(side)
-	m.watchARC(side)
 	m.announceStart()
 	main.Go(m.tree.Run)
 	err := main.Wait()

@@ -142,9 +142,11 @@ func (p *reloading) prepare() {
 	p.prepareSRS()
 	p.prepareARC()
 	p.prepareDKIM()
+	p.prepareTraces()
 	p.prepareControl()
 	p.prepareSockets()
 	if len(p.errs) == 0 { // they need the former
+		p.prepareDMARCReports()
 		p.prepareClient()
 		p.prepareServers()
 		p.prepareUnits()

@@ -108,32 +108,77 @@ func (m *mta) useTLS(next map[string]*tlsconf.Provider) {
 	})
 }
 
-// prepareSRS reads the secrets of section srs.
+// prepareSRS reads the secrets of section srs, if there is one.
 func (p *reloading) prepareSRS() {
-	c := p.conf.Resolver.SRS
-	if p.srs == nil || !c.Present {
-		return
+	c, what := p.conf.Resolver.SRS, ""
+	if c.Present {
+		what = srsSection
 	}
 	commit, err := p.srs.Prepare(c)
 	if err != nil {
 		p.fail(inSection(srsSection, err))
 		return
 	}
-	p.step(srsSection, commit, nil)
+	p.step(what, commit, nil)
 }
 
-// prepareARC reads the keys of section ARC_sealing.
+// prepareARC reads the keys of section ARC_sealing. One that has come, or stands in another section smtps now, gets a sealer
+// of its own.
 func (p *reloading) prepareARC() {
 	sections := p.conf.arcSections()
-	if p.arc == nil || len(sections) == 0 {
+	if len(sections) == 0 {
+		p.step("", func() { p.useARC(nil) }, nil)
 		return
 	}
-	n, err := p.arc.Prepare(sections[0].config)
+	if was := p.now.conf.arcSections(); len(was) > 0 && was[0].name == sections[0].name {
+		n, err := p.arc.Load().Prepare(sections[0].config)
+		if err != nil {
+			p.fail(inSection(sections[0].path, err))
+			return
+		}
+		p.step(sections[0].path, n.Commit, nil)
+		return
+	}
+	sealer, err := p.newSealer(sections[0])
 	if err != nil {
 		p.fail(inSection(sections[0].path, err))
 		return
 	}
-	p.step(sections[0].path, n.Commit, nil)
+	p.step(sections[0].path, func() { p.useARC(sealer) }, nil)
+}
+
+// prepareTraces reads what section traces names.
+func (p *reloading) prepareTraces() {
+	commit, err := p.tracer.Prepare(p.conf.Traces)
+	if err != nil {
+		p.fail(err)
+		return
+	}
+	p.step("", commit, nil)
+}
+
+// prepareDMARCReports makes what counts for reports about DMARC, if the section has come.
+func (p *reloading) prepareDMARCReports() {
+	s := p.conf.reportingServer()
+	if s == nil {
+		return // what was counted is still sent
+	}
+	log, keep, err := p.logs.prepareLogger(p.sinks, "dmarcrpt", &s.Of)
+	if err != nil {
+		p.fail(err)
+		return
+	}
+	if p.dmarcMade == nil {
+		p.dmarcMade = p.newDMARCReports(&s.Server.Authentication.Reports, log)
+	}
+	reports, c := p.dmarcMade, s.Server.Authentication.Reports
+	p.step("", func() {
+		reports.Reconfigure(c)
+		if p.dmarcReports.Swap(reports) == nil {
+			keep()
+			p.beside.add(p.serveDMARCReports)
+		}
+	}, nil)
 }
 
 // prepareDKIM reads the keys of all sections DKIM_signing.

@@ -49,9 +49,7 @@ func (m *mta) serveReports(side *supervise.Group) {
 	if m.reports != nil {
 		m.serveBeside(side, "reports about TLS failed", m.reports.Run)
 	}
-	if m.dmarcReports != nil {
-		m.serveBeside(side, "reports about DMARC failed", m.dmarcReports.Run)
-	}
+	m.serveDMARCReports(side)
 }
 
 // serveBeside runs what mail does not need, again and again if it fails.

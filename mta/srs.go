@@ -4,7 +4,6 @@ import (
 	"io/fs"
 
 	"meta1/confparse"
-	"meta1/mta/smtp"
 	"meta1/mta/tlsconf"
 	"meta1/resolver/srs"
 )
@@ -14,24 +13,12 @@ const srsSection = "smar/srs"
 
 // loadSRS reads the secrets of section srs. It is called before the privileges are dropped, after loadTLS.
 func (m *mta) loadSRS() error {
-	c := m.conf.Resolver.SRS
-	if !c.Present {
-		return nil
-	}
-	r, err := srs.New(c, m.tlsFiles, nil)
+	r, err := srs.New(m.conf.Resolver.SRS, m.tlsFiles, nil)
 	if err != nil {
 		return exit(ExConfig, err)
 	}
 	m.srs = r
 	return nil
-}
-
-// rewriteSender is what QMGR calls for mail that is forwarded; nil without section srs.
-func (m *mta) rewriteSender() func(smtp.Path) (smtp.Path, bool) {
-	if m.srs == nil {
-		return nil
-	}
-	return m.srs.Forward
 }
 
 // verifySRS reads the secrets of section srs.

@@ -156,6 +156,7 @@ func (m *mta) watch(side *supervise.Group) {
 	m.mu.Unlock()
 	m.useTLS(m.tls)
 	m.useDKIM(m.dkim)
+	m.useARC(m.arc.Load())
 }
 
 // tlsCollector tells of the certificates of all sections tls.

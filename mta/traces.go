@@ -5,11 +5,8 @@ import (
 	"meta1/mta/tracing"
 )
 
-// makeTracer makes what tells a collector of messages, if the section is there. It outlives the modules.
+// makeTracer makes what tells a collector of messages, which is off without the section. It outlives the modules.
 func (m *mta) makeTracer() error {
-	if !m.conf.Traces.Present {
-		return nil
-	}
 	log, err := m.logs.logger("traces", &m.conf.QueueOf)
 	if err != nil {
 		return err
@@ -22,7 +19,5 @@ func (m *mta) makeTracer() error {
 
 // serveTraces sends what is traced.
 func (m *mta) serveTraces(side *supervise.Group) {
-	if m.tracer != nil {
-		m.serveBeside(side, "traces failed", m.tracer.Run)
-	}
+	m.serveBeside(side, "traces failed", m.tracer.Run)
 }

@@ -308,6 +308,15 @@ func (b *besides) run(start func(*supervise.Group)) {
 	b.resume()
 }
 
+// add starts something more, which start starts from now on, too.
+func (b *besides) add(start func(*supervise.Group)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.group != nil {
+		start(b.group)
+	}
+}
+
 // pause ends it until resume.
 func (b *besides) pause() {
 	b.mu.Lock()

@@ -40,6 +40,9 @@ func (q *Queue) seal(mk *aq.Make) ([]byte, error) {
 		q.metrics.sealed.WithLabelValues(sealNot).Inc()
 		return nil, nil
 	}
+	if head == nil {
+		return nil, nil
+	}
 	q.log.Info("sealed by ARC", "ss_ta", mk.Of, "arc", made)
 	q.metrics.sealed.WithLabelValues(sealMade).Inc()
 	return head, nil

@@ -17,7 +17,7 @@ var srsTarget = &target{local: true, source: "srs"}
 // anybody send to it through us, or it is the name of this host. An error is temporary.
 func (r *Resolver) isOurs(ctx context.Context, s *set, p smtp.Path) (bool, error) {
 	a := r.split(s, p)
-	if p.Domain == "" || a.Domain == r.deps.Hostname || r.deps.SRS != nil && a.Domain == r.deps.SRS.Domain() {
+	if p.Domain == "" || a.Domain == r.deps.Hostname || r.deps.SRS.On() && a.Domain == r.deps.SRS.Domain() {
 		return true, nil
 	}
 	rule, err := r.find(ctx, s.mailertable, a)
@@ -40,11 +40,11 @@ func (r *Resolver) isOurs(ctx context.Context, s *set, p smtp.Path) (bool, error
 // forwarding divides the recipients of an expansion into those of our domains and those outside, who get a
 // message of their own: sealed (ARC), and with a rewritten sender (SRS) if the sender is somebody else's.
 func (r *Resolver) forwarding(ctx context.Context, s *set, q *msg.RouteQ, groups []msg.Expansion) ([]msg.Expansion, error) {
-	if !r.deps.Forwarding && r.deps.SRS == nil {
+	if !(r.deps.Forwarding != nil && r.deps.Forwarding()) && !r.deps.SRS.On() {
 		return groups, nil
 	}
 	foreign := false
-	if r.deps.SRS != nil && !q.Sender.IsNull() {
+	if r.deps.SRS.On() && !q.Sender.IsNull() {
 		ours, err := r.isOurs(ctx, s, q.Sender)
 		if err != nil {
 			return nil, err

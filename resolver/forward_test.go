@@ -19,7 +19,7 @@ func forwardWorld(t *testing.T, withSRS bool) (*msg.Ports, *srs.Rewriter) {
 	if err := os.WriteFile(file, []byte("a secret of the test\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	rewriter, err := srs.New(srs.Config{Domain: "srs.example", SecretFile: file, MaxAge: 21}, tlsconf.OS{}, nil)
+	rewriter, err := srs.New(srs.Config{Present: true, Domain: "srs.example", SecretFile: file, MaxAge: 21}, tlsconf.OS{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func forwardWorld(t *testing.T, withSRS bool) (*msg.Ports, *srs.Rewriter) {
 			"list: <a@elsewhere.example>\nowner-list: <c@local.example>\n",
 		config: func(c *Config, d *Deps) {
 			c.Aliases.LocalPart = true
-			d.Forwarding = true
+			d.Forwarding = func() bool { return true }
 			if withSRS {
 				d.SRS = rewriter
 			}

@@ -76,7 +76,6 @@ func (c *Config) Options() *confparse.Table {
 		hostInt("threads_max", &c.ThreadsMax, "Maximum number of threads."),
 		hostInt("threads_min", &c.ThreadsMin, "Minimum number of threads."),
 	}, Check: c.check}
-	t.Reloads(confparse.Restart, "QMGR is told at the start who rewrites senders", "srs")
 	return t.Declare(confparse.AtOnce, "")
 }
 

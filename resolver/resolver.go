@@ -71,8 +71,8 @@ type Deps struct {
 	// SRS makes and reverses senders of forwarded mail; nil: nobody does. Who makes the resolver has it
 	// take options and secrets anew.
 	SRS *srs.Rewriter
-	// Forwarding: expansions tell which recipients are outside of our domains, also without SRS.
-	Forwarding bool
+	// Forwarding reports whether expansions tell which recipients are outside of our domains, also without SRS; nil: no.
+	Forwarding func() bool
 	// ResolvConf is read for name servers; "" means /etc/resolv.conf.
 	ResolvConf string
 }

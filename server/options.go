@@ -13,7 +13,7 @@ func (c *Config) Options() *confparse.Table {
 	t.Reloads(confparse.AtOnce, "", "threads_max", "address_share", "stress_timeout", "stop_timeout")
 	t.Reloads(confparse.Restart, "the content files get their group at the start", "CDB_gid")
 	t.Reloads(confparse.AtOnce, "", "daemon_address")
-	t.Reloads(confparse.Restart, "what forwards mail is told at the start whether to seal it", "ARC_sealing")
+	t.Reloads(confparse.AtOnce, "", "ARC_sealing")
 	return t.Declare(confparse.NewSessions, "")
 }
 

@@ -61,13 +61,13 @@ type (
 const statusError = 2
 
 // encode makes the body of a request.
-func (t *Tracer) encode(batch []Span) []byte {
+func (t *Tracer) encode(w *way, batch []Span) []byte {
 	spans := make([]jsonSpan, len(batch))
 	for i := range batch {
 		spans[i] = t.encodeSpan(&batch[i])
 	}
 	body, err := json.Marshal(request{[]resourceSpans{{
-		Resource:   resource{t.resource()},
+		Resource:   resource{t.resource(w)},
 		ScopeSpans: []scopeSpans{{scope{"meta1", t.deps.Version}, spans}},
 	}}})
 	if err != nil {
@@ -100,14 +100,14 @@ func (t *Tracer) encodeSpan(s *Span) jsonSpan {
 }
 
 // resource says who we are.
-func (t *Tracer) resource() []keyValue {
+func (t *Tracer) resource(w *way) []keyValue {
 	attrs := []Attr{
-		{Key: "service.name", Text: t.cfg.ServiceName},
+		{Key: "service.name", Text: w.cfg.ServiceName},
 		{Key: "service.version", Text: t.deps.Version},
 		{Key: "service.instance.id", Text: t.deps.Hostname + ":" + t.deps.Spool},
 		{Key: "host.name", Text: t.deps.Hostname},
 	}
-	for _, a := range t.cfg.Attributes {
+	for _, a := range w.cfg.Attributes {
 		key, value, _ := strings.Cut(a, "=")
 		attrs = append(attrs, Attr{Key: key, Text: value})
 	}

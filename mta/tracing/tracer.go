@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,56 +28,89 @@ type Deps struct {
 // Tracer records spans and sends them. Its methods Sampled, Record and Message may be called by any goroutine,
 // also of a nil Tracer; they never wait.
 type Tracer struct {
-	cfg     Config
 	deps    Deps
 	seed    string
-	sampled uint64 // a trace is recorded if it begins with a number below that
-	metrics *metrics
-	export  *exporter
+	metrics *metrics // from the first configuration with the section on
+
+	on   atomic.Pointer[way] // of spans that are recorded now; nil: there is no section
+	last atomic.Pointer[way] // of spans that wait to be sent; nil: there was no section yet
 
 	mu      sync.Mutex // guards waiting
-	waiting []Span     // at most cfg.QueueMax
+	waiting []Span     // at most QueueMax of the configuration
 	ready   chan struct{}
 }
 
-// New makes a tracer. The error is that of a file that cannot be used.
+// way is what one configuration makes of spans.
+type way struct {
+	cfg     Config
+	sampled uint64 // a trace is recorded if it begins with a number below that
+	export  *exporter
+}
+
+// New makes a tracer; without a section it is off. The error is that of a file that cannot be used.
 func New(cfg Config, deps Deps) (*Tracer, error) {
-	t := &Tracer{
-		cfg: cfg, deps: deps, seed: deps.Hostname + "\x00" + deps.Spool + "\x00", ready: make(chan struct{}, 1),
-		sampled: ^uint64(0) / uint64(max(cfg.OneIn, 1)),
-	}
-	var err error
-	if t.export, err = newExporter(cfg, deps); err != nil {
+	t := &Tracer{deps: deps, seed: deps.Hostname + "\x00" + deps.Spool + "\x00", ready: make(chan struct{}, 1)}
+	commit, err := t.Prepare(cfg)
+	if err != nil {
 		return nil, err
 	}
-	t.metrics = newMetrics(deps.Metrics, func() float64 {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		return float64(len(t.waiting))
-	})
+	commit()
 	return t, nil
 }
 
+// Prepare reads what another configuration needs. commit takes it, and cannot fail; spans that wait are sent as it says,
+// and without a section as the former one said. It is for one goroutine at a time.
+func (t *Tracer) Prepare(cfg Config) (commit func(), err error) {
+	if !cfg.Present {
+		return func() { t.on.Store(nil) }, nil
+	}
+	next := &way{cfg: cfg, sampled: ^uint64(0) / uint64(max(cfg.OneIn, 1))}
+	if next.export, err = newExporter(cfg, t.deps); err != nil {
+		return nil, err
+	}
+	return func() {
+		if t.metrics == nil {
+			t.metrics = newMetrics(t.deps.Metrics, func() float64 {
+				t.mu.Lock()
+				defer t.mu.Unlock()
+				return float64(len(t.waiting))
+			})
+		}
+		t.last.Store(next)
+		t.on.Store(next)
+	}, nil
+}
+
+// way is how spans are recorded now; nil: they are not.
+func (t *Tracer) way() *way {
+	if t == nil {
+		return nil
+	}
+	return t.on.Load()
+}
+
 // On reports whether anything is traced at all.
-func (t *Tracer) On() bool { return t != nil }
+func (t *Tracer) On() bool { return t.way() != nil }
 
 // Sampled reports whether a message is traced.
 func (t *Tracer) Sampled(ta smtp.ID) bool {
-	if t == nil || ta.IsZero() {
+	w := t.way()
+	if w == nil || ta.IsZero() {
 		return false
 	}
 	id := t.traceOf(ta)
-	return binary.BigEndian.Uint64(id[:]) <= t.sampled
+	return binary.BigEndian.Uint64(id[:]) <= w.sampled
 }
 
 // Record takes spans of messages that are traced. Those for which there is no room are counted and
 // forgotten.
 func (t *Tracer) Record(spans ...Span) {
-	if t == nil {
+	w := t.way()
+	if w == nil {
 		return
 	}
 	t.mu.Lock()
-	n := min(len(spans), t.cfg.QueueMax-len(t.waiting))
+	n := max(0, min(len(spans), w.cfg.QueueMax-len(t.waiting))) // fewer may wait than before
 	t.waiting = append(t.waiting, spans[:n]...)
 	enough := len(t.waiting) >= batchMax
 	t.mu.Unlock()
@@ -150,16 +184,16 @@ const giveUpAfter = 5 * time.Minute
 // send sends a batch, again and again if the collector asks for that or cannot be reached, and
 // counts what became of it.
 func (t *Tracer) send(ctx context.Context, batch []Span) {
-	body := t.encode(batch)
 	begun := time.Now()
 	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
-		o := t.export.post(ctx, body)
+		w := t.last.Load() // another one may have come meanwhile
+		o := w.export.post(ctx, t.encode(w, batch))
 		switch {
 		case o.err == nil:
 			refused := min(max(o.rejected, 0), int64(len(batch)))
 			t.metrics.sent.Add(float64(int64(len(batch)) - refused))
 			t.metrics.dropped[dropRefused].Add(float64(refused))
-			if t.export.healthy() {
+			if w.export.healthy() {
 				t.deps.Log.LogAttrs(ctx, slog.LevelInfo, "traces are sent again")
 			}
 			return
@@ -170,11 +204,11 @@ func (t *Tracer) send(ctx context.Context, batch []Span) {
 			}
 			t.metrics.failures.Inc()
 			t.metrics.dropped[reason].Add(float64(len(batch)))
-			t.fails(ctx, o.err)
+			t.fails(ctx, w, o.err)
 			return
 		}
 		t.metrics.failures.Inc()
-		t.fails(ctx, o.err)
+		t.fails(ctx, w, o.err)
 		select {
 		case <-time.After(max(pause, o.after)):
 		case <-ctx.Done():
@@ -183,8 +217,8 @@ func (t *Tracer) send(ctx context.Context, batch []Span) {
 }
 
 // fails logs that spans are not taken, once until some are.
-func (t *Tracer) fails(ctx context.Context, err error) {
-	if t.export.failing() {
-		t.deps.Log.LogAttrs(ctx, slog.LevelWarn, "traces are not taken", slog.String("endpoint", t.cfg.shown()), slog.Any("error", err))
+func (t *Tracer) fails(ctx context.Context, w *way, err error) {
+	if w.export.failing() {
+		t.deps.Log.LogAttrs(ctx, slog.LevelWarn, "traces are not taken", slog.String("endpoint", w.cfg.shown()), slog.Any("error", err))
 	}
 }

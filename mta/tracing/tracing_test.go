@@ -29,7 +29,7 @@ import (
 )
 
 func config() Config {
-	return Config{Endpoint: "http://127.0.0.1:4318/v1/traces", OneIn: 1, TokenHeader: "Authorization", Timeout: 10 * time.Second, QueueMax: 1000, ServiceName: "meta1"}
+	return Config{Present: true, Endpoint: "http://127.0.0.1:4318/v1/traces", OneIn: 1, TokenHeader: "Authorization", Timeout: 10 * time.Second, QueueMax: 1000, ServiceName: "meta1"}
 }
 
 func newTracer(t testing.TB, cfg Config, answer func(*http.Request) (*http.Response, error)) (*Tracer, *prometheus.Registry) {
@@ -40,7 +40,7 @@ func newTracer(t testing.TB, cfg Config, answer func(*http.Request) (*http.Respo
 		t.Fatal(err)
 	}
 	if answer != nil {
-		tr.export.client.Transport = roundTripper(answer)
+		tr.last.Load().export.client.Transport = roundTripper(answer)
 	}
 	return tr, reg
 }
@@ -96,7 +96,7 @@ func TestEncoding(t *testing.T) {
 	cfg.Attributes = []string{"deployment.environment.name=te\"st"}
 	tr, _ := newTracer(t, cfg, nil)
 	parent := NewSpanID()
-	body := tr.encode([]Span{
+	body := tr.encode(tr.last.Load(), []Span{
 		{TA: ta(1), Name: "receive", ID: parent, Kind: Server, Start: time.Unix(1, 2), End: time.Unix(3, 4), Attrs: []Attr{{Key: "a", Text: "\xff\x00é"}, {Key: "n", Number: -7}}},
 		{TA: ta(1), Name: "check mail", Parent: parent, Start: time.Unix(5, 0), End: time.Unix(4, 0), Failed: strings.Repeat("x", 10_000)},
 		{TA: ta(1), Name: "message", Start: time.Unix(-5, 0), whole: true},
@@ -115,7 +115,7 @@ func TestEncoding(t *testing.T) {
 		t.Errorf("%d bytes: something is not bounded", len(body))
 	}
 	again, _ := newTracer(t, cfg, nil) // after a restart
-	if next, err := CheckRequest(again.encode([]Span{{TA: ta(1), Name: "attempt"}})); err != nil || next[0].Trace != spans[0].Trace || next[0].Parent != spans[2].ID {
+	if next, err := CheckRequest(again.encode(tr.last.Load(), []Span{{TA: ta(1), Name: "attempt"}})); err != nil || next[0].Trace != spans[0].Trace || next[0].Parent != spans[2].ID {
 		t.Errorf("after a restart %+v, %v", next, err)
 	}
 }
@@ -304,7 +304,7 @@ func TestToken(t *testing.T) {
 		cfg.TokenHeader = header
 		tr, _ := newTracer(t, cfg, func(q *http.Request) (*http.Response, error) { got = q.Header; return reply(200, ""), nil })
 		got = nil
-		return tr.export.post(context.Background(), []byte("{}"))
+		return tr.last.Load().export.post(context.Background(), []byte("{}"))
 	}
 	if o := send("Authorization"); o.err == nil || !o.again || got != nil {
 		t.Errorf("without a file: %+v, %v", o, got)
@@ -345,7 +345,7 @@ func TestTLS(t *testing.T) {
 	cfg := config()
 	cfg.Endpoint = srv.URL + "/v1/traces"
 	tr, _ := newTracer(t, cfg, nil)
-	if o := tr.export.post(context.Background(), []byte("{}")); o.err == nil || !strings.Contains(o.err.Error(), "certificate") {
+	if o := tr.last.Load().export.post(context.Background(), []byte("{}")); o.err == nil || !strings.Contains(o.err.Error(), "certificate") {
 		t.Errorf("an unknown authority: %v", o.err)
 	}
 	cfg.CAFile = filepath.Join(t.TempDir(), "ca.pem")
@@ -356,7 +356,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	tr, _ = newTracer(t, cfg, nil)
-	if o := tr.export.post(context.Background(), tr.encode(some(2))); o.err != nil {
+	if o := tr.last.Load().export.post(context.Background(), tr.encode(tr.last.Load(), some(2))); o.err != nil {
 		t.Fatal(o.err)
 	}
 	mu.Lock()

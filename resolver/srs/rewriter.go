@@ -85,14 +85,15 @@ func load(c Config, files tlsconf.Files) (*Scheme, error) {
 	return s, nil
 }
 
-// Rewriter is a Scheme with a clock, whose secrets can be read anew. Any goroutine may use it.
+// Rewriter is a Scheme with a clock, which can come, change and go. Any goroutine may use it. nil is one that
+// is off.
 type Rewriter struct {
 	files tlsconf.Files
 	now   func() time.Time
-	in    atomic.Pointer[Scheme]
+	in    atomic.Pointer[Scheme] // nil: off
 }
 
-// New reads the secrets. now is the clock; nil: time.Now.
+// New reads the secrets; without a section it is off. now is the clock; nil: time.Now.
 func New(c Config, files tlsconf.Files, now func() time.Time) (*Rewriter, error) {
 	if now == nil {
 		now = time.Now
@@ -103,9 +104,9 @@ func New(c Config, files tlsconf.Files, now func() time.Time) (*Rewriter, error)
 
 // Reconfigure takes other options and reads the secrets anew. After an error everything is as it was.
 func (r *Rewriter) Reconfigure(c Config) error {
-	s, err := load(c, r.files)
+	commit, err := r.Prepare(c)
 	if err == nil {
-		r.in.Store(s)
+		commit()
 	}
 	return err
 }
@@ -113,9 +114,23 @@ func (r *Rewriter) Reconfigure(c Config) error {
 // Prepare reads the secrets of other options. commit takes them and cannot fail; until then nothing
 // changes.
 func (r *Rewriter) Prepare(c Config) (commit func(), err error) {
+	if !c.Present {
+		return func() { r.in.Store(nil) }, nil
+	}
 	s, err := load(c, r.files)
 	return func() { r.in.Store(s) }, err
 }
+
+// scheme is the one in use; nil: it is off.
+func (r *Rewriter) scheme() *Scheme {
+	if r == nil {
+		return nil
+	}
+	return r.in.Load()
+}
+
+// On reports whether senders are rewritten.
+func (r *Rewriter) On() bool { return r.scheme() != nil }
 
 // Check reads the secrets of a section. world reports whether everybody may read a file.
 func Check(c Config, files tlsconf.Files, world func(path string) bool) error {
@@ -126,20 +141,35 @@ func Check(c Config, files tlsconf.Files, world func(path string) bool) error {
 	return err
 }
 
-// Forward is Scheme.Forward now.
+// Forward is Scheme.Forward now; false if it is off.
 func (r *Rewriter) Forward(from smtp.Path) (smtp.Path, bool) {
-	return r.in.Load().Forward(from, r.now())
+	s := r.scheme()
+	if s == nil {
+		return smtp.Path{}, false
+	}
+	return s.Forward(from, r.now())
 }
 
 // Takes reports whether mail for p is to be reversed: p has the form of SRS and is of our domain.
 func (r *Rewriter) Takes(p smtp.Path) bool {
-	return r != nil && smtp.IsSRS(p.Local) && p.LowerDomain() == r.in.Load().Domain
+	s := r.scheme()
+	return s != nil && smtp.IsSRS(p.Local) && p.LowerDomain() == s.Domain
 }
 
-// Reverse is Scheme.Reverse now.
+// Reverse is Scheme.Reverse now; ErrForm if it is off.
 func (r *Rewriter) Reverse(p smtp.Path) (smtp.Path, error) {
-	return r.in.Load().Reverse(p.Local, r.now())
+	s := r.scheme()
+	if s == nil {
+		return smtp.Path{}, ErrForm
+	}
+	return s.Reverse(p.Local, r.now())
 }
 
-// Domain is that of the addresses.
-func (r *Rewriter) Domain() string { return r.in.Load().Domain }
+// Domain is that of the addresses; "" if it is off.
+func (r *Rewriter) Domain() string {
+	s := r.scheme()
+	if s == nil {
+		return ""
+	}
+	return s.Domain
+}

@@ -158,7 +158,7 @@ func TestRewriter(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := Config{Domain: "Ours.Example", SecretFile: file, MaxAge: 21}
+	c := Config{Present: true, Domain: "Ours.Example", SecretFile: file, MaxAge: 21}
 	write("# old\ntops3cr3t\n")
 	r, err := New(c, tlsconf.OS{}, func() time.Time { return today })
 	if err != nil {

@@ -154,12 +154,12 @@ func (r *Reports) message(rep *Report, packed []byte, to smtp.Path, now time.Tim
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\r\n", args...) }
 	boundary := "dmarc-" + rep.Metadata.ID
-	line("From: <%s>", r.sender.Addr())
+	line("From: <%s>", r.who.Load().sender.Addr())
 	line("To: <%s>", to.Addr())
 	line("Date: %s", now.UTC().Format("Mon, 02 Jan 2006 15:04:05 -0700"))
 	line("Message-ID: <%s@%s>", rep.Metadata.ID, r.host)
 	line("Subject: Report Domain: %s", rep.Policy.Domain)
-	line(" Submitter: %s", r.submitter)
+	line(" Submitter: %s", r.who.Load().submitter)
 	line(" Report-ID: <%s>", rep.Metadata.ID)
 	line("Auto-Submitted: auto-generated")
 	line("MIME-Version: 1.0")
@@ -170,17 +170,17 @@ func (r *Reports) message(rep *Report, packed []byte, to smtp.Path, now time.Tim
 	line("--%s", boundary)
 	line("Content-Type: text/plain; charset=us-ascii")
 	line("")
-	line("This is an aggregate report about DMARC from %s", r.submitter)
+	line("This is an aggregate report about DMARC from %s", r.who.Load().submitter)
 	line("on mail from %s,", rep.Policy.Domain)
 	line("from %s to %s.", time.Unix(rep.Metadata.Begin, 0).UTC().Format(time.RFC3339), time.Unix(rep.Metadata.End, 0).UTC().Format(time.RFC3339))
 	line("RFC 9990 tells what it is.")
 	line("")
 	line("--%s", boundary)
 	line("Content-Type: application/gzip;")
-	line(" name=\"%s\"", rep.fileName(r.submitter))
+	line(" name=\"%s\"", rep.fileName(r.who.Load().submitter))
 	line("Content-Transfer-Encoding: base64")
 	line("Content-Disposition: attachment;")
-	line(" filename=\"%s\"", rep.fileName(r.submitter))
+	line(" filename=\"%s\"", rep.fileName(r.who.Load().submitter))
 	line("")
 	for len(packed) > 0 {
 		n := min(len(packed), base64Line)
@@ -219,7 +219,7 @@ func (r *Reports) mail(ctx context.Context, rep *Report, packed []byte, uri *dma
 	a, err := ports.Commit.Ask(ctx, msg.CommitQ{
 		Envelope: &msg.Envelope{
 			TA: ta.ID, Session: session.ID, Arrival: time.Now(), Client: msg.Client{IP: netip.Addr{}, Protocol: "LOCAL"},
-			Mail:  msg.Mail{From: r.sender, Size: size},
+			Mail:  msg.Mail{From: r.who.Load().sender, Size: size},
 			Rcpts: []msg.Rcpt{{To: uri.To, Notify: "NEVER"}},
 		},
 		Inline: content, Size: size,

@@ -93,7 +93,7 @@ func (r *Reports) report(name string, d *day, one *domain) *Report {
 	rep := &Report{
 		Version: "1.0",
 		Metadata: Metadata{
-			Organization: r.organization, Email: r.sender.Addr(), Contact: r.cfg.Contact, ID: r.reportID(name, d),
+			Organization: r.who.Load().organization, Email: r.who.Load().sender.Addr(), Contact: r.who.Load().contact, ID: r.reportID(name, d),
 			Begin: d.Start.Unix(), End: max(end.Unix()-1, d.Start.Unix()), Errors: slices.Clone(one.Problems), Generator: r.generator,
 		},
 		Policy: PolicyPublished{

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,16 +53,14 @@ type Deps struct {
 
 // Reports counts messages and sends reports. It is safe for use by many goroutines.
 type Reports struct {
-	cfg                  Config
-	deps                 Deps
-	log                  *slog.Logger
-	stats                stats
-	store                dayfiles.Dir
-	host, organization   string
-	submitter, generator string
-	sender               smtp.Path
-	sending, saving      sync.Mutex // held while reports are sent, while a file is written
-	reading              sync.Once  // of what is on disk: Run may be called again after a fault
+	deps            Deps
+	log             *slog.Logger
+	stats           stats
+	store           dayfiles.Dir
+	host, generator string
+	who             atomic.Pointer[who]
+	sending, saving sync.Mutex // held while reports are sent, while a file is written
+	reading         sync.Once  // of what is on disk: Run may be called again after a fault
 
 	mu    sync.Mutex // guards the following, and all days
 	today *day
@@ -78,16 +77,12 @@ func New(cfg Config, deps Deps) *Reports {
 		deps.FS = vfs.Real()
 	}
 	host := strings.ToLower(strings.TrimSuffix(deps.Hostname, "."))
-	sender, err := cfg.sender()
-	if err != nil || sender.Domain == "" {
-		sender = smtp.Path{Local: "noreply-dmarc-reports", Domain: host}
-	}
 	r := &Reports{
-		cfg: cfg, deps: deps, log: deps.Log, store: dayfiles.Dir{FS: deps.FS, Path: deps.Dir, Max: fileMax},
-		host: host, organization: cmp.Or(cfg.Organization, host), sender: sender, submitter: sender.LowerDomain(),
-		generator: strings.TrimSpace("meta1 " + deps.Version),
-		today:     newDay(time.Now().UTC().Truncate(24 * time.Hour)), dirty: map[*day]bool{},
+		deps: deps, log: deps.Log, store: dayfiles.Dir{FS: deps.FS, Path: deps.Dir, Max: fileMax},
+		host: host, generator: strings.TrimSpace("meta1 " + deps.Version),
+		today: newDay(time.Now().UTC().Truncate(24 * time.Hour)), dirty: map[*day]bool{},
 	}
+	r.Reconfigure(cfg)
 	r.stats = newStats(deps.Metrics, func() float64 {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -98,6 +93,21 @@ func New(cfg Config, deps Deps) *Reports {
 		return float64(n)
 	})
 	return r
+}
+
+// who is who sends the reports.
+type who struct {
+	organization, contact, submitter string
+	sender                           smtp.Path
+}
+
+// Reconfigure takes other options for the reports that are made from now on.
+func (r *Reports) Reconfigure(cfg Config) {
+	sender, err := cfg.sender()
+	if err != nil || sender.Domain == "" {
+		sender = smtp.Path{Local: "noreply-dmarc-reports", Domain: r.host}
+	}
+	r.who.Store(&who{cmp.Or(cfg.Organization, r.host), cfg.Contact, sender.LowerDomain(), sender})
 }
 
 func (r *Reports) ctx() context.Context { return context.Background() }

@@ -110,7 +110,7 @@ func (c *Config) Table() *confparse.Table {
 		},
 		{
 			Name: "dmarc_reports", Kind: confparse.KindSection, Readme: "own", Present: &c.Reports.Present,
-			Reload: confparse.Restart, Why: reportsWhy, Sub: c.Reports.Options().Declare(confparse.Restart, reportsWhy),
+			Reload: confparse.NewSessions, Sub: c.Reports.Options().Declare(confparse.AtOnce, ""),
 			Doc: "If this section is there, mail is counted for domains that ask for reports about DMARC, and each of them gets one a day (aggregate reports, RFC 9990). Counts are kept in the directory dmarcrpt of the main queue directory. All sections smtps that have it must have the same. docs/dmarc.md tells more.",
 		},
 	}}
@@ -155,6 +155,3 @@ func (d *DKIM) table() *confparse.Table {
 
 // maxSignatures is what the row signatures_max says at most.
 const maxSignatures = dkim.MaxSignatures
-
-// reportsWhy is why section dmarc_reports needs a restart.
-const reportsWhy = "what collects for reports is begun at the start"
