@@ -45,9 +45,8 @@ func newPacer(limit int64, goGC string) *pacer {
 
 // pacer sets the collector's percentage after each of its cycles.
 type pacer struct {
-	samples []metrics.Sample // used by one cleanup at a time
-
 	mu      sync.Mutex // guards what follows
+	samples []metrics.Sample
 	percent int
 	stopped bool
 }
@@ -55,15 +54,15 @@ type pacer struct {
 // adjust sets the percentage by what the last cycle has found in use, and waits for the next one: it is called when
 // something that nobody holds was collected. An idle process has no cycles and no calls.
 func (p *pacer) adjust() {
-	metrics.Read(p.samples)
-	var used uint64
-	for _, s := range p.samples {
-		used += s.Value.Uint64()
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped {
 		return
+	}
+	metrics.Read(p.samples)
+	var used uint64
+	for _, s := range p.samples {
+		used += s.Value.Uint64()
 	}
 	// Setting it stops the world for a moment.
 	if to := garbagePercent(used); to > p.percent+p.percent/8 || to < p.percent-p.percent/8 {
