@@ -87,10 +87,12 @@ type Queue struct {
 	journal  *journal.Journal[*aq.Save]
 	remover  *mailbox[smtp.ID] // content files that nobody needs
 	events   *mailbox[event]
-	makers   chan struct{} // holds a token for each message that is being made
-	spilling chan struct{} // holds a token for each content that is being moved to a file
-	metrics  *metrics
-	gauges   gauges
+	// unlinking holds a token while content files are removed, and while a backup needs all of them.
+	unlinking chan struct{}
+	makers    chan struct{} // holds a token for each message that is being made
+	spilling  chan struct{} // holds a token for each content that is being moved to a file
+	metrics   *metrics
+	gauges    gauges
 
 	settings  atomic.Pointer[settings]
 	reloading sync.Mutex // one Commit at a time
@@ -110,7 +112,7 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 	}
 	q := &Queue{
 		deps: deps, dirs: cfg.Dirs(deps.Dir), log: deps.Log, clock: newClock(deps.Now), ports: deps.Ports, budget: budget.New(cfg.AQEntriesMax),
-		events: newMailbox[event](), remover: newMailbox[smtp.ID](), makers: make(chan struct{}, makersMax),
+		events: newMailbox[event](), remover: newMailbox[smtp.ID](), makers: make(chan struct{}, makersMax), unlinking: make(chan struct{}, 1),
 		spilling: make(chan struct{}, spillers),
 	}
 	s, err := q.read(cfg, deps.SessionFeatures)
@@ -211,8 +213,9 @@ func (q *Queue) Run(ctx context.Context) error {
 	operates, stopOperate := q.ports.Operate.Open()
 	hosts, stopHosts := q.ports.Hosts.Open()
 	fscks, stopFsck := q.ports.Fsck.Open()
+	backups, stopBackup := q.ports.Backup.Open()
 	defer func() {
-		for _, stop := range []func(){stopAdmit, stopCommit, stopList, stopStatus, stopOperate, stopHosts, stopFsck} {
+		for _, stop := range []func(){stopAdmit, stopCommit, stopList, stopStatus, stopOperate, stopHosts, stopFsck, stopBackup} {
 			stop()
 		}
 	}()
@@ -229,6 +232,7 @@ func (q *Queue) Run(ctx context.Context) error {
 		Grace: func() time.Duration { return q.conf().OrphanGrace }, Now: q.clock.now, Day: q.clock.day,
 	}
 	q.group.Go(orphans.Run)
+	q.group.Go(func(ctx context.Context) error { return q.backups(ctx, backups) })
 
 	loopDone := make(chan struct{})
 	q.group.Go(func(life context.Context) error {

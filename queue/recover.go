@@ -138,11 +138,13 @@ func (q *Queue) remove(ctx context.Context) error {
 			done = true
 		}
 		ids := q.remover.take(spare)
+		q.unlinking <- struct{}{} // a backup may need the files still
 		for _, ta := range ids {
 			if err := q.cdb.Remove(ta); err != nil {
 				q.log.Error("cannot remove content", "ss_ta", ta.String(), "error", err)
 			}
 		}
+		<-q.unlinking
 		spare = ids
 		if done {
 			return nil

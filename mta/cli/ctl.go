@@ -21,7 +21,7 @@ func ctlCommand(e *Env) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(statusCommand(e), statsCommand(e), topCommand(e), connectionsCommand(e), throttleCommand(e), drainCommand(e),
-		reloadCommand(e), upgradeCommand(e), stopCommand(e), tlsReportsCommand(e), dmarcReportsCommand(e))
+		reloadCommand(e), upgradeCommand(e), stopCommand(e), tlsReportsCommand(e), dmarcReportsCommand(e), backupCommand(e))
 	return c
 }
 

@@ -255,6 +255,18 @@ type FsckAnswer struct {
 	Err      string    `json:"error,omitempty"`  // why it ended early
 }
 
+// BackupQuestion asks for a copy of the queue.
+type BackupQuestion struct {
+	Directory string `json:"directory"` // absolute; it must not exist, and its parent be writable by meta1 and root alone
+}
+
+// BackupReport is what was made.
+type BackupReport struct {
+	Directory string  `json:"directory"`
+	Contents  int     `json:"contents"` // content files
+	Seconds   float64 `json:"seconds"`
+}
+
 // Finding is one thing that a check found.
 type Finding struct {
 	Severity string `json:"severity"` // note, repairable, loss
@@ -278,6 +290,8 @@ type Backend interface {
 	Hosts(ctx context.Context, closed bool) (Hosts, error)
 	// Fsck checks a part of the databases of the queue.
 	Fsck(ctx context.Context, q FsckQuestion) (FsckAnswer, error)
+	// Backup makes a copy of the queue as it is at one moment.
+	Backup(ctx context.Context, q BackupQuestion) (BackupReport, error)
 	// Explain tries a dialogue; the error is for a question that cannot be tried.
 	Explain(ctx context.Context, q explain.Question) (*explain.Report, error)
 	// TLSReports lists the reports about TLS that are collected or wait to be sent, those on

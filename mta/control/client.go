@@ -256,6 +256,11 @@ func (c *Client) Fsck(ctx context.Context, content bool, f func(Finding)) (exami
 	}
 }
 
+// Backup makes a copy of the queue in a new directory.
+func (c *Client) Backup(ctx context.Context, q BackupQuestion) (done BackupReport, err error) {
+	return done, c.ask(ctx, http.MethodPost, "/backup", q, &done)
+}
+
 // ask sends a request, with a body if that is not nil, and reads its answer into v: as text into a
 // strings.Builder, else as JSON. also are statuses besides 200
 // whose body is an answer and not an error.

@@ -155,6 +155,10 @@ func (b *backend) Fsck(_ context.Context, q control.FsckQuestion) (control.FsckA
 	return a, b.err
 }
 
+func (b *backend) Backup(_ context.Context, q control.BackupQuestion) (control.BackupReport, error) {
+	return control.BackupReport{Directory: q.Directory}, b.err
+}
+
 func (b *backend) Health(context.Context) control.Health { return b.health }
 func (b *backend) Reload(_ context.Context, check bool) control.ReloadReport {
 	r := b.report

@@ -174,6 +174,11 @@ func routes() []route {
 			handle:  takes(http.StatusServiceUnavailable, Backend.Fsck),
 		},
 		{
+			method: "POST", path: "/backup", id: "backup", level: access.Change, body: reflect.TypeFor[BackupQuestion](), answer: reflect.TypeFor[BackupReport](),
+			summary: "Make a copy of the queue as it is at one moment, in a new directory. All mail goes on meanwhile.",
+			handle:  takes(http.StatusServiceUnavailable, Backend.Backup),
+		},
+		{
 			method: "POST", path: "/reload", id: "reload", level: access.Change, answer: reflect.TypeFor[ReloadReport](), also: []int{http.StatusUnprocessableEntity},
 			summary: "Apply configuration, maps, certificates and keys as they are now, all or none; with status 422 if something is wrong with them.",
 			handle:  reload(false),

@@ -12,5 +12,6 @@
 //	List     mta -> queue         ListQ        ListA: entries of the queue
 //	Operate  mta -> queue         OperateQ     OperateA: how many recipients it was done to
 //	Fsck     mta -> queue         FsckQ        FsckA: what a check of a part of the databases found
+//	Backup   mta -> queue         BackupQ      BackupA: a copy of the databases, made while QMGR works
 //	Status   mta -> each module   StatusQ      StatusA: a snapshot
 package msg

@@ -22,5 +22,16 @@ type Finding struct {
 	Severity, Code, TA, RcptID, Path, Text, Repair string
 }
 
+// BackupQ asks QMGR for a copy of its databases as they are at one moment, while it works.
+type BackupQ struct {
+	Dir string // an empty directory that nobody else can write, absolute
+}
+
+// BackupA answers BackupQ.
+type BackupA struct {
+	Contents int    // content files
+	Err      string // why the copy is not whole and must not be used; "" if it is
+}
+
 // FsckTime bounds the time of one answer to FsckQ.
 const FsckTime = 2 * time.Minute

@@ -23,6 +23,7 @@ func NewPorts() *Ports {
 		Operate: NewPort[OperateQ, OperateA](1),
 		Hosts:   NewPort[HostsQ, HostsA](1),
 		Fsck:    NewPort[FsckQ, FsckA](1),
+		Backup:  NewPort[BackupQ, BackupA](1),
 		Status:  map[string]*Port[StatusQ, StatusA]{},
 	}
 	for _, m := range []string{"qmgr", "smar", "smtps", "smtpc"} {

@@ -24,6 +24,7 @@ type Ports struct {
 	Operate *Port[OperateQ, OperateA]
 	Hosts   *Port[HostsQ, HostsA]
 	Fsck    *Port[FsckQ, FsckA]
+	Backup  *Port[BackupQ, BackupA]
 	Status  map[string]*Port[StatusQ, StatusA] // by module: qmgr, smar, smtps, smtpc
 
 	// What an operator has set, which QMGR obeys.

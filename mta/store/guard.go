@@ -38,6 +38,8 @@ type guard struct {
 	keep int64
 	free func() (int64, error)
 
+	aside atomic.Pointer[string] // the directory of a copy that is being made; nil: there is none
+
 	making sync.Mutex // held while room is made
 	room   func()
 	made   atomic.Int64 // how often that was
@@ -68,6 +70,9 @@ const (
 
 // try makes a call that writes to the file of a name, and decides what its failure means.
 func (g *guard) try(doing, name string, call func() error) error {
+	if g.isAside(name) {
+		return call()
+	}
 	wait, roomMade := firstWait, false
 	for {
 		made := g.made.Load()
@@ -124,8 +129,8 @@ func (g *guard) opens(doing, name string, c pvfs.DiskWriteCategory, call func() 
 		return nil, err
 	}
 	err = g.try(doing, name, func() error { f, err = call(); return err })
-	if err != nil {
-		return nil, err
+	if err != nil || g.isAside(name) {
+		return f, err
 	}
 	return &guardedFile{File: f, g: g, name: name, yields: yields}, nil
 }
@@ -156,7 +161,7 @@ var errNoSpare = fmt.Errorf("the space that is left is kept for new records: %w"
 // names of a directory in no order, a power cut would leave a marker without its file, or
 // none. So the names are made durable before a marker is made, and before one is removed.
 func (g *guard) Create(name string, c pvfs.DiskWriteCategory) (pvfs.File, error) {
-	if isMarker(name) {
+	if isMarker(name) && !g.isAside(name) {
 		if err := g.syncDir(filepath.Dir(name)); err != nil {
 			return nil, err
 		}
@@ -216,6 +221,9 @@ func (g *guard) Lock(name string) (l io.Closer, err error) {
 // Remove makes room if need be: some file systems need space for it. See Create for
 // markers.
 func (g *guard) Remove(name string) error {
+	if g.isAside(name) {
+		return g.FS.Remove(name)
+	}
 	if isMarker(name) {
 		if err := g.syncDir(filepath.Dir(name)); err != nil {
 			return err

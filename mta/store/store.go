@@ -80,6 +80,7 @@ type Store struct {
 	dirs       []string // that must stay: the store's, and its log's if that is another
 	lock       string   // the file that Pebble locks, in the first of them
 	ballast    *ballast
+	guarded    *guard
 	end        *ending
 	suspicion  error
 	unregister func()
@@ -161,6 +162,7 @@ func (s *Store) open(total int64, o Options) (failed error) {
 		return openError(err, dir, o.Name)
 	}
 	g := s.guard(o)
+	s.guarded = g
 	g.keep = 2 * int64(memTableSize(total, o.LogSize)) // a log and a flush
 	// Pebble begins the first log of a new store in an old format, which does not tell
 	// what had been synced (checkLogs): a new store is opened twice.

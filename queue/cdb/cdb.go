@@ -85,6 +85,26 @@ func Open(fsys vfs.FS, base string) (*Store, error) {
 	return s, nil
 }
 
+// MakeDirs makes all directories of a store that is about to be written as a copy, and SyncDirs makes what is in them durable.
+func (s *Store) MakeDirs() error {
+	for i := range s.dirs {
+		if err := s.fs.MkdirAll(s.dirs[i].dir, dirMode); err != nil {
+			return fmt.Errorf("making the content directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// SyncDirs is the end of what MakeDirs begins.
+func (s *Store) SyncDirs() error {
+	for i := range s.dirs {
+		if err := s.fs.SyncDir(s.dirs[i].dir); err != nil {
+			return fmt.Errorf("syncing the content directories: %w", err)
+		}
+	}
+	return s.fs.SyncDir(s.base)
+}
+
 const dirMode = 0o750
 
 // At is a store whose directories are there, or that is only read: it makes nothing.
