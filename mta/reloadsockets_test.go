@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"meta1/mta/listen"
 	"meta1/mta/supervise"
 )
 
@@ -233,5 +234,30 @@ func TestReloadHTTP(t *testing.T) {
 	}
 	if !closed(t, "tcp", api) || !closed(t, "tcp", metrics) {
 		t.Error("a socket that went is open")
+	}
+}
+
+// TestReloadActivated: a socket that systemd has passed stays when others come, and cannot be taken out by a reload.
+func TestReloadActivated(t *testing.T) {
+	passed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := passed.Addr().String()
+	activated := fmt.Sprintf("listen_socket { address = 127.0.0.1; port = %d; }", passed.Addr().(*net.TCPAddr).Port)
+	dir := shortDir(t)
+	write(t, dir+"/meta1.conf", strings.Replace(config(dir, ""), firstSocket, activated, 1))
+	write(t, dir+"/mt", "a.test lmtp:\n")
+	write(t, dir+"/access", "cltaddr:127. relay\n")
+	r := startIn(t, dir, func(s *Setup) { s.Inherited = listen.Handed([]listen.Passed{{Listener: passed}}) })
+	r.reconfigure("", firstSocket, activated+unixSocket)
+	r.reload()
+	if !greets("tcp", address) || !greets("unix", dir+"/spool/in") {
+		t.Errorf("%q", r.listens())
+	}
+	r.reconfigure("", firstSocket, unixSocket)
+	r.refusesReload("systemd passes the socket " + address)
+	if !greets("tcp", address) {
+		t.Error("no greeting")
 	}
 }

@@ -66,16 +66,20 @@ func startAs(t *testing.T, host, mt, extra string) *running {
 }
 
 // startIn starts the MTA whose configuration is dir/meta1.conf, and its spool dir/spool.
-func startIn(t *testing.T, dir string) *running {
+func startIn(t *testing.T, dir string, change ...func(*Setup)) *running {
 	t.Helper()
 	r := &running{t: t, dir: dir, signals: make(chan os.Signal, 4), log: &logBuffer{}, group: supervise.NewGroup(context.Background())}
 	ready := make(chan control.Status, 1)
 	r.group.Go(func(ctx context.Context) error {
-		return Run(ctx, Setup{
+		s := Setup{
 			File: dir + "/meta1.conf", Version: "1.2", Executable: os.Args[0], Stderr: r.log, Signals: r.signals,
 			Exit:  func(status int) { panic(fmt.Sprintf("exit %d", status)) },
 			Ready: func(s control.Status, _ *Config) { ready <- s },
-		})
+		}
+		for _, f := range change {
+			f(&s)
+		}
+		return Run(ctx, s)
 	})
 	t.Cleanup(r.stop)
 	select {
