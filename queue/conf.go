@@ -64,7 +64,7 @@ func (n *Next) Commit() {
 	q.budget.SetMax(s.AQEntriesMax)
 	q.deps.Memory.SetMax(s.ContentMemory)
 	q.space.Changed()
-	q.events.put(event{configure: s})
+	q.events.Put(event{configure: s})
 	q.log.LogAttrs(context.Background(), slog.LevelInfo, "configuration map was read", slog.String("map", s.Conf), slog.Int("entries", s.rules.Entries))
 }
 

@@ -40,8 +40,8 @@ func (q *Queue) committed(d *journal.Done[*aq.Save]) {
 	if n := len(d.Saves); n > 0 {
 		events = append(events, event{saved: d.Saves[n-1].ID})
 	}
-	q.events.put(events...)
-	q.remover.put(d.Gone...)
+	q.events.Put(events...)
+	q.remover.Put(d.Gone...)
 	q.contents.EndSpills(d.Spilled...)
 }
 
@@ -90,7 +90,7 @@ func (q *Queue) refuses(c *msg.CommitQ) smtp.Reply {
 	case q.space.Refuses(int64(len(c.Inline))):
 		q.budget.Revoke(ta)
 		if c.Inline == nil {
-			q.remover.put(ta)
+			q.remover.Put(ta)
 		}
 		return q.space.Refusal()
 	}

@@ -98,9 +98,9 @@ func (l *loop) run(life context.Context, stop <-chan struct{}, ports loopPorts) 
 	draining := false
 	for {
 		select {
-		case <-l.q.events.ready:
+		case <-l.q.events.Ready:
 			l.now = l.q.clock.now()
-			events := l.q.events.take(spare)
+			events := l.q.events.Take(spare)
 			for i := range events {
 				l.apply(&events[i])
 			}
@@ -225,7 +225,7 @@ func (l *loop) act() {
 	for rd := l.core.Ready(); !rd.Empty(); rd = l.core.Ready() {
 		q.journal.Save(patient(rd.Save), rd.Save...)
 		l.traces.saved(rd.Save)
-		q.remover.put(rd.Unlink...)
+		q.remover.Put(rd.Unlink...)
 		for _, s := range rd.Spill {
 			q.group.Go(func(ctx context.Context) error { q.spill(ctx, s); return nil })
 		}
@@ -245,7 +245,7 @@ func (l *loop) act() {
 			q.group.Go(func(ctx context.Context) error { q.make(ctx, mk); return nil })
 		}
 		if s := rd.Scan; s != nil {
-			q.group.Go(func(context.Context) error { q.events.put(event{ev: q.scan(s)}); return nil })
+			q.group.Go(func(context.Context) error { q.events.Put(event{ev: q.scan(s)}); return nil })
 		}
 		for _, a := range rd.Answer {
 			if r := l.operators[a.ID]; r != nil {
@@ -289,7 +289,7 @@ func (l *loop) deliver(d *aq.Delivery) {
 	if l.timeout.IsZero() || a.timeout.Before(l.timeout) {
 		l.timeout = a.timeout
 	}
-	done := func(a msg.DeliverA, err error) { q.events.put(event{ev: delivered(d, a, err)}) }
+	done := func(a msg.DeliverA, err error) { q.events.Put(event{ev: delivered(d, a, err)}) }
 	if a.request = q.ports.Deliver.Post(ctx, &ask, done); a.request == nil {
 		q.awaitDelivery(ctx, ask, done)
 	}
@@ -395,12 +395,12 @@ func (q *Queue) awaitRoutes(ctx context.Context, x *aq.Lookup, rcpts []aq.Rcpt) 
 		}
 		ev.Answers = append(ev.Answers, a)
 		if time.Since(last) >= lookupFlush {
-			q.events.put(event{ev: ev})
+			q.events.Put(event{ev: ev})
 			ev, last = &aq.Routed{Lookup: x, Hung: ev.Hung}, time.Now()
 		}
 	}
 	ev.Done = true
-	q.events.put(event{ev: ev})
+	q.events.Put(event{ev: ev})
 }
 
 // askRoute asks for the route of one recipient, unless hung says that it would hang.

@@ -33,7 +33,7 @@ func (q *Queue) make(ctx context.Context, mk *aq.Make) {
 	case <-ctx.Done():
 		ev.Err = context.Cause(ctx)
 	}
-	q.events.put(event{ev: ev})
+	q.events.Put(event{ev: ev})
 }
 
 // doubleBounce is the double bounce address. The default of README 3.8, item 6, is one whose
@@ -151,7 +151,7 @@ func (q *Queue) makeCopies(mk *aq.Make) (made []*aq.NewMessage, err error) {
 		if err != nil {
 			for _, m := range made {
 				if m.Content == nil {
-					q.remover.put(m.Envelope.TA)
+					q.remover.Put(m.Envelope.TA)
 				}
 			}
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meta1/mta/mailbox"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/store"
@@ -85,8 +86,8 @@ type Queue struct {
 	space    *content.Space
 	budget   *budget.Budget
 	journal  *journal.Journal[*aq.Save]
-	remover  *mailbox[smtp.ID] // content files that nobody needs
-	events   *mailbox[event]
+	remover  *mailbox.Box[smtp.ID] // content files that nobody needs
+	events   *mailbox.Box[event]
 	// unlinking holds a token while content files are removed, and while a backup needs all of them.
 	unlinking chan struct{}
 	makers    chan struct{} // holds a token for each message that is being made
@@ -112,7 +113,7 @@ func New(cfg Config, deps Deps) (*Queue, error) {
 	}
 	q := &Queue{
 		deps: deps, dirs: cfg.Dirs(deps.Dir), log: deps.Log, clock: newClock(deps.Now), ports: deps.Ports, budget: budget.New(cfg.AQEntriesMax),
-		events: newMailbox[event](), remover: newMailbox[smtp.ID](), makers: make(chan struct{}, makersMax), unlinking: make(chan struct{}, 1),
+		events: mailbox.New[event](), remover: mailbox.New[smtp.ID](), makers: make(chan struct{}, makersMax), unlinking: make(chan struct{}, 1),
 		spilling: make(chan struct{}, spillers),
 	}
 	s, err := q.read(cfg, deps.SessionFeatures)
@@ -204,7 +205,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	}
 	atStart := q.db.View() // before anything is written
 
-	q.ports.Throttles.OnChange(func() { q.events.put(event{ev: &aq.LimitsChanged{}}) })
+	q.ports.Throttles.OnChange(func() { q.events.Put(event{ev: &aq.LimitsChanged{}}) })
 	admission := newAdmission(q)
 	admits, stopAdmit := q.ports.Admit.OpenDirect(admission.decide)
 	commits, stopCommit := q.ports.Commit.Open()
@@ -228,7 +229,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	q.group.Go(func(ctx context.Context) error { return admission.run(ctx, admits) })
 	q.group.Go(func(ctx context.Context) error { return q.fsck(ctx, fscks) })
 	orphans := &content.Orphans{
-		CDB: q.cdb, FS: q.deps.FS, Store: q.dirs.Store, Log: q.log, First: q.ids.first, Knows: q.knows, Remove: q.remover.put,
+		CDB: q.cdb, FS: q.deps.FS, Store: q.dirs.Store, Log: q.log, First: q.ids.first, Knows: q.knows, Remove: q.remover.Put,
 		Grace: func() time.Duration { return q.conf().OrphanGrace }, Now: q.clock.now, Day: q.clock.day,
 	}
 	q.group.Go(orphans.Run)

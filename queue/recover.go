@@ -120,7 +120,7 @@ func (q *Queue) parkedBefore(context.Context) error {
 	if err := errors.Join(err, v.Close()); err != nil {
 		q.log.Error("cannot tell for what mail is parked; it comes back by its own times", "error", err)
 	}
-	q.events.put(event{ev: ev})
+	q.events.Put(event{ev: ev})
 	return nil
 }
 
@@ -133,11 +133,11 @@ func (q *Queue) remove(ctx context.Context) error {
 	for {
 		done := false
 		select {
-		case <-q.remover.ready:
+		case <-q.remover.Ready:
 		case <-ctx.Done():
 			done = true
 		}
-		ids := q.remover.take(spare)
+		ids := q.remover.Take(spare)
 		q.unlinking <- struct{}{} // a backup may need the files still
 		for _, ta := range ids {
 			if err := q.cdb.Remove(ta); err != nil {

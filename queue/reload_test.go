@@ -144,7 +144,7 @@ func TestReloadOfEachOption(t *testing.T) {
 		if err := reload(l.q, c, nil); err != nil {
 			t.Fatal(err)
 		}
-		for _, ev := range l.q.events.take(nil) {
+		for _, ev := range l.q.events.Take(nil) {
 			l.apply(&ev)
 		}
 		return use(l)
