@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"reflect"
 	"sync/atomic"
+	"time"
 
 	"meta1/client/tlspolicy"
 )
@@ -128,4 +129,34 @@ func (s *signal) renew() {
 	if was := s.c.Swap(&fresh); was != nil {
 		close(*was)
 	}
+}
+
+// Effective is what the deliveries that begin now go by, for reflect.DeepEqual with that of another
+// Client alone: a test holds a reload against a start.
+func (h *hall) Effective() any {
+	c := h.now.Load()
+	type effective struct {
+		cfg                  Config
+		limits               timeouts
+		eight                string
+		classes              map[string]class
+		idleMax, idleHopMax  int
+		idleTimeout          time.Duration
+		threads              int32
+		reuse, counts, roots bool
+		transactions         int
+	}
+	e := effective{
+		cfg: c.cfg, limits: c.limits, eight: c.eight.mode, classes: map[string]class{}, threads: h.threadsMax(),
+		reuse: c.deps.ReuseConnections, transactions: c.deps.TransactionsPerSession, counts: c.deps.TLSReports != nil, roots: c.deps.Roots != nil,
+	}
+	h.pool.mu.Lock()
+	defer h.pool.mu.Unlock()
+	e.idleMax, e.idleHopMax, e.idleTimeout = h.pool.idleMax, h.pool.idleHopMax, h.pool.idleTimeout
+	for name, cl := range c.classes {
+		is := *cl
+		is.roots = nil // they cannot be compared
+		e.classes[name] = is
+	}
+	return e
 }

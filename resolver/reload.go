@@ -5,8 +5,11 @@ import (
 	"log/slog"
 	"slices"
 
+	"meta1/maps"
+	"meta1/resolver/dns"
 	"meta1/resolver/greylist"
 	"meta1/resolver/mtasts"
+	"meta1/resolver/srs"
 )
 
 // Next is a configuration with which a Resolver can go on, with all its maps read. Nothing has changed yet.
@@ -109,4 +112,53 @@ func (n *Next) Commit() {
 	h.retired = slices.DeleteFunc(h.retired, func(old *Resolver) bool { return old != former && old.users.Load() == 0 })
 	r.set.closeUnused(former.set)
 	r.log.LogAttrs(context.Background(), slog.LevelInfo, "maps reloaded", slog.Int("mailertable", r.set.mailertable.len()))
+}
+
+// Effective is what the questions that come now are answered with, for reflect.DeepEqual with that of another
+// Resolver alone: a test holds a reload against a start. Of maps it has how they are used, not what they hold.
+func (h *hall) Effective() any {
+	r := h.now.Load()
+	type effective struct {
+		cfg       Config
+		asks      dns.Config
+		finds     dns.FinderConfig
+		only      *target
+		rules     map[string]*target
+		table     string
+		steps     maps.Steps
+		names     []string
+		access    string
+		aliases   AliasConfig
+		users     maps.Steps
+		lmtp      string
+		port      uint16
+		rcptConf  maps.Steps
+		roots     bool // there are some of our own, which cannot be compared
+		counts    bool
+		srs       srs.Scheme
+		forwarded bool
+	}
+	s := r.set
+	e := effective{
+		cfg: r.cfg, asks: r.asks, finds: r.finds, only: r.only, rules: s.mailertable.rules, table: s.mailertable.name, steps: s.mailertable.steps,
+		lmtp: r.deps.LMTPSocket, port: r.deps.RemotePort, rcptConf: r.deps.RcptConf, roots: r.deps.Roots != nil, counts: r.deps.TLSReports != nil,
+		forwarded: r.deps.Forwarding != nil && r.deps.Forwarding(),
+	}
+	for name := range s.maps {
+		e.names = append(e.names, name)
+	}
+	slices.Sort(e.names)
+	if s.access != nil {
+		e.access = s.access.name
+	}
+	if s.aliases != nil {
+		e.aliases = s.aliases.cfg
+	}
+	if s.users != nil {
+		e.users = s.users.steps
+	}
+	if r.deps.SRS != nil {
+		e.srs = r.deps.SRS.Scheme()
+	}
+	return e
 }

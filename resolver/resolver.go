@@ -85,6 +85,7 @@ type Resolver struct {
 	deps   Deps
 	asks   dns.Config // of dns
 	dns    *dns.Client
+	finds  dns.FinderConfig // of finder
 	finder *dns.Finder
 	only   *target // the route of connect_only_to, or nil
 	set    *set
@@ -164,9 +165,8 @@ func (h *hall) furnish(cfg Config, deps Deps, former *Resolver) (*Resolver, erro
 	if err != nil {
 		return nil, fmt.Errorf("smar: %w", err)
 	}
-	r.finder = dns.NewFinder(dns.FinderConfig{
-		Hostname: deps.Hostname, MXMax: cfg.MXMax, AddrMax: cfg.AddrMax, Family: dns.Family(sel), DANE: cfg.dane(),
-	}, r.dns)
+	r.finds = dns.FinderConfig{Hostname: deps.Hostname, MXMax: cfg.MXMax, AddrMax: cfg.AddrMax, Family: dns.Family(sel), DANE: cfg.dane()}
+	r.finder = dns.NewFinder(r.finds, r.dns)
 	if deps.ConnectOnlyTo.IsValid() {
 		r.only = r.onlyTarget()
 	}

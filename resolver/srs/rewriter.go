@@ -165,6 +165,14 @@ func (r *Rewriter) Reverse(p smtp.Path) (smtp.Path, error) {
 	return s.Reverse(p.Local, r.now())
 }
 
+// Scheme is what is in use now, with its secrets; zero if it is off.
+func (r *Rewriter) Scheme() Scheme {
+	if s := r.scheme(); s != nil {
+		return *s
+	}
+	return Scheme{}
+}
+
 // Domain is that of the addresses; "" if it is off.
 func (r *Rewriter) Domain() string {
 	s := r.scheme()
