@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 
 	"meta1/confparse"
 	"meta1/maps"
@@ -30,15 +32,46 @@ func Check(file string, set ...confparse.Assignment) (*Config, *confparse.Result
 }
 
 // check is Check for a reload, too: files reads what sections tls and the like name; nil for what this
-// process may. With an error there is a configuration if it could be read at all.
+// process may. With an error there is a configuration if it could be understood so far that its files and maps
+// may be looked at for further mistakes; it may be used for nothing else.
 func check(file string, files *tlsFiles, set ...confparse.Assignment) (*Config, *confparse.Result, error) {
-	c, result, err := Load(file, confparse.LoadOptions{Set: set})
-	if err != nil {
-		return nil, result, err
+	c := &Config{}
+	result, err := confparse.Load(confparse.LoadOptions{Set: set}, file, c.Options())
+	if result.Root == nil {
+		return nil, result, err // where sections end is not known
 	}
-	err = c.verify(result, files)
+	c.Queue.CDBBase = c.CDBBase
+	wrong := c.verify(result, files)
 	c.shareLog()
-	return c, result, err
+	return c, result, further(err, wrong)
+}
+
+// further adds to the mistakes of a configuration those that were found by a look at this host. What does
+// not stand in the file may follow from the former, and is left out then.
+func further(err, more error) error {
+	var known, found confparse.Errors
+	switch {
+	case err == nil:
+		return more
+	case !errors.As(err, &known) || !errors.As(more, &found):
+		return err
+	}
+	found = slices.DeleteFunc(found, func(d confparse.Diagnostic) bool { return d.Line == 0 })
+	return append(slices.Clone(known), untold(known, found)...)
+}
+
+// untold leaves out what was told already: at the same place, or of a file of a map that is missing, or in the same
+// words.
+func untold(known, found confparse.Errors) (fresh confparse.Errors) {
+	for _, d := range found {
+		told := func(k confparse.Diagnostic) bool {
+			return d.Line > 0 && k.Pos == d.Pos || d.Line == 0 && (k.Message == d.Message || strings.HasSuffix(d.Message, syscall.ENOENT.Error()))
+		}
+		if !slices.ContainsFunc(known, told) {
+			fresh = append(fresh, d)
+		}
+	}
+	return fresh
 }
 
 // shareLog gives the section log of all to those sections that have none.

@@ -16,7 +16,14 @@ import (
 // CheckAll is Check with CheckMaps and CheckHost: all that is known to be wrong with a
 // configuration before it is used. The result is never nil.
 func CheckAll(ctx context.Context, file string) (*confparse.Result, error) {
-	c, result, err := Check(file)
+	c, result, err := check(file, nil)
+	if err != nil && c != nil {
+		var known, found confparse.Errors
+		if errors.As(err, &known) && errors.As(c.CheckMaps(ctx, result), &found) {
+			return result, append(slices.Clone(known), untold(known, found)...)
+		}
+		return result, err
+	}
 	if err != nil {
 		return result, err
 	}

@@ -65,8 +65,9 @@ type reloading struct {
 	// commits put in effect what was prepared, in their order; none can fail. discards give it up.
 	commits, discards []func()
 	reloaded          []string
-	errs              []string // for whoever asked
-	brief             []string // the same without the lines of the file
+	known             confparse.Errors // of the configuration
+	errs              []string         // for whoever asked
+	brief             []string         // the same without the lines of the file
 }
 
 // Reload applies configuration, maps, certificates and keys as they are now, in two phases: prepare,
@@ -126,6 +127,7 @@ func nonNil[T any](list []T) []T {
 func (p *reloading) prepare() {
 	c, result, err := check(p.setup.File, p.tlsFiles, p.setup.Set...)
 	p.fail(err)
+	_ = errors.As(err, &p.known)
 	if c == nil {
 		return // it could not even be read
 	}

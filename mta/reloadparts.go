@@ -3,7 +3,6 @@ package mta
 import (
 	"context"
 
-	"meta1/confparse"
 	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
 	"meta1/server"
@@ -20,7 +19,7 @@ func (p *reloading) prepareMaps() {
 	if r := p.modules.resolver; r != nil {
 		next, err := r.Prepare(p.conf.Resolver, p.resolverDeps(p.conf, p.roots))
 		if err != nil {
-			p.fail(confparse.Errors(inMaps(nil, err)))
+			p.failMaps(err)
 		} else {
 			p.step(unitResolver, next.Commit, next.Discard)
 		}
@@ -28,7 +27,7 @@ func (p *reloading) prepareMaps() {
 	if q := p.modules.queue; q != nil {
 		next, err := q.Prepare(p.conf.Queue, p.conf.clientFeatures())
 		if err != nil {
-			p.fail(confparse.Errors(inMaps(nil, err)))
+			p.failMaps(err)
 		} else {
 			p.step(unitQueue, next.Commit, nil)
 		}
@@ -44,6 +43,13 @@ func (p *reloading) prepareLogs() {
 	}
 	p.sinks = next
 	p.step("", commit, discard)
+}
+
+// failMaps notes what is wrong in maps, if the mistakes of the configuration do not say it already.
+func (p *reloading) failMaps(err error) {
+	if fresh := untold(p.known, inMaps(nil, err)); len(fresh) > 0 {
+		p.fail(fresh)
+	}
 }
 
 // prepareTLS reads the files of all sections tls. A section that was not there gets a Provider of its
