@@ -33,6 +33,7 @@ var layers = []struct {
 	{3, "queue/* resolver/* server/* client/* mta/explain mta/lda mta/submit mta/trial mta/logfmt mta/maillog mta/maildrop mta/listen mta/service mta/verify mta/access mta/console mta/migrate mta/handover", false},
 	{2, "mta/msg mta/tlsconf", true},         // tlsconf judges by msg.TLSRequirements
 	{2, "mta/store mta/store/salvage", true}, // salvage reads what is left of a store
+	{2, "mta/cdb", true},                     // its files end with the envelope, as mta/msg has it
 	{2, "mta/tracing", false},
 	{2, "pmilter", false}, // its goroutines are kept by mta/supervise
 	{2, "mta/dsn mta/dayfiles queue/entry queue/pace queue/verp confparse/manual", false},
@@ -79,8 +80,8 @@ func TestLayersChecker(t *testing.T) {
 		{"mta/cli", "mta", true},
 		{"mta", "mta/control", true},
 		{"mta", "queue", true},
-		{"mta", "queue/cdb", true},
-		{"queue", "queue/cdb", true},
+		{"mta", "queue/records", true},
+		{"queue", "queue/records", true},
 		{"queue", "mta/vfs", true},
 		{"queue", "queue/fsck", true},
 		{"queue", "queue/aq", true},
@@ -91,8 +92,11 @@ func TestLayersChecker(t *testing.T) {
 		{"queue/intake", "queue/aq", false},
 		{"queue/sched", "queue/aq", false},
 		{"mta", "queue/fsck", true},
-		{"queue/fsck", "queue/cdb", true},
-		{"queue/cdb", "mta/vfs", true},
+		{"queue/fsck", "queue/records", true},
+		{"queue/records", "mta/store", true},
+		{"queue/fsck", "mta/cdb", true},
+		{"mta/cdb", "mta/vfs", true},
+		{"mta/cdb", "mta/msg", true},
 		{"resolver/greylist", "mta/store", true},
 		{"queue/fsck", "mta/store/salvage", true},
 		{"mta/store", "queue/records", false},
@@ -107,16 +111,18 @@ func TestLayersChecker(t *testing.T) {
 		{"server", "queue", false},
 		{"client", "resolver", false},
 		{"queue", "mta", false},
-		{"server", "queue/cdb", false}, // but see below: its tests may
-		{"mta/lda", "queue/cdb", false},
-		{"queue/cdb", "queue", false},
+		{"server", "queue/records", false}, // but see below: its tests may
+		{"mta/lda", "queue/records", false},
+		{"mta/cdb", "queue", false},
 		{"queue/fsck", "queue", false},
-		{"queue/cdb", "queue/fsck", false},
-		{"queue/cdb", "queue/records", false},
-		{"mta/vfs", "queue/cdb", false},
+		{"mta/cdb", "queue/records", false},
+		{"queue/records", "queue/fsck", false},
+		{"queue/records", "queue/journal", false},
+		{"mta/vfs", "mta/cdb", false},
+		{"mta/vfs", "queue/records", false},
 		{"mta/cli", "main", false},
 		{"mta", "e2e", false},
-		{"queue", "queue/cdb/inner", false},
+		{"queue", "queue/records/inner", false},
 		{"unheard", "mta/smtp", false},
 		{"mta/unheard", "mta/smtp", false},
 	}
@@ -133,7 +139,7 @@ func TestLayersChecker(t *testing.T) {
 				p.XTestImports = append(to, p.ImportPath)
 			}
 			wrong := wrongArrows([]goPackage{p})
-			want := c.ok || kind != "code" && c.from == "server" && c.to == "queue/cdb"
+			want := c.ok || kind != "code" && c.from == "server" && c.to == "queue/records"
 			if ok := len(wrong) == 0; ok != want {
 				t.Errorf("%s of %s imports %s: allowed is %v, want %v (%v)", kind, c.from, c.to, ok, want, wrong)
 			}

@@ -9,8 +9,8 @@ import (
 
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 
+	"meta1/mta/cdb"
 	"meta1/mta/msg"
-	"meta1/queue/cdb"
 )
 
 type backupRequest = msg.Request[msg.BackupQ, msg.BackupA]

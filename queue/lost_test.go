@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"meta1/mta/cdb"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/store"
 	"meta1/mta/vfs/crashfs"
-	"meta1/queue/cdb"
 )
 
 // TestLostStoreIsNotTakenForAnEmptyOne removes the store of a queue that holds

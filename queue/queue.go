@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meta1/mta/cdb"
 	"meta1/mta/mailbox"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
@@ -21,7 +22,6 @@ import (
 	"meta1/mta/vfs"
 	"meta1/queue/aq"
 	"meta1/queue/budget"
-	"meta1/queue/cdb"
 	"meta1/queue/conf"
 	"meta1/queue/content"
 	"meta1/queue/journal"

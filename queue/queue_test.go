@@ -14,12 +14,12 @@ import (
 	"time"
 
 	"meta1/confparse"
+	"meta1/mta/cdb"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/supervise"
 	"meta1/mta/vfs"
 	"meta1/mta/vfs/crashfs"
-	"meta1/queue/cdb"
 	"meta1/queue/records"
 )
 

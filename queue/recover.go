@@ -7,10 +7,10 @@ import (
 	"io/fs"
 	"time"
 
+	"meta1/mta/cdb"
 	"meta1/mta/smtp"
 	"meta1/mta/store"
 	"meta1/queue/aq"
-	"meta1/queue/cdb"
 	"meta1/queue/records"
 )
 

@@ -7,9 +7,9 @@ import (
 	"io"
 	"sync"
 
+	"meta1/mta/cdb"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/cdb"
 	"meta1/queue/records"
 )
 

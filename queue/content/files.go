@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"io"
 
+	"meta1/mta/cdb"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/vfs"
-	"meta1/queue/cdb"
 )
 
 // Files is the content store that the servers write to, and the queue itself: it stops writing

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"time"
 
+	"meta1/mta/cdb"
 	"meta1/mta/smtp"
 	"meta1/mta/store"
 	"meta1/mta/vfs"
-	"meta1/queue/cdb"
 )
 
 const (

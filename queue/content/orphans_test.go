@@ -8,11 +8,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"meta1/mta/cdb"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/vfs"
 	"meta1/mta/vfs/crashfs"
-	"meta1/queue/cdb"
 )
 
 // TestOrphans: a file that the store does not know is removed when it is old enough, also if the grace time

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"syscall"
 
+	"meta1/mta/cdb"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/cdb"
 	"meta1/queue/records"
 )
 

@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"meta1/mta/cdb"
 	"meta1/mta/smtp"
 	"meta1/mta/store"
 	"meta1/mta/vfs"
-	"meta1/queue/cdb"
 	"meta1/queue/records"
 )
 

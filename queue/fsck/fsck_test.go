@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"meta1/mta/cdb"
 	"meta1/mta/smtp"
-	"meta1/queue/cdb"
 	"meta1/queue/records"
 )
 

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"syscall"
 
+	"meta1/mta/cdb"
 	"meta1/mta/smtp"
-	"meta1/queue/cdb"
 	"meta1/queue/records"
 )
 

@@ -8,11 +8,11 @@ import (
 	"log/slog"
 	"time"
 
+	"meta1/mta/cdb"
 	"meta1/mta/smtp"
 	"meta1/mta/store"
 	"meta1/mta/store/salvage"
 	"meta1/mta/vfs"
-	"meta1/queue/cdb"
 	"meta1/queue/records"
 )
 

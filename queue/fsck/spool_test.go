@@ -15,12 +15,12 @@ import (
 
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 
+	"meta1/mta/cdb"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/store"
 	"meta1/mta/vfs"
 	"meta1/mta/vfs/crashfs"
-	"meta1/queue/cdb"
 	"meta1/queue/entry"
 	"meta1/queue/records"
 )

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"meta1/mta/cdb"
 	"meta1/mta/smtp"
-	"meta1/queue/cdb"
 	"meta1/queue/records"
 )
 

@@ -1,7 +1,7 @@
 // Package cdb is the content database: one flat file for the content of each
 // transaction that is not kept inside the IBDB (README 2.4.1). The file's name is
 // the transaction's id, its directory the last digit of the id's counter:
-// 2/S000000000006B1D200.
+// 2/S000000000006B1D200. It knows content and envelopes, and nothing of a queue.
 //
 // A file is complete and durable once Commit of its writer has returned nil: it
 // was synced and closed, and then its directory was synced. Before that, a crash
