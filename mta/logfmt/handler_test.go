@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"meta1/mta/logfmt"
+	"meta1/mta/logline"
 	"meta1/mta/smtp"
 )
 
@@ -188,6 +189,31 @@ func TestHandlerAllocs(t *testing.T) {
 	n := testing.AllocsPerRun(1000, func() { log.LogAttrs(ctx, slog.LevelInfo, "rcpt accepted", attrs...) })
 	if n > 1 { // slog itself keeps attributes beyond the fifth in a slice
 		t.Errorf("%v allocations a line", n)
+	}
+}
+
+// frequent counts what comes as logline.Handler wants it.
+type frequent struct {
+	slog.Handler
+	lines *int
+}
+
+func (f frequent) HandleAttrs(time.Time, slog.Level, string, []slog.Attr) { *f.lines++ }
+
+func (f frequent) WithAttrs([]slog.Attr) slog.Handler { return f }
+
+// TestSwitchFrequent: a Switch hands the lines of logline.Emit on as they are: a record would cost more.
+func TestSwitchFrequent(t *testing.T) {
+	var lines int
+	h := frequent{logfmt.NewHandler(nothing{}, logfmt.Options{}), &lines}
+	s := logfmt.NewSwitch(slog.DiscardHandler)
+	log := slog.New(s.WithAttrs(hotAttrs()))
+	logline.Emit(log, slog.LevelInfo, "to the former one")
+	s.Set(h)
+	for want := 1; want <= 2; want++ {
+		if logline.Emit(log, slog.LevelInfo, "rcpt accepted", hotAttrs()...); lines != want {
+			t.Fatalf("%d lines came, not %d", lines, want)
+		}
 	}
 }
 

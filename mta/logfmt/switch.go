@@ -5,6 +5,9 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"meta1/mta/logline"
 )
 
 // Switch is a slog.Handler that hands records to another one, which can be replaced while loggers use it. Loggers
@@ -19,7 +22,7 @@ type Switch struct {
 // target is what a Switch and all that were made from it share.
 type target struct {
 	mu  sync.RWMutex // held for reading while a record is handled
-	now *derived
+	now atomic.Pointer[derived]
 }
 
 // derived is a handler of one moment. The target's own is one, too, of which those of a Switch are made.
@@ -29,18 +32,22 @@ type derived struct {
 }
 
 // NewSwitch makes a Switch to a handler.
-func NewSwitch(h slog.Handler) *Switch { return &Switch{to: &target{now: &derived{handler: h}}} }
+func NewSwitch(h slog.Handler) *Switch {
+	s := &Switch{to: &target{}}
+	s.to.now.Store(&derived{handler: h})
+	return s
+}
 
 // Set has all later records go to another handler. When it returns no record is handed to the former one any more.
 func (s *Switch) Set(h slog.Handler) {
 	s.to.mu.Lock()
 	defer s.to.mu.Unlock()
-	s.to.now = &derived{handler: h}
+	s.to.now.Store(&derived{handler: h})
 }
 
 // currentLocked is the handler with what this Switch adds. The target is held for reading.
 func (s *Switch) currentLocked() slog.Handler {
-	base := s.to.now
+	base := s.to.now.Load()
 	if s.derive == nil {
 		return base.handler
 	}
@@ -54,9 +61,7 @@ func (s *Switch) currentLocked() slog.Handler {
 
 // Enabled reports whether records of the level are printed.
 func (s *Switch) Enabled(ctx context.Context, l slog.Level) bool {
-	s.to.mu.RLock()
-	defer s.to.mu.RUnlock()
-	return s.to.now.handler.Enabled(ctx, l)
+	return s.to.now.Load().handler.Enabled(ctx, l)
 }
 
 // Handle hands a record on.
@@ -64,6 +69,13 @@ func (s *Switch) Handle(ctx context.Context, r slog.Record) error {
 	s.to.mu.RLock()
 	defer s.to.mu.RUnlock()
 	return s.currentLocked().Handle(ctx, r)
+}
+
+// HandleAttrs hands a line on (logline.Handler).
+func (s *Switch) HandleAttrs(t time.Time, level slog.Level, event string, attrs []slog.Attr) {
+	s.to.mu.RLock()
+	defer s.to.mu.RUnlock()
+	logline.Hand(s.currentLocked(), t, level, event, attrs)
 }
 
 // WithAttrs makes a handler that adds the attributes to each record.

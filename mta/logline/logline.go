@@ -22,20 +22,25 @@ var fields = sync.Pool{New: func() any { return new([]slog.Attr) }}
 
 // Emit writes a line of now, if the level is logged.
 func Emit(log *slog.Logger, level slog.Level, event string, attrs ...slog.Attr) {
-	ctx, h := context.Background(), log.Handler()
-	if !h.Enabled(ctx, level) {
+	h := log.Handler()
+	if !h.Enabled(context.Background(), level) {
 		return
 	}
+	p := fields.Get().(*[]slog.Attr)
+	*p = append(*p, attrs...)
+	Hand(h, time.Now(), level, event, *p)
+	clear(*p)
+	*p = (*p)[:0]
+	fields.Put(p)
+}
+
+// Hand gives a line to a handler whose level is known to be enabled: as it is if it is a Handler, else as a record.
+func Hand(h slog.Handler, t time.Time, level slog.Level, event string, attrs []slog.Attr) {
 	if h, ok := h.(Handler); ok {
-		p := fields.Get().(*[]slog.Attr)
-		*p = append(*p, attrs...)
-		h.HandleAttrs(time.Now(), level, event, *p)
-		clear(*p)
-		*p = (*p)[:0]
-		fields.Put(p)
+		h.HandleAttrs(t, level, event, attrs)
 		return
 	}
-	r := slog.NewRecord(time.Now(), level, event, 0)
+	r := slog.NewRecord(t, level, event, 0)
 	r.AddAttrs(attrs...)
-	_ = h.Handle(ctx, r) // there is no better place to complain than the log
+	_ = h.Handle(context.Background(), r) // there is no better place to complain than the log
 }
