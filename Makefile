@@ -15,7 +15,7 @@ UNIT      = $$($(GO) list ./... | grep -v '/e2e$$')
 RACED    ?= $$($(GO) list ./... | grep -vE '/(e2e|mta/store/salvage|queue/(records|fsck|sched|aq)|confparse/(manual|syntax))$$')
 # The packages that the race detector leaves out, or of whose tests it runs a part alone (race_on_test.go,
 # testing.Short, rapid): they run without it, too. All others need not run twice.
-PLAIN     = $$($(GO) list ./... | grep -E '/(client|confparse|maps|mta|queue|server|mta/lists|mta/store|resolver/greylist|mta/store/salvage|queue/(records|fsck|sched|aq|budget|pace)|confparse/(manual|syntax)|server/(auth|condition|dkim))$$')
+PLAIN     = $$($(GO) list ./... | grep -E '/(client|confparse|maps|mta|queue|server|mta/lists|mta/store|resolver/greylist|mta/store/salvage|queue/(records|fsck|sched|aq|budget|pace|retry|turns)|confparse/(manual|syntax)|server/(auth|condition|dkim))$$')
 # Go files that are ours.
 SOURCES   = $$(git ls-files --cached --others --exclude-standard '*.go')
 

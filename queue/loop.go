@@ -10,6 +10,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/queue/aq"
+	"meta1/queue/retry"
 	"meta1/queue/sched"
 )
 
@@ -434,7 +435,7 @@ func (q *Queue) coreConfig(c *settings) aq.Config {
 		Hostname: q.deps.Hostname, Budget: q.budget,
 		Sched: sched.Config{
 			Slots: c.SMTPC.DeliveriesAtOnce, HostsMax: c.OCCEntries, HostsPerAttempt: c.SMTPC.HostsPerRcpt,
-			Retry: sched.Retry{Min: c.RetryMin, Max: c.RetryMax}, ReuseConnection: c.ReuseConnection,
+			Retry: retry.Bounds{Min: c.RetryMin, Max: c.RetryMax}, ReuseConnection: c.ReuseConnection,
 			Limits: func(k sched.HostKey) sched.HostLimits { return c.hostLimits(k, &q.ports.Throttles) }, Ruled: c.rules.Ruled, Name: q.deps.Hostname,
 			Providers: c.Names(nil).Providers, Provider: c.rules.ProviderOf, ProviderLimits: c.providerLimits,
 			HangAfter: hangAfter, GiveUpAfter: giveUpAfter,

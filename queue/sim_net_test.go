@@ -12,7 +12,7 @@ import (
 	"meta1/mta/dsn"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/sched"
+	"meta1/queue/retry"
 )
 
 // simDelivery is one copy of a message that arrived.
@@ -27,7 +27,7 @@ type simDelivery struct {
 const lostAfter = 5 * time.Second
 
 // luck is a number from [0,1) that the seed and v alone determine.
-func (s *sim) luck(v ...any) float64 { return sched.Chance(fmt.Sprint(s.seed, v)) }
+func (s *sim) luck(v ...any) float64 { return retry.Chance(fmt.Sprint(s.seed, v)) }
 
 // pause lets time pass, unless ctx ends before.
 func waitFor(ctx context.Context, d time.Duration) error {

@@ -10,6 +10,7 @@ import (
 	"meta1/queue/budget"
 	"meta1/queue/intake"
 	"meta1/queue/lookup"
+	"meta1/queue/retry"
 	"meta1/queue/sched"
 	"meta1/queue/verp"
 )
@@ -308,5 +309,5 @@ func (c *Core) age(r *rcpt) time.Duration { return r.rec.Waited + c.now.Sub(r.re
 
 // chance spreads the retry times of recipients.
 func (c *Core) chance(r *rcpt, n int) float64 {
-	return sched.Chance(c.cfg.Hostname, r.m.env.TA.Counter, uint64(r.index), uint64(n))
+	return retry.Chance(c.cfg.Hostname, r.m.env.TA.Counter, uint64(r.index), uint64(n))
 }

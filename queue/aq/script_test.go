@@ -17,6 +17,7 @@ import (
 	"meta1/queue/entry"
 	"meta1/queue/intake"
 	"meta1/queue/pace"
+	"meta1/queue/retry"
 	"meta1/queue/sched"
 )
 
@@ -82,7 +83,7 @@ type script struct {
 func newScript(t *testing.T) *script {
 	w := &script{t: t, now: time.Unix(0, 0).UTC(), store: map[smtp.ID]*stored{}, bad: map[Ref]bool{}, nextMade: 1000}
 	w.cfg = Config{
-		Hostname: "mta.test", Sched: sched.Config{Retry: sched.Retry{Min: time.Minute, Max: time.Hour}}, SchedulerTimeout: time.Hour,
+		Hostname: "mta.test", Sched: sched.Config{Retry: retry.Bounds{Min: time.Minute, Max: time.Hour}}, SchedulerTimeout: time.Hour,
 		Patience: Patience{Return: 120 * time.Hour}, DANEPatience: Patience{Return: 120 * time.Hour},
 		SpillOver: 4096, DestinationShare: 25, ParksMax: 100, ScanMax: 1000, LMTPRcpts: 100, SMTPRcpts: 100,
 		Notice: NoticeConfig{ErrorsMax: 100}, Limits: func(string) string { return "" },

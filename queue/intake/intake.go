@@ -10,6 +10,7 @@ import (
 	"meta1/mta/lists"
 	"meta1/queue/budget"
 	"meta1/queue/entry"
+	"meta1/queue/retry"
 	"meta1/queue/sched"
 )
 
@@ -17,7 +18,7 @@ import (
 type Config struct {
 	Budget   *budget.Budget
 	Sched    *sched.Scheduler
-	Retry    sched.Retry
+	Retry    retry.Bounds
 	ParksMax int // destinations for which mail is parked
 	ScanMax  int // recipients of one scan
 	Share    int // of the active queue that one destination may take, in percent
@@ -60,7 +61,7 @@ func (i *Intake) Configure(now time.Time, cfg Config) {
 	}
 	i.schedule.findLate(now.Add(cfg.Retry.Max))
 	for _, p := range i.parks {
-		latest := now.Add(cfg.Retry.Delay(p.fails, sched.Chance(p.name, uint64(p.fails))))
+		latest := now.Add(cfg.Retry.Delay(p.fails, retry.Chance(p.name, uint64(p.fails))))
 		if p.isRoute() && p.state == Closed && p.until.After(latest) {
 			p.until = latest
 			i.probes.Push(probe{p.until, p})

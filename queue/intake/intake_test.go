@@ -7,6 +7,7 @@ import (
 	"meta1/mta/smtp"
 	"meta1/queue/budget"
 	"meta1/queue/entry"
+	"meta1/queue/retry"
 	"meta1/queue/sched"
 )
 
@@ -15,7 +16,7 @@ import (
 
 func newIntake(max int) (*Intake, time.Time) {
 	now := time.Unix(1000, 0)
-	retry := sched.Retry{Min: time.Minute, Max: time.Hour}
+	retry := retry.Bounds{Min: time.Minute, Max: time.Hour}
 	limits := sched.HostLimits{Window: sched.Limits{Initial: 2, Max: 2}}
 	s := sched.New(sched.Config{Slots: 10, HostsMax: 100, HostsPerAttempt: 5, Retry: retry, Limits: func(sched.HostKey) sched.HostLimits { return limits }})
 	i := New(Config{Budget: budget.New(max), Sched: s, Retry: retry, ParksMax: 3, ScanMax: 1000, Share: 25, Date: time.Time.String}, now)

@@ -81,8 +81,8 @@ func TestDecisionsCostTheSame(t *testing.T) {
 		looks := 0
 		for d := range m.s.listed.All {
 			for _, q := range d.queues {
-				for _, j := range q.jobs.queue.All() {
-					j.v.Mail.(*mail).looks = &looks
+				for j := range q.jobs.All {
+					j.Mail.(*mail).looks = &looks
 				}
 			}
 		}

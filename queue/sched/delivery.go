@@ -29,7 +29,7 @@ type Delivery struct {
 func (s *Scheduler) Started(dec *Decision) *Delivery {
 	q := dec.Job.queue
 	if dec.Job.Mail.Waiting() > 0 {
-		q.jobs.back(dec.turn, true)
+		q.jobs.Back(dec.turn, true)
 	} else {
 		s.stats.Jobs.add(-1)
 	}
@@ -42,7 +42,7 @@ func (s *Scheduler) Started(dec *Decision) *Delivery {
 // the next one.
 func (s *Scheduler) NotStarted(now time.Time, dec *Decision) {
 	d, q := dec.delivery, dec.Job.queue
-	q.jobs.back(dec.turn, false)
+	q.jobs.Back(dec.turn, false)
 	s.openFirst(q)
 	s.giveBack(d)
 	d.untried(now)

@@ -23,11 +23,11 @@
 // The order in which deliveries start is fair, whatever the order of arrival:
 //
 //   - Senders take turns. A sender's turns go round its destinations, and within one of
-//     these round its messages, oldest first (rounds). So a message waits at most for one
+//     these round its messages, oldest first (turns.Rounds). So a message waits at most for one
 //     delivery of each other sender, times the sender's own destinations and, there,
 //     messages.
 //   - Fresh and deferred mail of a sender take turns apart. Of four turns the backlog has
-//     one while there is fresh mail, and fresh mail three (turns).
+//     one while there is fresh mail, and fresh mail three (turns.Kinds).
 //   - What finds the window of a host full, or its rate used up, waits for that host. Places
 //     that become free go round the destinations that wait for it, with a quarter for the
 //     backlog, and within one of them round its ready queues. Later mail waits behind.

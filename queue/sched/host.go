@@ -6,6 +6,7 @@ import (
 
 	"meta1/mta/lists"
 	"meta1/mta/msg"
+	"meta1/queue/retry"
 )
 
 // HostKey names a host for slow start (README 3.8.1). Two services on one address but
@@ -241,9 +242,9 @@ func (s *Scheduler) served(now time.Time, h *Host) {
 
 // closedFor bounds the time for which a host is closed: octo, if it is given (README
 // 3.8.1).
-func (s *Scheduler) closedFor(h *Host) Retry {
+func (s *Scheduler) closedFor(h *Host) retry.Bounds {
 	if h.timeout > 0 {
-		return Retry{Min: h.timeout, Max: h.timeout}
+		return retry.Bounds{Min: h.timeout, Max: h.timeout}
 	}
 	return s.cfg.Retry
 }

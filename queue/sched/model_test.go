@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"meta1/mta/msg"
+	"meta1/queue/retry"
 )
 
 // mail is the recipients of one message for one destination.
@@ -62,7 +63,7 @@ func newModel(cfg Config) *model {
 
 func config() Config {
 	return Config{
-		Slots: 1000, HostsMax: 10_000, HostsPerAttempt: 5, Retry: Retry{Min: 5 * time.Minute, Max: time.Hour},
+		Slots: 1000, HostsMax: 10_000, HostsPerAttempt: 5, Retry: retry.Bounds{Min: 5 * time.Minute, Max: time.Hour},
 		ReuseConnection: true, Name: "mta.test", HangAfter: 5 * time.Second, GiveUpAfter: 30 * time.Second,
 		Limits: func(HostKey) HostLimits { return HostLimits{Window: Limits{Initial: 10, Max: 100}} },
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"meta1/mta/lists"
+	"meta1/queue/turns"
 )
 
 // senderKey tells senders apart: fresh and deferred mail of one are two.
@@ -36,7 +37,7 @@ type readyQueue struct {
 	own    bool // it is of one job and not in Scheduler.queues
 	state  queueState
 	slot   int // in dest.queues
-	jobs   rounds[*Job]
+	jobs   turns.Rounds[*Job]
 	// host is the one that it waits for, or, while it has its turns, the one that reserves
 	// a place in its window for it.
 	host    *Host
@@ -138,7 +139,7 @@ func (s *Scheduler) abandon(now time.Time, q *readyQueue) {
 
 // goOnOrDrop ends a turn.
 func (s *Scheduler) goOnOrDrop(q *readyQueue) {
-	if q.jobs.len() > 0 {
+	if q.jobs.Len() > 0 {
 		s.open(q)
 	} else {
 		s.drop(q)
@@ -148,11 +149,11 @@ func (s *Scheduler) goOnOrDrop(q *readyQueue) {
 // nextJob returns the job whose turn it is in a ready queue, nil if there is none. Jobs
 // that have no mail any more are dropped.
 func (s *Scheduler) nextJob(q *readyQueue) *Job {
-	for q.jobs.len() > 0 {
-		if j := q.jobs.next(); j.Mail.Waiting() > 0 {
+	for q.jobs.Len() > 0 {
+		if j := q.jobs.Next(); j.Mail.Waiting() > 0 {
 			return j
 		}
-		q.jobs.take()
+		q.jobs.Take()
 		s.stats.Jobs.add(-1)
 	}
 	return nil
@@ -186,7 +187,7 @@ func (s *Scheduler) nextSender() *sender {
 	if !fresh && !deferred {
 		return nil
 	}
-	if s.turns.deferred(fresh, deferred) {
+	if s.turns.Deferred(fresh, deferred) {
 		return s.rounds[Deferred].PopFront()
 	}
 	return s.rounds[Fresh].PopFront()

@@ -8,6 +8,8 @@ import (
 
 	"meta1/mta/lists"
 	"meta1/mta/msg"
+	"meta1/queue/retry"
+	"meta1/queue/turns"
 )
 
 // Mail is what waits for one destination: the recipients of one message that go there.
@@ -37,11 +39,11 @@ type HostLimits struct {
 // Config is what the scheduler must know. It changes with Configure alone; Limits and ProviderLimits may
 // answer anew after SetLimits, too.
 type Config struct {
-	Slots           int   // deliveries at once, at least 1
-	HostsMax        int   // hosts that are remembered (OCC_entries_max)
-	HostsPerAttempt int   // hosts that are tried for a job before it is deferred
-	Retry           Retry // bounds the time for which a host is closed
-	ReuseConnection bool  // the client keeps connections open for further deliveries
+	Slots           int          // deliveries at once, at least 1
+	HostsMax        int          // hosts that are remembered (OCC_entries_max)
+	HostsPerAttempt int          // hosts that are tried for a job before it is deferred
+	Retry           retry.Bounds // bounds the time for which a host is closed
+	ReuseConnection bool         // the client keeps connections open for further deliveries
 	Limits          func(HostKey) HostLimits
 	// Ruled reports whether an address has limits of its own. They hold for all mail to
 	// it: the host is one, whatever the connection_limits of the recipients.
@@ -68,7 +70,7 @@ type Scheduler struct {
 	senders map[senderKey]*sender
 	queues  map[queueKey]*readyQueue
 	rounds  [classes]lists.List[*sender] // senders whose ready queues have turns
-	turns   turns
+	turns   turns.Kinds
 	slots   slots
 	limited lists.Heap[*sender]  // senders that have used their share of the slots for new hosts
 	blocked [2]lists.Heap[*Host] // hosts for which mail waits that only slots keep waiting
@@ -152,7 +154,7 @@ func (s *Scheduler) Configure(now time.Time, cfg Config) {
 
 // chance spreads the times for which hosts are closed that had closed n times before.
 func (s *Scheduler) chance(h *Host, n int) float64 {
-	return Chance(s.cfg.Name+" "+h.Name(), uint64(n))
+	return retry.Chance(s.cfg.Name+" "+h.Name(), uint64(n))
 }
 
 // blockedHeap has hosts first that use the fewest slots, and that have waited longest.
@@ -178,7 +180,7 @@ type Job struct {
 func (s *Scheduler) Add(now time.Time, d *Destination, sender string, class Class, arrival time.Time, m Mail) *Job {
 	q := s.queue(s.sender(senderKey{from: sender, class: class}), d)
 	j := &Job{Mail: m, Dest: d, Since: now, queue: q}
-	q.jobs.add(j, arrival)
+	q.jobs.Add(j, arrival)
 	s.stats.Jobs.add(1)
 	if q.state == queueIdle {
 		s.open(q)
@@ -201,7 +203,7 @@ func (s *Scheduler) goOn(before *Job, tried []msg.Hop, m Mail) *Job {
 	q := s.newQueue(s.sender(before.queue.sender.key), before.Dest)
 	q.own = true
 	j := &Job{Mail: m, Dest: before.Dest, Tried: tried, Since: before.Since, queue: q}
-	q.jobs.add(j, before.Since)
+	q.jobs.Add(j, before.Since)
 	s.stats.Jobs.add(1)
 	s.open(q)
 	return j
@@ -214,7 +216,7 @@ type Decision struct {
 	Hop  msg.Hop // with Start
 	Host *Host   // with Start
 
-	turn     turn[*Job]
+	turn     turns.Turn[*Job]
 	delivery *Delivery
 }
 
@@ -276,7 +278,7 @@ func (s *Scheduler) turn(now time.Time, q *readyQueue) (dec *Decision) {
 	case h == nil:
 		q.state = queueDecided
 		if s.anyOpen(now, q.dest) {
-			q.jobs.take()
+			q.jobs.Take()
 			return &Decision{Kind: NoneLeft, Job: j}
 		}
 		return &Decision{Kind: AllClosed, Job: j}
@@ -307,7 +309,7 @@ func (s *Scheduler) turn(now time.Time, q *readyQueue) (dec *Decision) {
 		s.slots.toNew++
 		s.recount(d.sender, func() { d.sender.toNew++ })
 	}
-	t, _ := q.jobs.take()
+	t, _ := q.jobs.Take()
 	q.state, q.resumed = queueDecided, false
 	return &Decision{Kind: Start, Job: j, Hop: hop, Host: h, turn: t, delivery: d}
 }
@@ -344,7 +346,7 @@ func (s *Scheduler) TakeAll(now time.Time, d *Destination) (jobs []*Job) {
 		q := d.queues[len(d.queues)-1]
 		for j := s.nextJob(q); j != nil; j = s.nextJob(q) {
 			jobs = append(jobs, j)
-			q.jobs.take()
+			q.jobs.Take()
 			s.stats.Jobs.add(-1)
 		}
 		s.abandon(now, q)
@@ -357,14 +359,14 @@ func (s *Scheduler) TimedOut(now time.Time, after time.Duration) (jobs []*Job) {
 	old := now.Add(-after)
 	for d := range s.listed.All {
 		for _, q := range slices.Clone(d.queues) {
-			q.jobs.keep(func(j *Job) bool {
+			q.jobs.Keep(func(j *Job) bool {
 				if j.Since.Before(old) {
 					jobs = append(jobs, j)
 					return false
 				}
 				return true
 			})
-			if q.jobs.len() == 0 {
+			if q.jobs.Len() == 0 {
 				s.abandon(now, q)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	"meta1/mta/msg"
 	"meta1/queue/pace"
+	"meta1/queue/retry"
 )
 
 // check finds mail that waits without need, and counts that are wrong.
@@ -39,15 +40,15 @@ func (m *model) check(t *rapid.T) {
 	for d := range s.listed.All {
 		entries := 0
 		for _, q := range d.queues {
-			jobs += q.jobs.len()
+			jobs += q.jobs.Len()
 			switch q.state {
 			case queueLimited:
 				limited++
 			case queueOpen:
 				open++
 			}
-			for _, j := range q.jobs.queue.All() {
-				entries += j.v.Mail.Waiting()
+			for j := range q.jobs.All {
+				entries += j.Mail.Waiting()
 			}
 			m.checkQueue(t, q)
 		}
@@ -182,7 +183,7 @@ func TestNobodyWaitsWithoutNeed(t *testing.T) {
 			l.Rate = rapid.SampledFrom([]int{0, 0, 3, 10}).Draw(t, "rate")
 			l.Timeout = rapid.SampledFrom([]time.Duration{0, 0, 10 * time.Second, 10 * time.Minute}).Draw(t, "timeout")
 			cfg.HostsMax = rapid.IntRange(2, 20).Draw(t, "hosts known")
-			cfg.Retry = rapid.SampledFrom([]Retry{{time.Second, time.Minute}, {5 * time.Minute, time.Hour}, {time.Hour, 2 * time.Hour}}).Draw(t, "retry")
+			cfg.Retry = rapid.SampledFrom([]retry.Bounds{{Min: time.Second, Max: time.Minute}, {Min: 5 * time.Minute, Max: time.Hour}, {Min: time.Hour, Max: 2 * time.Hour}}).Draw(t, "retry")
 			shared.Connections = rapid.IntRange(0, 5).Draw(t, "connections")
 			shared.Pace.Rate = rapid.SampledFrom([]int{0, 1, 4, 100}).Draw(t, "messages")
 			return cfg
@@ -309,11 +310,11 @@ func (m *model) turnsAreShort(t *rapid.T) func(*running) {
 	seen := map[pair]int{}
 	return func(r *running) {
 		started := r.Job
-		for _, w := range r.Job.queue.jobs.queue.All() {
-			if w.v == started {
+		for w := range r.Job.queue.jobs.All {
+			if w == started {
 				continue
 			}
-			p := pair{w.v, started}
+			p := pair{w, started}
 			if seen[p]++; seen[p] > 2 {
 				t.Fatal("a message starts for the third time while another waits")
 			}

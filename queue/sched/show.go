@@ -70,8 +70,8 @@ func (s *Scheduler) Hosts(now time.Time) []HostInfo {
 			if h == nil {
 				continue
 			}
-			for _, t := range q.jobs.queue.All() {
-				ready[h] += t.v.Mail.Waiting()
+			for j := range q.jobs.All {
+				ready[h] += j.Mail.Waiting()
 			}
 		}
 	}

@@ -4,13 +4,14 @@ import (
 	"time"
 
 	"meta1/mta/lists"
+	"meta1/queue/turns"
 )
 
 // waiting is the ready queues that wait for a place in a host's window, or for slots.
 type waiting struct {
 	lists map[waitKey]*waitList
 	order [classes]lists.List[*waitList] // the lists, which have a place in turn
-	turns turns
+	turns turns.Kinds
 }
 
 type waitKey struct {
@@ -64,7 +65,7 @@ func (h *Host) left(q *readyQueue) {
 func (s *Scheduler) nextWaiting(h *Host) *readyQueue {
 	order := &h.waiting.order
 	from := &order[Fresh]
-	if h.waiting.turns.deferred(order[Fresh].Len() > 0, order[Deferred].Len() > 0) {
+	if h.waiting.turns.Deferred(order[Fresh].Len() > 0, order[Deferred].Len() > 0) {
 		from = &order[Deferred]
 	}
 	w := from.PopFront()

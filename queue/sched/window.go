@@ -1,6 +1,10 @@
 package sched
 
-import "time"
+import (
+	"time"
+
+	"meta1/queue/retry"
+)
 
 // Limits of the window of a host (README 3.8 item 16).
 type Limits struct {
@@ -114,7 +118,7 @@ func (w *window) crowded(now time.Time) bool {
 
 // failed ends a delivery that the host did not serve, and reports whether this closed
 // the window. The time for which it closes grows as r says.
-func (w *window) failed(now time.Time, r Retry, rnd float64) bool {
+func (w *window) failed(now time.Time, r retry.Bounds, rnd float64) bool {
 	w.inflight--
 	w.crowdedAt = time.Time{}
 	if w.closed(now) {

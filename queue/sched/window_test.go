@@ -5,11 +5,13 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"meta1/queue/retry"
 )
 
 func TestConcurrencyWindow(t *testing.T) {
 	now := time.Unix(1000, 0)
-	r := Retry{Min: time.Minute, Max: time.Hour}
+	r := retry.Bounds{Min: time.Minute, Max: time.Hour}
 	w := newWindow(Limits{Initial: 4, Max: 6})
 	if w.free(now) != 4 {
 		t.Fatalf("initial window %d", w.free(now))
@@ -68,7 +70,7 @@ func TestConcurrencyWindow(t *testing.T) {
 func TestWindowKeepsItsLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := Limits{Initial: rapid.IntRange(1, 5).Draw(t, "initial"), Max: rapid.IntRange(5, 9).Draw(t, "max")}
-		w, now, r := newWindow(l), time.Unix(0, 0), Retry{Min: time.Second, Max: time.Minute}
+		w, now, r := newWindow(l), time.Unix(0, 0), retry.Bounds{Min: time.Second, Max: time.Minute}
 		for range 100 {
 			switch n := rapid.IntRange(0, 6).Draw(t, "step"); {
 			case n < 2:
@@ -110,7 +112,7 @@ func TestNewWindowLimits(t *testing.T) {
 	}
 	for range 2 {
 		w.start()
-		w.failed(now, Retry{Min: time.Minute, Max: time.Minute}, 0)
+		w.failed(now, retry.Bounds{Min: time.Minute, Max: time.Minute}, 0)
 	}
 	if w.setLimits(Limits{Initial: 5, Max: 9}); !w.closed(now) {
 		t.Error("new limits opened a closed window")

@@ -1,4 +1,6 @@
-package sched
+// Package retry says when something is tried again: a recipient, a host that is closed, a route that
+// fails. It is pure: chance follows from its arguments.
+package retry
 
 import (
 	"hash/fnv"
@@ -6,9 +8,9 @@ import (
 	"time"
 )
 
-// Retry bounds the time between two attempts for one recipient (README 3.8,
+// Bounds are those of the time between two attempts for one recipient (README 3.8,
 // retry_delay_min and retry_delay_max).
-type Retry struct {
+type Bounds struct {
 	Min, Max time.Duration
 }
 
@@ -19,7 +21,7 @@ const jitterShare = 5
 // Delay is the time until the next attempt after attempts failed ones (at least
 // 1): Min, doubled with each further attempt up to Max, less up to a fifth by
 // chance, but never less than Min. rnd is a random number from [0,1).
-func (r Retry) Delay(attempts int, rnd float64) time.Duration {
+func (r Bounds) Delay(attempts int, rnd float64) time.Duration {
 	d := r.Min
 	for i := 1; i < attempts && d < r.Max; i++ {
 		d *= 2

@@ -1,4 +1,4 @@
-package sched
+package retry
 
 import (
 	"testing"
@@ -8,7 +8,7 @@ import (
 )
 
 func TestDelayGrowsWithinItsBounds(t *testing.T) {
-	r := Retry{Min: time.Minute, Max: time.Hour}
+	r := Bounds{Min: time.Minute, Max: time.Hour}
 	for attempts, want := range map[int]time.Duration{
 		1: time.Minute, 2: 2 * time.Minute, 6: 32 * time.Minute, 7: time.Hour, 1000: time.Hour,
 	} {
@@ -17,7 +17,7 @@ func TestDelayGrowsWithinItsBounds(t *testing.T) {
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		r := Retry{Min: time.Duration(rapid.Int64Range(1, 1e12).Draw(t, "min"))}
+		r := Bounds{Min: time.Duration(rapid.Int64Range(1, 1e12).Draw(t, "min"))}
 		r.Max = r.Min + time.Duration(rapid.Int64Range(0, 1e15).Draw(t, "more"))
 		d := r.Delay(rapid.IntRange(0, 100).Draw(t, "attempts"), rapid.Float64Range(0, 0.999).Draw(t, "rnd"))
 		if d < r.Min || d > r.Max {

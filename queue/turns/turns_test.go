@@ -1,4 +1,4 @@
-package sched
+package turns
 
 import (
 	"slices"
@@ -9,22 +9,22 @@ import (
 )
 
 func TestRoundsGiveEachOneTurn(t *testing.T) {
-	var r rounds[string]
+	var r Rounds[string]
 	take := func(again bool) string {
-		v := r.next()
-		if had, ok := r.take(); ok && again {
-			r.back(had, true)
+		v := r.Next()
+		if had, ok := r.Take(); ok && again {
+			r.Back(had, true)
 		}
 		return v
 	}
-	r.add("huge", at(5))
+	r.Add("huge", at(5))
 	for range 3 {
 		if got := take(true); got != "huge" {
 			t.Fatalf("alone: %q", got)
 		}
 	}
-	r.add("young", at(9))
-	r.add("old", at(1))
+	r.Add("young", at(9))
+	r.Add("old", at(1))
 	var got []string
 	for range 6 {
 		got = append(got, take(true))
@@ -32,9 +32,9 @@ func TestRoundsGiveEachOneTurn(t *testing.T) {
 	if want := []string{"old", "young", "old", "huge", "young", "old"}; !slices.Equal(got, want) {
 		t.Errorf("turns %q, want %q", got, want)
 	}
-	r.keep(func(v string) bool { return v != "old" })
-	if a, b := take(false), take(false); a != "huge" || b != "young" || r.len() != 0 || r.next() != "" {
-		t.Errorf("then %q, %q, and %d are left", a, b, r.len())
+	r.Keep(func(v string) bool { return v != "old" })
+	if a, b := take(false), take(false); a != "huge" || b != "young" || r.Len() != 0 || r.Next() != "" {
+		t.Errorf("then %q, %q, and %d are left", a, b, r.Len())
 	}
 }
 
@@ -44,22 +44,22 @@ func at(s int64) time.Time { return time.Unix(s, 0) }
 // two if it came in between, whatever their ages.
 func TestRoundsAreFair(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var r rounds[int]
+		var r Rounds[int]
 		turns := map[int]map[int]int{} // of others since the last turn of the first
 		came := map[int]int{}
 		left := map[int]int{}
 		for step := range 200 {
-			if rapid.IntRange(0, 2).Draw(t, "step") == 0 || r.len() == 0 {
+			if rapid.IntRange(0, 2).Draw(t, "step") == 0 || r.Len() == 0 {
 				turns[step], came[step] = map[int]int{}, step
 				left[step] = rapid.IntRange(1, 30).Draw(t, "turns")
-				r.add(step, at(rapid.Int64Range(0, 9).Draw(t, "age")))
+				r.Add(step, at(rapid.Int64Range(0, 9).Draw(t, "age")))
 				continue
 			}
-			had, _ := r.take()
+			had, _ := r.Take()
 			v := had.v
 			left[v]--
 			if left[v] > 0 {
-				r.back(had, true)
+				r.Back(had, true)
 			}
 			for other, seen := range turns {
 				if other == v {
@@ -81,14 +81,14 @@ func TestRoundsAreFair(t *testing.T) {
 }
 
 func TestTurnsStarveNobody(t *testing.T) {
-	var both turns
+	var both Kinds
 	var deferred int
 	for range 100 {
-		if both.deferred(true, true) {
+		if both.Deferred(true, true) {
 			deferred++
 		}
 	}
-	if deferred != 25 || both.deferred(true, false) || !both.deferred(false, true) {
+	if deferred != 25 || both.Deferred(true, false) || !both.Deferred(false, true) {
 		t.Errorf("%d of 100 turns", deferred)
 	}
 }
