@@ -98,6 +98,7 @@ func (c *Config) declare(t *confparse.Table) *confparse.Table {
 	t.Reloads(confparse.Restart, "what the process may do cannot be widened any more", "landlock")
 	t.Reloads(confparse.AtOnce, "", "log_format", "log_directory", "log_file", "log")
 	t.Reloads(confparse.AtOnce, "", "smtps")
+	t.Reloads(confparse.AtOnce, "", "maildrop", "control", "qmgr", "smar", "smtpc") // their options have classes of their own
 	return t.Declare(confparse.Restart, "it is read at the start")
 }
 

@@ -22,7 +22,7 @@ type DropConfig struct {
 const dropDirectory = "maildrop"
 
 func (d *DropConfig) options() *confparse.Table {
-	return &confparse.Table{Options: []confparse.Option{
+	t := &confparse.Table{Options: []confparse.Option{
 		{
 			Name: "directory", Type: confparse.Dir, Default: dropDirectory, Readme: "own", Into: &d.Directory,
 			Doc: "The directory, relative to the main queue directory. It belongs to the account that serves.",
@@ -40,13 +40,18 @@ func (d *DropConfig) options() *confparse.Table {
 			Doc: "The time between two looks into the directory. It is looked into at the start, too.",
 		},
 	}}
+	return t.Declare(confparse.AtOnce, "")
+}
+
+// config is what the section says. dir is the main queue directory.
+func (d *DropConfig) config(dir string) maildrop.Config {
+	return maildrop.Config{Dir: below(dir, d.Directory), Access: maildrop.Access(d.Access), Interval: d.Interval, SizeMax: d.SizeMax}
 }
 
 // makeDrop makes what takes mail from the maildrop. It outlives the modules.
 func (m *mta) makeDrop() {
-	d := &m.conf.Drop
 	m.drop = maildrop.New(maildrop.Deps{
-		Dir: below(m.dir, d.Directory), Access: maildrop.Access(d.Access), Interval: d.Interval, SizeMax: d.SizeMax, Hostname: m.hostname,
+		Config: m.conf.Drop.config(m.dir), Hostname: m.hostname,
 		Ports: m.ports, Content: &m.content, Sign: m.signedOwn, Log: m.log, Metrics: m.hub.own,
 	})
 }

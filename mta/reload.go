@@ -146,6 +146,7 @@ func (p *reloading) prepare() {
 	p.prepareDKIM()
 	p.prepareTraces()
 	p.prepareControl()
+	p.prepareDrop()
 	p.prepareSockets()
 	if len(p.errs) == 0 { // they need the former
 		p.prepareDMARCReports()

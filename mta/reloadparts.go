@@ -251,6 +251,19 @@ func (p *reloading) prepareControl() {
 	p.step("", func() { profile(&p.conf.Metrics) }, nil)
 }
 
+// prepareDrop makes the directory of the maildrop, if that has changed.
+func (p *reloading) prepareDrop() {
+	if p.conf.Drop == p.now.conf.Drop {
+		return
+	}
+	commit, discard, err := p.drop.Prepare(p.conf.Drop.config(p.dir))
+	if err != nil {
+		p.fail(inSection("maildrop", err))
+		return
+	}
+	p.step("", commit, discard)
+}
+
 // prepareServers makes what the sessions of all sections smtps will begin with.
 func (p *reloading) prepareServers() {
 	for _, s := range p.conf.Servers {

@@ -3,6 +3,7 @@ package mta
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -234,6 +235,51 @@ func TestReloadHTTP(t *testing.T) {
 	}
 	if !closed(t, "tcp", api) || !closed(t, "tcp", metrics) {
 		t.Error("a socket that went is open")
+	}
+}
+
+// TestReloadControlTLS: the section tls of the API over TCP comes and goes while the socket stays.
+func TestReloadControlTLS(t *testing.T) {
+	r := start(t, "a.test lmtp:\n", "")
+	makeFiles(t, r.dir)
+	const without = `control { http { port = 0; token_file = tokens; } }`
+	with := strings.Replace(without, "tokens;", `tokens; tls { cert_file = "`+r.dir+`/cert.pem"; key_file = "`+r.dir+`/key.pem"; }`, 1)
+	status := func(scheme, address string) int {
+		t.Helper()
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+		q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, scheme+"://"+address+"/status", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Header.Set("Authorization", "Bearer 0123456789-0123456789")
+		a, err := client.Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = a.Body.Close()
+		return a.StatusCode
+	}
+	r.reconfigure(without)
+	r.reload()
+	address := r.address("control/http")
+	if got := status("http", address); got != http.StatusOK {
+		t.Errorf("without TLS: %d", got)
+	}
+	r.reconfigure(with)
+	r.reload()
+	if now := r.address("control/http"); now != address {
+		t.Errorf("the socket has moved from %s to %s", address, now)
+	}
+	if got := status("https", address); got != http.StatusOK {
+		t.Errorf("with TLS: %d", got)
+	}
+	if got := status("http", address); got == http.StatusOK {
+		t.Error("a request in plain text was answered")
+	}
+	r.reconfigure(without)
+	r.reload()
+	if got := status("http", address); got != http.StatusOK {
+		t.Errorf("without TLS again: %d", got)
 	}
 }
 

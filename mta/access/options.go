@@ -104,7 +104,7 @@ func (h *HTTP) options() *confparse.Table {
 		names("change_certificates", "Certificates of clients who may change things: the SHA-256 fingerprint in hexadecimal digits, or the common name if an authority of section tls (CAcert_file) has signed it. Needs section tls.", &h.ChangeCertificates),
 		names("read_certificates", "Certificates of clients who may ask, and change nothing, in the same form.", &h.ReadCertificates),
 		{
-			Name: "tls", Kind: confparse.KindSection, Readme: "own", Reload: confparse.Restart, Why: "whether the socket speaks TLS is decided when it is opened", Sub: own(h.TLS.Options(tlsconf.Server)), Present: &h.TLSPresent,
+			Name: "tls", Kind: confparse.KindSection, Readme: "own", Reload: confparse.AtOnce, Sub: own(h.TLS.Options(tlsconf.Server)), Present: &h.TLSPresent,
 			Doc: "The certificate with which the API is served by HTTPS, and the authorities of clients. docs/tls.md explains the options.",
 		},
 	}}

@@ -64,12 +64,17 @@ const (
 	questionTime = time.Minute
 )
 
-// Deps are what a Collector works with. Each is required but Sign.
-type Deps struct {
+// Config is what a Collector is to do. Each is required.
+type Config struct {
 	Dir      string // absolute
 	Access   Access
 	Interval time.Duration // between two looks into the directory
 	SizeMax  int64         // of a content, in bytes
+}
+
+// Deps are what a Collector works with. Each is required but Sign.
+type Deps struct {
+	Config
 	Hostname string
 	Ports    *msg.Ports
 	Content  msg.ContentStore
@@ -89,7 +94,9 @@ const (
 
 // Collector takes up what is in the directory. One goroutine runs it; Waiting may be called by any.
 type Collector struct {
-	d       Deps
+	d       Deps // its Config belongs to the goroutine of Run
+	next    atomic.Pointer[Config]
+	changed chan struct{} // tells of next; holds one
 	counts  [ends]prometheus.Counter
 	waiting atomic.Int64
 	again   map[string]*again // by ID
@@ -104,7 +111,7 @@ type again struct {
 
 // New makes a Collector and registers its metrics.
 func New(d Deps) *Collector {
-	c := &Collector{d: d, again: map[string]*again{}, told: map[string]bool{}}
+	c := &Collector{d: d, changed: make(chan struct{}, 1), again: map[string]*again{}, told: map[string]bool{}}
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "meta1_maildrop_messages_total", Help: "Messages found in the maildrop, by what became of them.",
 	}, []string{"result"})
@@ -138,9 +145,51 @@ func Make(dir string, a Access) error {
 	return nil
 }
 
+// Prepare makes the directory of another configuration. commit has the Collector go over to it, whether it runs or not;
+// discard undoes what Prepare has done. One of both must be called. Whoever calls it is the account that serves.
+func (c *Collector) Prepare(next Config) (commit, discard func(), err error) {
+	was, statErr := os.Lstat(next.Dir)
+	if err := Make(next.Dir, next.Access); err != nil {
+		return nil, nil, err
+	}
+	return func() {
+			c.next.Store(&next)
+			select {
+			case c.changed <- struct{}{}:
+			default: // it has not taken the last one yet, and will take this one
+			}
+		}, func() {
+			switch {
+			case next.Access.Mode() == 0:
+			case statErr == nil:
+				_ = os.Chmod(next.Dir, was.Mode()) // as it was
+			default:
+				_ = os.Remove(next.Dir) // unless somebody has left mail by now
+			}
+		}, nil
+}
+
 // Run takes up what is there and what comes, until ctx ends.
 func (c *Collector) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if next := c.next.Load(); next != nil {
+			c.d.Config = *next
+		}
+		if err := c.watch(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watch takes up what is there and what comes, until ctx ends or the configuration changes. Then it looks once more: what was left
+// before the change is taken up.
+func (c *Collector) watch(ctx context.Context) error {
 	if c.d.Access.Mode() == 0 {
+		select {
+		case <-ctx.Done():
+		case <-c.changed:
+		}
 		return nil
 	}
 	if err := Make(c.d.Dir, c.d.Access); err != nil {
@@ -148,13 +197,18 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(c.d.Interval)
 	defer tick.Stop()
-	for {
+	for changed := false; ; {
 		if err := c.round(ctx, time.Now()); err != nil {
 			c.d.Log.Error("cannot look into the maildrop", "error", err)
+		}
+		if changed {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-c.changed:
+			changed = true
 		case <-tick.C:
 		}
 	}

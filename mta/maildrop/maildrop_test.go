@@ -125,7 +125,7 @@ func (q *queue) collector(t *testing.T) (c *Collector, dir string) {
 		t.Fatal(err)
 	}
 	return New(Deps{
-		Dir: dir, Access: AccessAll, Interval: 5 * time.Second, SizeMax: 1 << 20, Hostname: "mx.example", Ports: q.ports, Content: q,
+		Config: Config{Dir: dir, Access: AccessAll, Interval: 5 * time.Second, SizeMax: 1 << 20}, Hostname: "mx.example", Ports: q.ports, Content: q,
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	}), dir
 }
@@ -282,6 +282,78 @@ func TestRun(t *testing.T) {
 			t.Errorf("%d messages", len(q.got))
 		}
 		cancel()
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestPrepare: another directory, access, interval and size hold at once; what was left before is taken up, and what is discarded leaves
+// nothing behind.
+func TestPrepare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t)
+		c, dir := q.collector(t)
+		g := supervise.NewGroup(t.Context())
+		g.Go(c.Run)
+		synctest.Wait()
+		leave(t, dir)
+		next := t.TempDir() + "/next"
+		change := func(conf Config, took int) {
+			t.Helper()
+			commit, _, err := c.Prepare(conf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			commit()
+			synctest.Wait()
+			if len(q.got) != took {
+				t.Errorf("%d messages, not %d", len(q.got), took)
+			}
+		}
+		conf := Config{Dir: next, Access: AccessGroup, Interval: time.Minute, SizeMax: 1 << 20}
+		_, discard, err := c.Prepare(conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if discard(); len(q.got) > 0 {
+			t.Error("what was discarded had an effect")
+		}
+		if _, err := os.Stat(next); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the directory is left: %v", err)
+		}
+		change(conf, 1) // from the former directory
+		leave(t, next)
+		time.Sleep(50 * time.Second)
+		if synctest.Wait(); len(q.got) != 1 {
+			t.Error("it has looked too early")
+		}
+		time.Sleep(11 * time.Second)
+		if synctest.Wait(); len(q.got) != 2 {
+			t.Errorf("%d messages", len(q.got))
+		}
+		conf.Access = AccessAll
+		_, discard, err = c.Prepare(conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		discard()
+		if info, err := os.Stat(next); err != nil || info.Mode().Perm() != 0o730 || info.Mode()&fs.ModeSticky == 0 {
+			t.Errorf("the mode is %v, %v", info.Mode(), err)
+		}
+		conf.Access = AccessNone
+		change(conf, 2)
+		leave(t, next)
+		time.Sleep(time.Hour)
+		conf.Access, conf.SizeMax = AccessAll, 1
+		change(conf, 2)
+		if n := value(c.counts[bad]); n != 1 {
+			t.Errorf("%v messages are too large", n)
+		}
+		if _, _, err := c.Prepare(Config{Dir: next + "/a/b", Access: AccessAll}); err == nil {
+			t.Error("a directory that cannot be made is no error")
+		}
+		g.Stop()
 		if err := g.Wait(); err != nil {
 			t.Error(err)
 		}
