@@ -115,7 +115,6 @@ func clientFlags() []string {
 func (c *Config) Options() *confparse.Table {
 	t := &confparse.Table{Options: append(c.ownOptions(), c.readmeOptions()...), Check: c.check}
 	t.Reloads(confparse.AtOnce, "", "tls", "threads_max", "stop_timeout", "idle_timeout", "idle_connections_max", "idle_connections_per_host_max")
-	t.Reloads(confparse.Restart, "who counts for reports is decided at the start", "tls_reports")
 	return t.Declare(confparse.NewSessions, "")
 }
 
@@ -172,7 +171,7 @@ func (c *Config) ownOptions() []confparse.Option {
 			Doc: "How we authenticate at other hosts, such as the smart host of a provider (docs/auth.md). Without it we do not.",
 		},
 		{
-			Name: "tls_reports", Kind: confparse.KindSection, Readme: "own", Sub: c.TLSReports.Options().Declare(confparse.Restart, "who counts for reports is decided at the start"), Present: &c.TLSReports.Present,
+			Name: "tls_reports", Kind: confparse.KindSection, Readme: "own", Sub: c.TLSReports.Options().Declare(confparse.AtOnce, ""), Present: &c.TLSReports.Present,
 			Doc: "If this section is there, sessions to the mail hosts of domains that want to know are counted, and each of these domains gets a report a day (TLS-RPT, RFC 8460). Counts are kept in the directory tlsrpt of the main queue directory. docs/tls-reports.md tells more.",
 		},
 	}

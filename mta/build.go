@@ -208,7 +208,7 @@ func (m *mta) resolverUnit() (supervise.Unit, error) {
 func (m *mta) resolverDeps(c *Config, roots *x509.CertPool) resolver.Deps {
 	return resolver.Deps{
 		LMTPSocket: below(m.dir, c.Client.LMTPSocket), RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
-		RcptConf: rcptConfSteps(&c.Queue.SMTPC), Roots: roots, TLSReports: m.tlsCounter(), SRS: m.srs, Forwarding: func() bool { return m.arc.Load() != nil },
+		RcptConf: rcptConfSteps(&c.Queue.SMTPC), Roots: roots, TLSReports: m.tlsCounter(c), SRS: m.srs, Forwarding: func() bool { return m.arc.Load() != nil },
 	}
 }
 
@@ -232,7 +232,7 @@ func (m *mta) clientUnit() (supervise.Unit, error) {
 // clientDeps is what SMTPC needs, but for what only its instance has. provider gives what sections tls are.
 func (m *mta) clientDeps(c *Config, roots *x509.CertPool, provider func(name string) *tlsconf.Provider) client.Deps {
 	deps := client.Deps{
-		Roots: roots, ReadFile: m.readToken, TLS: provider(unitClient), TLSClasses: map[string]*tlsconf.Provider{}, TLSReports: m.tlsCounter(),
+		Roots: roots, ReadFile: m.readToken, TLS: provider(unitClient), TLSClasses: map[string]*tlsconf.Provider{}, TLSReports: m.tlsCounter(c),
 		ReuseConnections: c.Queue.ReuseConnection, TransactionsPerSession: c.Queue.SMTPC.TransactionsMax,
 	}
 	for _, f := range c.Client.SessionFeatures {

@@ -99,7 +99,8 @@ type mta struct {
 	services     map[string]*ServiceSection // by unit
 	content      contentStore
 	drop         *maildrop.Collector
-	reports      *tlsrpt.Reports                  // about TLS; nil: none
+	tlsReports   atomic.Pointer[tlsrpt.Reports]   // about TLS; nil: there was no section yet
+	tlsMade      *tlsrpt.Reports                  // the same, and there before the section
 	dmarcReports atomic.Pointer[dmarcrpt.Reports] // about DMARC; nil: there was no section yet
 	dmarcMade    *dmarcrpt.Reports                // the same, or one that was made for a reload that failed; guarded by reload
 	network      access.Network                   // who may use the API over TCP

@@ -149,6 +149,7 @@ func (p *reloading) prepare() {
 	p.prepareDrop()
 	p.prepareSockets()
 	if len(p.errs) == 0 { // they need the former
+		p.prepareTLSReports()
 		p.prepareDMARCReports()
 		p.prepareClient()
 		p.prepareServers()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"meta1/client"
+	"meta1/client/tlsrpt"
 	"meta1/confparse"
 	"meta1/mta/control"
 	"meta1/mta/msg"
@@ -61,7 +62,10 @@ var eachOption = map[string]string{
 	"smtpc/session_features/auth/on_failure":       "session_features x { auth { password_map = accounts; ~ on_failure = bounce; } }",
 	"smtpc/session_features/auth/failure_time":     "session_features x { auth { password_map = accounts; ~ failure_time = 2m; } }",
 	"smtpc/session_features/auth/token_file":       `session_features x { auth { password_map = accounts; ~ token_file = "DIR/token"; } }`,
-	"smtpc/proxy/type":                             "proxy { address = 192.0.2.1; } >> proxy { type = unix; path = x; }", "smtpc/proxy/port": "proxy { address = 192.0.2.1; ~ port = 99; }",
+	"smtpc/tls_reports/organization":               "tls_reports { ~ organization = Us; }", "smtpc/tls_reports/contact": `tls_reports { ~ contact = "tls@us.test"; }`,
+	"smtpc/tls_reports/sender": `tls_reports { ~ sender = "<reports@us.test>"; }`, "smtpc/tls_reports/https": "tls_reports { ~ https = false; }",
+	"smtpc/tls_reports/https_private_hosts": "tls_reports { ~ https_private_hosts = true; }",
+	"smtpc/proxy/type":                      "proxy { address = 192.0.2.1; } >> proxy { type = unix; path = x; }", "smtpc/proxy/port": "proxy { address = 192.0.2.1; ~ port = 99; }",
 	"smtpc/proxy/address": "proxy { address = 192.0.2.1; } >> proxy { address = 192.0.2.9; }", "smtpc/proxy/path": "proxy { type = unix; path = x; } >> proxy { type = unix; path = y; }",
 	"smtpc/proxy/user": "proxy { address = 192.0.2.1; ~ user = me; }", "smtpc/proxy/proxy_key": "proxy { address = 192.0.2.1; ~ proxy_key = secret; }",
 
@@ -209,8 +213,14 @@ func TestReloadOfEachOption(t *testing.T) {
 	case <-g.Context().Done():
 		t.Fatal(g.Wait())
 	}
-	inUse := func() (of [2]any) { return [2]any{m.modules.client.Effective(), m.modules.resolver.Effective()} }
-	started := func() (of [2]any) {
+	inUse := func() (of [3]any) {
+		of = [3]any{m.modules.client.Effective(), m.modules.resolver.Effective()}
+		if m.current().conf.Client.TLSReports.Present { // else they are only kept for what was counted
+			of[2] = m.tlsReports.Load().Effective()
+		}
+		return of
+	}
+	started := func() (of [3]any) {
 		c, _, err := Check(file)
 		if err != nil {
 			t.Fatal(err)
@@ -231,7 +241,11 @@ func TestReloadOfEachOption(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return [2]any{client.New(c.Client, deps).Effective(), r.Effective()}
+		of = [3]any{client.New(c.Client, deps).Effective(), r.Effective()}
+		if c.Client.TLSReports.Present {
+			of[2] = tlsrpt.New(c.Client.TLSReports, tlsrpt.Deps{Ports: ports, Hostname: m.hostname, Dir: dir}).Effective()
+		}
+		return of
 	}
 	reload := func(name string) control.ReloadReport {
 		t.Helper()

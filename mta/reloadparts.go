@@ -163,6 +163,20 @@ func (p *reloading) prepareTraces() {
 	p.step("", commit, nil)
 }
 
+// prepareTLSReports takes the options of section tls_reports, and begins to send reports if it has come.
+func (p *reloading) prepareTLSReports() {
+	c := p.conf.Client.TLSReports
+	if !c.Present {
+		return // what was counted is still sent
+	}
+	p.step("", func() {
+		p.tlsMade.Reconfigure(c, p.roots)
+		if p.tlsReports.Swap(p.tlsMade) == nil {
+			p.beside.add(p.serveTLSReports)
+		}
+	}, nil)
+}
+
 // prepareDMARCReports makes what counts for reports about DMARC, if the section has come.
 func (p *reloading) prepareDMARCReports() {
 	s := p.conf.reportingServer()

@@ -16,12 +16,9 @@ import (
 // reportsAgain is the pause before reports are begun again after a fault.
 const reportsAgain = time.Minute
 
-// makeReports makes what counts sessions and sends reports about TLS, if the section is there.
-// It outlives the modules.
+// makeReports makes what counts sessions and sends reports about TLS. It does nothing before there is the section, and
+// outlives the modules.
 func (m *mta) makeReports() error {
-	if !m.conf.Client.TLSReports.Present {
-		return nil
-	}
 	log, err := m.logs.logger("tlsrpt", &m.conf.ClientOf)
 	if err != nil {
 		return err
@@ -30,26 +27,33 @@ func (m *mta) makeReports() error {
 	if err != nil {
 		return exit(ExConfig, err)
 	}
-	m.reports = tlsrpt.New(m.conf.Client.TLSReports, tlsrpt.Deps{
+	m.tlsMade = tlsrpt.New(m.conf.Client.TLSReports, tlsrpt.Deps{
 		Ports: m.ports, Hostname: m.hostname, Dir: filepath.Join(m.dir, "tlsrpt"), Log: log, Metrics: m.hub.own, Roots: roots, Sign: m.signedOwn,
 	})
+	if m.conf.Client.TLSReports.Present {
+		m.tlsReports.Store(m.tlsMade)
+	}
 	return nil
 }
 
 // tlsCounter is what the modules count sessions with; nil for none.
-func (m *mta) tlsCounter() msg.TLSCounter {
-	if m.reports == nil {
+func (m *mta) tlsCounter(c *Config) msg.TLSCounter {
+	if !c.Client.TLSReports.Present {
 		return nil
 	}
-	return m.reports
+	return m.tlsMade
 }
 
 // serveReports sends reports. A fault is logged; mail goes on without them.
 func (m *mta) serveReports(side *supervise.Group) {
-	if m.reports != nil {
-		m.serveBeside(side, "reports about TLS failed", m.reports.Run)
-	}
+	m.serveTLSReports(side)
 	m.serveDMARCReports(side)
+}
+
+func (m *mta) serveTLSReports(side *supervise.Group) {
+	if r := m.tlsReports.Load(); r != nil {
+		m.serveBeside(side, "reports about TLS failed", r.Run)
+	}
 }
 
 // serveBeside runs what mail does not need, again and again if it fails.
@@ -74,18 +78,20 @@ var errNoReports = errors.New("there are no reports about TLS: section smtpc has
 
 // TLSReports lists the reports that are collected or wait to be sent.
 func (m *mta) TLSReports(_ context.Context, domain string) ([]tlsrpt.Entry, error) {
-	if m.reports == nil {
+	r := m.tlsReports.Load()
+	if r == nil {
 		return nil, errNoReports
 	}
-	return m.reports.List(domain), nil
+	return r.List(domain), nil
 }
 
 // SendTLSReports sends what waits at once.
 func (m *mta) SendTLSReports(ctx context.Context, q control.SendReports) (control.ReportsSent, error) {
-	if m.reports == nil {
+	r := m.tlsReports.Load()
+	if r == nil {
 		return control.ReportsSent{}, errNoReports
 	}
-	n, err := m.reports.Send(ctx, q.Domain, q.Today)
+	n, err := r.Send(ctx, q.Domain, q.Today)
 	done := control.ReportsSent{Sent: n}
 	if err != nil {
 		done.Err = err.Error()

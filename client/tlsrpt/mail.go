@@ -38,19 +38,19 @@ func mailbox(uri string) (smtp.Path, error) {
 
 // message is the mail with a report (RFC 8460 section 5.3). TLS-Required asks those behind the
 // next hop, too, not to keep it back (RFC 8689 section 5).
-func (r *Reports) message(name string, rep *Report, packed []byte, to smtp.Path, now time.Time) []byte {
+func (t *terms) message(name string, rep *Report, packed []byte, to smtp.Path, now time.Time) []byte {
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\r\n", args...) }
 	boundary := "tlsrpt-" + strings.ReplaceAll(rep.ID[:strings.IndexByte(rep.ID, '@')], ".", "-")
-	line("From: <%s>", r.sender.Addr())
+	line("From: <%s>", t.sender.Addr())
 	line("To: <%s>", to.Addr())
 	line("Date: %s", now.UTC().Format("Mon, 02 Jan 2006 15:04:05 -0700"))
 	line("Message-ID: <%s>", rep.ID)
 	line("Subject: Report Domain: %s", name)
-	line(" Submitter: %s", r.submitter)
+	line(" Submitter: %s", t.submitter)
 	line(" Report-ID: <%s>", rep.ID)
 	line("TLS-Report-Domain: %s", name)
-	line("TLS-Report-Submitter: %s", r.submitter)
+	line("TLS-Report-Submitter: %s", t.submitter)
 	line("TLS-Required: No")
 	line("Auto-Submitted: auto-generated")
 	line("MIME-Version: 1.0")
@@ -62,7 +62,7 @@ func (r *Reports) message(name string, rep *Report, packed []byte, to smtp.Path,
 	line("--%s", boundary)
 	line("Content-Type: text/plain; charset=us-ascii")
 	line("")
-	line("This is an aggregate report about TLS from %s", r.submitter)
+	line("This is an aggregate report about TLS from %s", t.submitter)
 	line("on mail to %s,", name)
 	line("from %s to %s.", rep.DateRange.Start.Format(time.RFC3339), rep.DateRange.End.Format(time.RFC3339))
 	line("RFC 8460 tells what it is.")
@@ -71,7 +71,7 @@ func (r *Reports) message(name string, rep *Report, packed []byte, to smtp.Path,
 	line("Content-Type: application/tlsrpt+gzip")
 	line("Content-Transfer-Encoding: base64")
 	line("Content-Disposition: attachment;")
-	line(" filename=\"%s\"", rep.fileName(r.submitter, name))
+	line(" filename=\"%s\"", rep.fileName(t.submitter, name))
 	line("")
 	for len(packed) > 0 {
 		n := min(len(packed), base64Line)
@@ -84,12 +84,12 @@ func (r *Reports) message(name string, rep *Report, packed []byte, to smtp.Path,
 
 // mail puts a report into our own queue. No policy about TLS keeps it there, and nobody is
 // told if it cannot be delivered (RFC 3461, NOTIFY=NEVER).
-func (r *Reports) mail(ctx context.Context, name string, rep *Report, packed []byte, uri string) error {
+func (r *Reports) mail(ctx context.Context, by *terms, name string, rep *Report, packed []byte, uri string) error {
 	to, err := mailbox(uri)
 	if err != nil {
 		return err
 	}
-	content := r.message(name, rep, packed, to, time.Now())
+	content := by.message(name, rep, packed, to, time.Now())
 	if r.deps.Sign != nil {
 		if content, err = r.deps.Sign(content); err != nil {
 			return fmt.Errorf("signing the report: %w", err)
@@ -110,7 +110,7 @@ func (r *Reports) mail(ctx context.Context, name string, rep *Report, packed []b
 	a, err := ports.Commit.Ask(ctx, msg.CommitQ{
 		Envelope: &msg.Envelope{
 			TA: ta.ID, Session: session.ID, Arrival: time.Now(), Client: msg.Client{IP: netip.Addr{}, Protocol: "LOCAL"},
-			Mail:  msg.Mail{From: r.sender, Size: int64(len(content)), TLSOptional: true},
+			Mail:  msg.Mail{From: by.sender, Size: int64(len(content)), TLSOptional: true},
 			Rcpts: []msg.Rcpt{{To: to, Notify: "NEVER"}},
 		},
 		Inline: content, Size: int64(len(content)),

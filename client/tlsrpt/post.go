@@ -116,7 +116,8 @@ func public(ip netip.Addr) bool {
 // deliver sends a report wherever the domain wants it. It is delivered if one place has taken
 // it (RFC 8460 section 3).
 func (r *Reports) deliver(ctx context.Context, name string, rep *Report) error {
-	a, err := r.deps.Ports.Report.Ask(ctx, msg.TLSReportQ{Domain: name, Hosts: r.cfg.HTTPS})
+	by := r.terms.Load()
+	a, err := r.deps.Ports.Report.Ask(ctx, msg.TLSReportQ{Domain: name, Hosts: by.https})
 	switch {
 	case err != nil:
 		return fmt.Errorf("no answer about the TLSRPT record: %w", err)
@@ -136,11 +137,11 @@ func (r *Reports) deliver(ctx context.Context, name string, rep *Report) error {
 		switch {
 		case err != nil:
 		case u.Scheme == "mailto":
-			err = r.mail(ctx, name, rep, packed, uri)
-		case !r.cfg.HTTPS:
+			err = r.mail(ctx, by, name, rep, packed, uri)
+		case !by.https:
 			err = errors.New("reports are not posted here (option https)")
 		default:
-			err = r.poster.post(ctx, uri, packed, a.Addrs)
+			err = by.poster.post(ctx, uri, packed, a.Addrs)
 		}
 		if err != nil {
 			all = errors.Join(all, fmt.Errorf("%s: %w", clip(uri), err))

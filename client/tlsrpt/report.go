@@ -65,8 +65,9 @@ func (r *Reports) report(name string, d *day, one *domain) *Report {
 	if end.IsZero() {
 		end = d.Start.Truncate(24 * time.Hour).Add(24 * time.Hour)
 	}
+	by := r.terms.Load()
 	rep := &Report{
-		Organization: r.organization, Contact: r.contact, ID: r.reportID(name, d),
+		Organization: by.organization, Contact: by.contact, ID: r.reportID(name, d),
 		DateRange: DateRange{d.Start.UTC(), end.UTC().Truncate(time.Second).Add(-time.Second)},
 		Policies:  []Policy{},
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,19 +56,16 @@ type Deps struct {
 
 // Reports counts sessions and sends reports. It is safe for use by many goroutines.
 type Reports struct {
-	cfg                Config
-	deps               Deps
-	log                *slog.Logger
-	stats              stats
-	store              dayfiles.Dir
-	poster             poster
-	host, organization string
-	contact, submitter string
-	sender             smtp.Path
-	wake               chan struct{} // there may be a domain to ask about
-	sending            sync.Mutex    // held while reports are sent
-	saving             sync.Mutex    // held while a file is written
-	reading            sync.Once     // of what is on disk: Run may be called again after a fault
+	deps    Deps
+	log     *slog.Logger
+	stats   stats
+	store   dayfiles.Dir
+	host    string
+	terms   atomic.Pointer[terms]
+	wake    chan struct{} // there may be a domain to ask about
+	sending sync.Mutex    // held while reports are sent
+	saving  sync.Mutex    // held while a file is written
+	reading sync.Once     // of what is on disk: Run may be called again after a fault
 
 	mu      sync.Mutex // guards the following, and all days
 	today   *day
@@ -91,18 +89,12 @@ func New(cfg Config, deps Deps) *Reports {
 		}
 	}
 	host := strings.ToLower(strings.TrimSuffix(deps.Hostname, "."))
-	sender, err := cfg.sender()
-	if err != nil || sender.Domain == "" {
-		sender = smtp.Path{Local: "noreply-tls-reports", Domain: host}
-	}
 	r := &Reports{
-		cfg: cfg, deps: deps, log: deps.Log, store: dayfiles.Dir{FS: deps.FS, Path: deps.Dir, Max: fileMax},
-		poster: poster{deps.Dial, deps.Roots, cfg.PrivateHosts},
-		host:   host, organization: cmp.Or(cfg.Organization, host), sender: sender, submitter: sender.LowerDomain(),
-		contact: cmp.Or(cfg.Contact, sender.Addr()),
-		wake:    make(chan struct{}, 1), today: newDay(time.Now().UTC().Truncate(24 * time.Hour)),
+		deps: deps, log: deps.Log, store: dayfiles.Dir{FS: deps.FS, Path: deps.Dir, Max: fileMax},
+		host: host, wake: make(chan struct{}, 1), today: newDay(time.Now().UTC().Truncate(24 * time.Hour)),
 		known: map[string]standing{}, waiting: map[string]*waiting{}, dirty: map[*day]bool{},
 	}
+	r.Reconfigure(cfg, deps.Roots)
 	r.stats = newStats(deps.Metrics, func() float64 {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -113,6 +105,35 @@ func New(cfg Config, deps Deps) *Reports {
 		return float64(n)
 	})
 	return r
+}
+
+// terms are who sends the reports, and how.
+type terms struct {
+	organization, contact, submitter string
+	sender                           smtp.Path
+	https                            bool
+	poster                           poster
+}
+
+// Reconfigure takes other options for the reports that are made and sent from now on. roots are trusted for HTTPS;
+// nil: those of the system.
+func (r *Reports) Reconfigure(cfg Config, roots *x509.CertPool) {
+	sender, err := cfg.sender()
+	if err != nil || sender.Domain == "" {
+		sender = smtp.Path{Local: "noreply-tls-reports", Domain: r.host}
+	}
+	r.terms.Store(&terms{
+		organization: cmp.Or(cfg.Organization, r.host), contact: cmp.Or(cfg.Contact, sender.Addr()), submitter: sender.LowerDomain(),
+		sender: sender, https: cfg.HTTPS, poster: poster{r.deps.Dial, roots, cfg.PrivateHosts},
+	})
+}
+
+// Effective is what the next report goes by, for reflect.DeepEqual with that of other Reports alone: a test holds a
+// reload against a start.
+func (r *Reports) Effective() any {
+	t := *r.terms.Load()
+	t.poster.dial, t.poster.roots = nil, nil // they cannot be compared
+	return t
 }
 
 func (r *Reports) ctx() context.Context { return context.Background() }
