@@ -16,7 +16,7 @@ import (
 
 // pure are the packages that decide and do nothing else: whoever calls them passes the time
 // in and does what comes out.
-var pure = []string{"queue/aq", "queue/intake", "queue/lookup", "queue/pace", "queue/retry", "queue/sched", "queue/turns", "queue/verdict", "server/condition", "server/crowd"}
+var pure = []string{"queue/aq", "queue/expand", "queue/intake", "queue/lookup", "queue/pace", "queue/retry", "queue/sched", "queue/turns", "queue/verdict", "server/condition", "server/crowd"}
 
 // impure are packages that a pure one must not import.
 var impure = []string{"os", "net", "context", "time/tzdata", "syscall", "os/exec", "io/fs", "math/rand", "math/rand/v2"}

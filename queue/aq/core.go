@@ -76,11 +76,9 @@ type Core struct {
 	now   time.Time     // of the present event, by the queue's clock
 	ahead time.Duration // of the machine's clock
 
-	messages map[smtp.ID]*message
-	sched    *sched.Scheduler
-	routes   map[string]*route // by destination
-	// routesFrom is when the maps were read last: older routes may not be used.
-	routesFrom time.Time
+	messages   map[smtp.ID]*message
+	sched      *sched.Scheduler
+	routes     lookup.Routes
 	lookups    lookup.Queue[*rcpt]
 	intake     *intake.Intake
 	operations []*operation // in the order in which they were asked for
@@ -105,11 +103,12 @@ type Core struct {
 // New makes an empty active queue.
 func New(cfg Config, now time.Time) *Core {
 	c := &Core{
-		cfg: cfg, now: now, routesFrom: now,
-		messages: map[smtp.ID]*message{}, sched: sched.New(cfg.Sched), routes: map[string]*route{},
+		cfg: cfg, now: now,
+		messages: map[smtp.ID]*message{}, sched: sched.New(cfg.Sched), routes: lookup.NewRoutes(),
 		lookups: lookup.New[*rcpt](), running: map[*sched.Delivery]*Delivery{},
 		timers: newTimers(),
 	}
+	c.routes.Configure(now, cfg.AlwaysLookup)
 	c.intake = intake.New(c.intakeConfig(), now)
 	return c
 }
@@ -123,7 +122,8 @@ func (c *Core) intakeConfig() intake.Config {
 
 // configure does what Configure says.
 func (c *Core) configure(cfg Config) {
-	c.cfg, c.routesFrom = cfg, c.now
+	c.cfg = cfg
+	c.routes.Configure(c.now, cfg.AlwaysLookup)
 	c.sched.Configure(c.now, cfg.Sched)
 	c.intake.Configure(c.now, c.intakeConfig())
 	held := c.timers
@@ -198,7 +198,7 @@ func (c *Core) Tick(now time.Time) {
 		for _, j := range c.sched.TimedOut(now, c.cfg.SchedulerTimeout) {
 			c.timedOut(j)
 		}
-		c.forgetRoutes()
+		c.routes.Sweep(c.now)
 	}
 }
 

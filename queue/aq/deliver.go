@@ -210,12 +210,8 @@ func (c *Core) delivered(ev *Delivered) {
 		c.log(slog.LevelWarn, "host does not serve: no attempts for a while", slog.String("host", d.Hop.String()),
 			slog.String("until", c.date(host.Until())), slog.String("reply", res.Reason))
 	}
-	if out.TriedLast {
-		family := "IPv6"
-		if d.Hop.Addr.Addr().Unmap().Is4() {
-			family = "IPv4"
-		}
-		c.log(slog.LevelWarn, "a family of addresses does not work: its hosts are tried last for a while", slog.String("family", family),
+	if out.TriedLast != "" {
+		c.log(slog.LevelWarn, "a family of addresses does not work: its hosts are tried last for a while", slog.String("family", out.TriedLast),
 			slog.String("host", d.Hop.String()), slog.String("reply", res.Reason))
 	}
 	if out.Halved {
@@ -247,7 +243,7 @@ func (c *Core) delivered(ev *Delivered) {
 	var down *intake.Park
 	var notBefore time.Time
 	if hostFailed && !next {
-		delete(c.routes, dest.Key())
+		c.routes.Forget(dest.Key())
 		host := d.attempt.d.Host
 		if host.Closed(c.now) {
 			notBefore = host.Until()

@@ -5,7 +5,8 @@
 // etcd-io/raft: what must be written (Save) is in the same value as what may happen now,
 // and what must happen only after a write comes out when Advance has been told of it. When
 // deliveries start is decided in package sched, what deferred mail is loaded in package intake,
-// whose routes are looked up in package lookup, and what the answer to a delivery means in verdict.
+// whose routes are looked up in package lookup, what an alias or a list stands for in expand, and what
+// the answer to a delivery means in verdict.
 //
 // # Glossary
 //

@@ -106,8 +106,6 @@ func (m *message) drop(r *rcpt) {
 	r.state = Gone
 }
 
-func (m *message) has(index int) bool { return m.active.has(index) }
-
 // newMessage makes a message without recipients in the active queue.
 func newMessage(s *Message) *message {
 	from := s.Envelope.Mail.From

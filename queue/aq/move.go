@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"meta1/mta/smtp"
+	"meta1/queue/entry"
 	"meta1/queue/sched"
 )
 
@@ -30,7 +31,7 @@ func (c *Core) enter(m *message) {
 // recovered takes in a message that a start has found.
 func (c *Core) recovered(ev *Recovered) {
 	m := newMessage(&ev.Message)
-	age := waited(0, ev.Envelope.Arrival, c.now, c.cfg.Patience.Return)
+	age := entry.Age(0, ev.Envelope.Arrival, c.now, c.cfg.Patience.Return)
 	m.takeFresh(slices.Concat(ev.Ended, ev.Deferred), c.now, age)
 	m.ended = ev.Ended
 	m.left = m.fresh + len(ev.Deferred)
@@ -118,10 +119,7 @@ func (c *Core) put(s *Save, r *rcpt, next State) {
 	next.Ref, next.Stored, next.Waited = r.ref(), c.now, c.age(r)
 	next.Delayed = next.Delayed || r.rec.Delayed
 	if next.Dest == "" {
-		next.Dest = r.rec.Dest
-		if r.dest != nil {
-			next.Dest = r.dest.Key()
-		}
+		next.Dest = r.destName()
 	}
 	ch := Change{Kind: Put, Ref: next.Ref, State: &next}
 	wasFresh := m.fresh > 0

@@ -223,23 +223,3 @@ func (c *Core) expanded(r *rcpt, to int, lists bool) {
 	n.keep = true
 	c.notify(r.m, r.m.env.Mail.From, []notice{n})
 }
-
-// expansion is the envelope of one group of an expansion to to recipients, but for its id.
-func expansion(e *msg.Envelope, r *msg.Rcpt, g *msg.Expansion, to int) *msg.Envelope {
-	env := &msg.Envelope{
-		Session: e.Session, Arrival: e.Arrival, Client: e.Client, Mail: e.Mail,
-		Expanded: true, Rcpts: make([]msg.Rcpt, len(g.Rcpts)),
-	}
-	list := !g.Owner.IsNull()
-	_, _, notify := dsn.Expand(r.Notify, to, list)
-	child := msg.Rcpt{Notify: notify, ORcpt: r.ORcpt}
-	if list { // what a list sends is a new message
-		env.Mail.From, env.Mail.EnvID, env.Mail.Ret, child.ORcpt = g.Owner, "", "", ""
-	}
-	for i, p := range g.Rcpts {
-		child.To = p
-		env.Rcpts[i] = child
-	}
-	env.Mail.VERP = env.Mail.VERP || g.VERP
-	return env
-}

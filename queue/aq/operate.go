@@ -80,7 +80,7 @@ func (c *Core) operateActive(o *operation) {
 	o.until = c.saved
 }
 
-// destName is the destination of a recipient as listings show it.
+// destName is the destination of a recipient: that of its last route.
 func (r *rcpt) destName() string {
 	if r.dest != nil {
 		return r.dest.Key()
@@ -163,7 +163,7 @@ func (c *Core) scannedSelection(ev *Scanned) {
 		m := c.messages[g.Envelope.TA]
 		for i := range g.States {
 			st := &g.States[i]
-			if c.intake.Stale(st.Ref) || m != nil && m.has(st.Index) {
+			if c.intake.Stale(st.Ref) || m != nil && m.active.has(st.Index) {
 				continue // it was looked at in the active queue
 			}
 			if s == nil {

@@ -12,7 +12,7 @@ import (
 // closed.
 func (c *Core) parkDestination(d *sched.Destination) {
 	p := c.intake.Close(c.now, d)
-	delete(c.routes, d.Key())
+	c.routes.Forget(d.Key())
 	for _, j := range c.sched.TakeAll(c.now, d) {
 		c.deferMail(j.Mail.(*mail), p)
 	}

@@ -1,6 +1,7 @@
 package aq
 
 import (
+	"slices"
 	"time"
 
 	"meta1/mta/dsn"
@@ -160,12 +161,7 @@ func (c *Core) deferMail(w *mail, p *intake.Park) {
 // (README 8.3 item 8).
 func (c *Core) timedOut(j *sched.Job) {
 	w := j.Mail.(*mail)
-	var rcpts []*rcpt
-	for _, r := range w.rcpts {
-		if r.mail == w {
-			rcpts = append(rcpts, r)
-		}
-	}
+	rcpts := slices.DeleteFunc(slices.Clone(w.rcpts), func(r *rcpt) bool { return r.mail != w })
 	c.postpone(rcpts, c.now.Add(c.cfg.Sched.Retry.Min), "waited longer than scheduler_timeout for a connection to "+w.d.Key())
 }
 

@@ -7,16 +7,10 @@ import (
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/queue/expand"
 	"meta1/queue/intake"
 	"meta1/queue/lookup"
 )
-
-// route is what is known of a destination from the last lookup that led to it.
-type route struct {
-	hops    []msg.Hop
-	asked   time.Time
-	expires time.Time
-}
 
 // route finds the routes of recipients of one message. A destination that is stored with a
 // recipient has one as long as it is known and has not expired; others are looked up.
@@ -62,8 +56,8 @@ func (c *Core) routeKnown(r *rcpt) bool {
 			c.parkOne(r, c.intake.Backlog(dest))
 			return true
 		}
-		if rt := c.routes[dest]; rt != nil && c.usable(rt) && !r.m.env.Mail.TLSOptional { // a policy may have come since
-			c.join(r, dest, rt.hops, nil)
+		if hops := c.routes.Of(c.now, dest); hops != nil && !r.m.env.Mail.TLSOptional { // a policy may have come since
+			c.join(r, dest, hops, nil)
 			return true
 		}
 	}
@@ -77,37 +71,6 @@ func (c *Core) routeKnown(r *rcpt) bool {
 
 // handsOver reports whether mail is handed over to another MTA.
 func (c *Core) handsOver() bool { return c.cfg.HandsOver != nil && c.cfg.HandsOver() }
-
-// usable reports whether a route may be used without a lookup.
-func (c *Core) usable(rt *route) bool {
-	return !c.cfg.AlwaysLookup && c.now.Before(rt.expires) && !rt.asked.Before(c.routesFrom)
-}
-
-// keepRoute notes the route of a destination for other recipients. Its expiry, of the
-// machine's clock, becomes one of the queue's.
-func (c *Core) keepRoute(a *msg.RouteA, asked time.Time) {
-	expires := a.Expires.Add(-c.ahead)
-	if a.Expires.IsZero() || !expires.After(c.now) || a.RcptConf != nil {
-		return
-	}
-	rt := c.routes[a.Dest]
-	if rt == nil {
-		rt = new(route)
-		c.routes[a.Dest] = rt
-	} else if c.usable(rt) && rt.expires.Before(expires) {
-		return // what is shorter holds
-	}
-	*rt = route{hops: a.Hops, asked: asked, expires: expires}
-}
-
-// forgetRoutes drops routes that may not be used any more.
-func (c *Core) forgetRoutes() {
-	for dest, rt := range c.routes {
-		if !c.usable(rt) {
-			delete(c.routes, dest)
-		}
-	}
-}
 
 // lookUp begins as many lookups as may be in progress.
 func (c *Core) lookUp() {
@@ -178,7 +141,9 @@ func (c *Core) routedOne(r *rcpt, a *msg.RouteA, asked time.Time, ends *outcome)
 	}
 	switch {
 	case len(a.Hops) > 0:
-		c.keepRoute(a, asked)
+		if a.RcptConf == nil {
+			c.routes.Keep(c.now, a, asked, c.ahead)
+		}
 		c.join(r, a.Dest, a.Hops, a.RcptConf)
 	case len(a.Expand) > 0:
 		c.expand(r, a)
@@ -208,52 +173,18 @@ func (c *Core) expand(r *rcpt, a *msg.RouteA) {
 	}
 	c.expanded(r, to, lists)
 	mk := &Make{Of: m.env.TA, Body: m.body, m: m, rcpts: []*rcpt{r}, waited: c.age(r)}
+	rules := expand.Rules{VERP: c.cfg.VERP, Rewrite: c.cfg.Rewrite, Rewritten: func(from, by smtp.Path, ok bool) {
+		if !ok {
+			c.logRcpt(slog.LevelInfo, "SRS left out: the address would be too long", r, slog.Any("sender", from))
+			return
+		}
+		c.logRcpt(slog.LevelInfo, "sender rewritten", r, slog.Any("sender", from), slog.Any("by", by))
+	}}
 	for i := range a.Expand {
-		for _, env := range c.forwarded(r, &a.Expand[i], expansion(m.env, r.attr(), &a.Expand[i], to)) {
+		for _, env := range rules.Envelopes(m.env, r.attr(), &a.Expand[i], to) {
 			mk.Envelopes = append(mk.Envelopes, env)
 			mk.Seal = append(mk.Seal, a.Expand[i].Forwarded)
 		}
 	}
 	c.make(mk)
-}
-
-// rewritePartsMax is how many recipients of one group get a message of their own because their sender names
-// them and is rewritten.
-const rewritePartsMax = 100
-
-// forwarded gives the envelopes of a group of an expansion: one, whose sender is rewritten (SRS) if it must be.
-// A sender that names its recipient (VERP) does so before it is rewritten, since the hash is of all of it: then
-// each recipient has an envelope, unless there are too many of them.
-func (c *Core) forwarded(r *rcpt, g *msg.Expansion, env *msg.Envelope) []*msg.Envelope {
-	from := env.Mail.From
-	if !g.Rewrite || c.cfg.Rewrite == nil || from.IsNull() {
-		return []*msg.Envelope{env}
-	}
-	if !c.cfg.VERP.Applies(from, env.Mail.VERP) || len(env.Rcpts) > rewritePartsMax {
-		c.rewrite(r, env, from)
-		return []*msg.Envelope{env}
-	}
-	var all []*msg.Envelope
-	for i := range env.Rcpts {
-		one := *env
-		one.Rcpts = env.Rcpts[i : i+1 : i+1]
-		named, ok := c.cfg.VERP.Sender(from, one.Rcpts[0].To)
-		if !ok {
-			named = from
-		}
-		c.rewrite(r, &one, named)
-		all = append(all, &one)
-	}
-	return all
-}
-
-// rewrite rewrites the sender of a message that is forwarded.
-func (c *Core) rewrite(r *rcpt, env *msg.Envelope, from smtp.Path) {
-	to, ok := c.cfg.Rewrite(from)
-	if !ok {
-		c.logRcpt(slog.LevelInfo, "SRS left out: the address would be too long", r, slog.Any("sender", from))
-		return
-	}
-	env.Mail.From, env.Mail.VERP = to, false
-	c.logRcpt(slog.LevelInfo, "sender rewritten", r, slog.Any("sender", from), slog.Any("by", to))
 }

@@ -3,8 +3,8 @@ package aq
 import (
 	"fmt"
 	"log/slog"
-	"time"
 
+	"meta1/queue/entry"
 	"meta1/queue/intake"
 	"meta1/queue/sched"
 )
@@ -59,7 +59,7 @@ func (c *Core) adopt(g *Group) (*message, []*rcpt) {
 	m := c.messages[g.Envelope.TA]
 	var rcpts []*rcpt
 	for _, st := range g.States {
-		if c.intake.Stale(st.Ref) || st.Index >= len(g.Envelope.Rcpts) || m != nil && m.has(st.Index) {
+		if c.intake.Stale(st.Ref) || st.Index >= len(g.Envelope.Rcpts) || m != nil && m.active.has(st.Index) {
 			continue
 		}
 		if m == nil {
@@ -67,7 +67,7 @@ func (c *Core) adopt(g *Group) (*message, []*rcpt) {
 			m.left = g.Left
 			c.messages[g.Envelope.TA] = m
 		}
-		st.Waited, st.Stored = waited(st.Waited, st.Stored, c.now, c.cfg.Patience.Return), c.now
+		st.Waited, st.Stored = entry.Age(st.Waited, st.Stored, c.now, c.cfg.Patience.Return), c.now
 		r := &rcpt{m: m, index: st.Index, class: sched.Deferred, rec: st}
 		r.domain = r.path().LowerDomain()
 		m.take(r)
@@ -76,13 +76,6 @@ func (c *Core) adopt(g *Group) (*message, []*rcpt) {
 	c.cfg.Budget.Load(len(rcpts))
 	c.counts.Waiting -= len(rcpts)
 	return m, rcpts
-}
-
-// waited is the age of a recipient at now that had the age before at the time since. At most
-// half of queue_return is added for the time between, in which the queue may not have run or
-// the recipient was held: nobody can tell then whether time went by or the clock was set.
-func waited(before time.Duration, since, now time.Time, maximum time.Duration) time.Duration {
-	return before + min(max(now.Sub(since), 0), maximum/2)
 }
 
 // setAside puts records that cannot be decoded where they hinder nothing.

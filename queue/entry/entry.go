@@ -69,6 +69,13 @@ func (st State) Release(now time.Time) State {
 	return st
 }
 
+// Age is the age of a recipient at now that had the age before at the time since. At most half of
+// maximum (queue_return) is added for the time between, in which the queue may not have run or
+// the recipient was held: nobody can tell then whether time went by or the clock was set.
+func Age(before time.Duration, since, now time.Time, maximum time.Duration) time.Duration {
+	return before + min(max(now.Sub(since), 0), maximum/2)
+}
+
 // Valid returns why a state must not be stored.
 func (st *State) Valid() error {
 	switch {

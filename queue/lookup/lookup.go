@@ -6,6 +6,8 @@
 // may take its time for each. Domains take turns by sender, none of whom has more than a quarter
 // of the lookups in progress: so a list of addresses at very many domains whose name servers
 // hang holds nobody else up, nor do three of them.
+//
+// What was answered for a destination is kept for other recipients (Routes).
 package lookup
 
 import "meta1/mta/lists"

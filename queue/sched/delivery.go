@@ -96,8 +96,9 @@ type Outcome struct {
 	// SlowDown: the host's provider asks for less mail: its other hosts are not tried. Halved: its
 	// rate was halved for it.
 	SlowDown, Halved bool
-	// TriedLast: it follows that the family of the host's addresses does not work.
-	TriedLast bool
+	// TriedLast names the family of the host's addresses, "IPv4" or "IPv6", if it follows that it does
+	// not work; "" if not.
+	TriedLast string
 }
 
 // Done ends a delivery.

@@ -57,16 +57,16 @@ func (f *families) last(now time.Time, hop msg.Hop) bool {
 	return of != nil && now.Before(of.until)
 }
 
-// note notes what a delivery says of the family of its host, and reports whether it follows that the
-// family does not work.
-func (f *families) note(now time.Time, h *Host, r Reach, reason string) (broken bool) {
-	of, _ := f.of(h.hop)
+// note notes what a delivery says of the family of its host, and returns its name if it follows that the
+// family does not work, "" if not.
+func (f *families) note(now time.Time, h *Host, r Reach, reason string) (broken string) {
+	of, name := f.of(h.hop)
 	if of == nil || r == ReachUnknown {
-		return false
+		return ""
 	}
 	if r == Reached {
 		*of = family{}
-		return false
+		return ""
 	}
 	k := h.key()
 	known := false
@@ -77,9 +77,11 @@ func (f *families) note(now time.Time, h *Host, r Reach, reason string) (broken 
 		of.silent = append(of.silent, k)
 	}
 	if r == NoAnswer && len(of.silent) < familyTimeouts {
-		return false
+		return ""
 	}
-	broken = !now.Before(of.until)
+	if !now.Before(of.until) {
+		broken = name
+	}
 	of.until, of.reason = now.Add(familyPause), reason
 	return broken
 }
