@@ -2,6 +2,7 @@ package client
 
 import (
 	"crypto/x509"
+	"time"
 
 	"meta1/client/auth"
 	"meta1/confparse"
@@ -29,6 +30,42 @@ type class struct {
 	proxy   *Proxy // nil: none
 
 	retired bool // a reload has put another in its place; guarded by pool.mu
+}
+
+// leavingFor is how long a class that a reload has taken out is there for deliveries that were decided on before: QMGR learns of
+// the reload a moment later than SMTPC. It is short, since an entry of a map that still names the class is a mistake to be told.
+const leavingFor = time.Minute
+
+// leaving is a class that a reload has taken out.
+type leaving struct {
+	*class
+	until time.Time
+}
+
+// class is the class of a name; nil: there is none.
+func (c *Client) class(name string, now time.Time) *class {
+	if cl := c.classes[name]; cl != nil {
+		return cl
+	}
+	if was, ok := c.leaving[name]; ok && now.Before(was.until) {
+		return was.class
+	}
+	return nil
+}
+
+// leave notes the classes that a former Client has and that are not in this one.
+func (c *Client) leave(former *Client, now time.Time) {
+	c.leaving = map[string]leaving{}
+	for name, was := range former.leaving {
+		if c.classes[name] == nil && now.Before(was.until) {
+			c.leaving[name] = was
+		}
+	}
+	for name, cl := range former.classes {
+		if c.classes[name] == nil {
+			c.leaving[name] = leaving{cl, now.Add(leavingFor)}
+		}
+	}
 }
 
 // classes are the class of section smtpc under "", and those of its session_features.

@@ -67,6 +67,7 @@ type Client struct {
 	limits   timeouts
 	eight    eightBit
 	classes  map[string]*class
+	leaving  map[string]leaving // classes that a reload has taken out; of them no delivery is planned any more
 	failures *tlspolicy.Failures
 }
 

@@ -150,7 +150,7 @@ func (d *delivery) cutShort() bool {
 // there are none.
 func (d *delivery) plan() bool {
 	q := &d.r.Q
-	cl := d.c.classes[className(q)]
+	cl := d.c.class(className(q), d.start)
 	if cl == nil {
 		d.refuse(msg.DeliverMail, smtp.NewReply(451, "4.3.5", "there is no section session_features "+className(q)+" in smtpc"))
 		return false

@@ -49,13 +49,15 @@ func (c *Client) Prepare(cfg Config, deps Deps) *Next {
 
 // Commit makes the configuration that of the deliveries that begin from now on; those that have begun
 // keep theirs. Limits hold at once: nobody is cut off because they are lower. Connections without work whose
-// configuration is another now are closed. It cannot fail.
+// configuration is another now are closed. A class that has gone is there for leavingFor more. It cannot fail.
 func (n *Next) Commit() {
 	c := n.c
 	h := c.hall
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	former := h.now.Swap(c)
+	former := h.now.Load()
+	c.leave(former, time.Now())
+	h.now.Store(c)
 	var retired []*class
 	for name, cl := range former.classes {
 		if c.classes[name] != cl {

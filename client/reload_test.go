@@ -361,6 +361,7 @@ func TestReloadFeatures(t *testing.T) {
 			t.Errorf("%+v", a.Rcpts)
 		}
 		r.reload(Config{IdleTimeout: time.Minute})
+		time.Sleep(leavingFor)
 		if a := r.deliver(t, q); a.Rcpts[0].Code != 451 || !strings.Contains(a.Rcpts[0].Text(), "session_features x") {
 			t.Errorf("%+v", a.Rcpts)
 		}
@@ -372,5 +373,41 @@ func TestReloadFeatures(t *testing.T) {
 		if a := r.deliver(t, q); !a.Rcpts[0].Accepted() || a.Reused || sessions.Load() != 2 {
 			t.Errorf("%+v, %d sessions", a.Rcpts, sessions.Load())
 		}
+	})
+}
+
+// TestReloadOfAClass: a class that comes is there at once. One that goes is there for what QMGR had decided on before it knew,
+// with the options that it had and over a connection of its own, but for no longer, and not when another takes its place.
+func TestReloadOfAClass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(acceptAll(func() {}))
+		with := Config{SessionFeatures: []SessionFeature{{Name: "x", Flags: []string{"no_starttls"}}}}
+		r := start(t, Config{}, Deps{ReuseConnections: true}, n)
+		accepts := func(want bool) {
+			t.Helper()
+			q := question()
+			q.SessionConf = &msg.Conf{SessionFeature: "x"}
+			if a := r.deliver(t, q); a.Rcpts[0].Accepted() != want {
+				t.Errorf("%+v", a.Rcpts)
+			}
+		}
+		accepts(false)
+		r.reload(with)
+		accepts(true)
+		r.reload(Config{})
+		accepts(true)
+		if idle, _, _ := r.pool.counts(); idle != 0 {
+			t.Errorf("%d connections of a class that has gone are kept", idle)
+		}
+		r.reload(Config{IOTimeout: time.Minute}) // another reload forgets nothing
+		time.Sleep(leavingFor - time.Second)
+		accepts(true)
+		time.Sleep(2 * time.Second)
+		accepts(false)
+		r.reload(with)
+		if cl := r.now.Load().class("x", time.Now()); cl.retired || len(r.now.Load().leaving) != 0 {
+			t.Errorf("it has come again as %+v", cl)
+		}
+		accepts(true)
 	})
 }

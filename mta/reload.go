@@ -64,10 +64,12 @@ type reloading struct {
 	renewed   []string // units that are started anew
 	// commits put in effect what was prepared, in their order; none can fail. discards give it up.
 	commits, discards []func()
-	reloaded          []string
-	known             confparse.Errors // of the configuration
-	errs              []string         // for whoever asked
-	brief             []string         // the same without the lines of the file
+	// askers are commits that come after that of SMTPC: who names a class of sessions must not know it before SMTPC does.
+	askers   []func()
+	reloaded []string
+	known    confparse.Errors // of the configuration
+	errs     []string         // for whoever asked
+	brief    []string         // the same without the lines of the file
 }
 
 // Reload applies configuration, maps, certificates and keys as they are now, in two phases: prepare,
@@ -152,6 +154,7 @@ func (p *reloading) prepare() {
 		p.prepareTLSReports()
 		p.prepareDMARCReports()
 		p.prepareClient()
+		p.commits = append(p.commits, p.askers...)
 		p.prepareServers()
 		p.prepareUnits()
 	}

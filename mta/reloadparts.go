@@ -21,7 +21,7 @@ func (p *reloading) prepareMaps() {
 		if err != nil {
 			p.failMaps(err)
 		} else {
-			p.step(unitResolver, next.Commit, next.Discard)
+			p.later(unitResolver, next.Commit, next.Discard)
 		}
 	}
 	if q := p.modules.queue; q != nil {
@@ -29,9 +29,16 @@ func (p *reloading) prepareMaps() {
 		if err != nil {
 			p.failMaps(err)
 		} else {
-			p.step(unitQueue, next.Commit, nil)
+			p.later(unitQueue, next.Commit, func() {})
 		}
 	}
+}
+
+// later is step for what is committed after SMTPC.
+func (p *reloading) later(what string, commit, discard func()) {
+	p.askers = append(p.askers, commit)
+	p.discards = append(p.discards, discard)
+	p.reloaded = append(p.reloaded, what)
 }
 
 // prepareLogs opens what is to be logged to.

@@ -2,6 +2,7 @@ package mta
 
 import (
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -74,4 +75,52 @@ func TestReloadServers(t *testing.T) {
 	r.reconfigure(another)
 	r.reload()
 	r.talkTo(t, r.address("smtps MSA")).say("EHLO x", "SIZE 10240000")
+}
+
+// TestReloadOrder: SMTPC knows a class of sessions before SMAR and QMGR can name it.
+func TestReloadOrder(t *testing.T) {
+	dir := shortDir(t)
+	write(t, dir+"/meta1.conf", config(dir, ""))
+	write(t, dir+"/mt", "a.test lmtp:\n")
+	write(t, dir+"/access", "")
+	m, _, _, _ := startBreakable(t, dir)
+	write(t, dir+"/meta1.conf", strings.NewReplacer("qmgr {", "qmgr { AQ_entries_max = 5000;", "smar {", "smar { MX_max = 3;").Replace(
+		config(dir, "smtpc { session_features x { flags = { -starttls }; } }")))
+	m.reload.Lock()
+	defer m.reload.Unlock()
+	m.building.Lock()
+	defer m.building.Unlock()
+	p := &reloading{mta: m, ctx: t.Context(), now: m.current()}
+	p.prepare()
+	if len(p.errs) > 0 {
+		t.Fatal(p.errs)
+	}
+	entries := func() any {
+		a, err := m.ask(t.Context(), unitQueue)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range a.Values {
+			if v.Name == "AQ_entries_max" {
+				return v.Number
+			}
+		}
+		return nil
+	}
+	state := func() []any { return []any{m.modules.client.Effective(), m.modules.resolver.Effective(), entries()} }
+	var order []string
+	before := state()
+	for _, commit := range p.commits {
+		commit()
+		after := state()
+		for i, name := range []string{unitClient, unitResolver, unitQueue} {
+			if !reflect.DeepEqual(before[i], after[i]) {
+				order = append(order, name)
+			}
+		}
+		before = after
+	}
+	if !slices.Equal(order, []string{unitClient, unitResolver, unitQueue}) {
+		t.Errorf("changed in the order %q", order)
+	}
 }
