@@ -160,17 +160,18 @@ func (c *Change) classify(s *Section) {
 		c.Reload, c.Why = s.row.class(s.service())
 		return
 	}
-	c.Reload, c.Why = Restart, serviceWhy(s)
+	c.Reload, c.Why = serviceClass(s)
 }
 
-// serviceWhy is the reason of a service section: that of its options.
-func serviceWhy(s *Section) string {
+// serviceClass is the class of a service section that comes or goes: Restart, with the reason, if that is the class of any of its
+// options, else AtOnce.
+func serviceClass(s *Section) (Reload, string) {
 	for i := range s.Table.Options {
-		if o := &s.Table.Options[i]; o.Reload == Restart {
-			return o.Why
+		if class, why := s.Table.Options[i].class(true); class == Restart {
+			return Restart, why
 		}
 	}
-	return ""
+	return AtOnce, ""
 }
 
 func (s *Section) service() bool {
@@ -248,7 +249,8 @@ func (r *Result) Keep(running *Result) {
 }
 
 // KeepIn puts the options and sections of some names that stand in a section of a running configuration in the place of
-// those of r, in its settings alone: fields are up to the caller. path is that of the section.
+// those of r, in its settings alone: fields are up to the caller. path is that of the section, "" for the whole; a section
+// may be named by its keyword or its title.
 func (r *Result) KeepIn(running *Result, path string, names ...string) {
 	s, was := r.Root.below(path), running.Root.below(path)
 	if s == nil || was == nil {
@@ -261,7 +263,7 @@ func (r *Result) KeepIn(running *Result, path string, names ...string) {
 			s.Settings = append(s.Settings, v)
 		}
 	}
-	called := func(s *Section) bool { return slices.Contains(names, s.Keyword) }
+	called := func(s *Section) bool { return slices.Contains(names, s.Keyword) || slices.Contains(names, s.Title()) }
 	s.Subs = slices.DeleteFunc(s.Subs, called)
 	for _, c := range was.Subs {
 		if called(c) {
@@ -272,6 +274,9 @@ func (r *Result) KeepIn(running *Result, path string, names ...string) {
 
 // below is the section of a path; nil: there is none.
 func (s *Section) below(path string) *Section {
+	if path == "" {
+		return s
+	}
 	for title := range strings.SplitSeq(path, "/") {
 		if s == nil {
 			return nil
@@ -333,7 +338,8 @@ func (s *Section) keep(running *Section) {
 // stays reports whether a section comes and goes with a restart only.
 func (s *Section) stays() bool {
 	if s.row == nil {
-		return s.parent != nil // a service
+		class, _ := serviceClass(s)
+		return s.parent != nil && class == Restart
 	}
 	class, _ := s.row.class(s.service())
 	return class == Restart

@@ -548,8 +548,8 @@ func (c *Config) written(dir string) []string {
 
 // serviceUnits are the units of the service sections.
 func (m *mta) serviceUnits() ([]supervise.Unit, error) {
-	m.services = map[string]*ServiceSection{}
-	metrics := service.NewMetrics(m.hub.own)
+	m.services, m.programs = map[string]*ServiceSection{}, map[string]*runs{}
+	m.serviceMetrics = service.NewMetrics(m.hub.own)
 	programs, err := m.conf.programs(m.dir, m.setup.Executable, m.account)
 	if err != nil {
 		return nil, err
@@ -560,21 +560,38 @@ func (m *mta) serviceUnits() ([]supervise.Unit, error) {
 		if err != nil {
 			return nil, err
 		}
-		output := func(id int) (*os.File, error) {
-			return logfmt.Append(filepath.Join(below(m.dir, m.current().conf.LogDirectory), s.Of.outputName(id)))
-		}
-		units, err := service.Units(service.Config{
-			Program: programs[i], Action: service.Action(s.Of.StartAction), Listeners: m.sockets.of(s.Of.Section),
-			Policy: s.Of.policy(), Processes: s.Of.ProcessesMin,
-		}, service.Deps{Starter: m.starter, Output: output, Log: log, Metrics: metrics})
+		now := &runs{programs[i], service.Action(s.Of.StartAction), m.sockets.of(s.Of.Section), m.starter, log}
+		units, err := m.unitsOf(m.conf, s, now)
 		if err != nil {
 			return nil, exit(ExConfig, err)
 		}
-		for j := range units {
-			units[j].RestartDependencies = m.conf.dependencies(&s.Of)
-			m.services[units[j].Name] = s
+		m.programs[s.Of.Section] = now
+		for _, u := range units {
+			m.services[u.Name] = s
 		}
 		all = append(all, units...)
 	}
 	return all, nil
+}
+
+// runs is what a service runs.
+type runs struct {
+	program   service.Program
+	action    service.Action
+	listeners []net.Listener
+	starter   service.Starter
+	log       *slog.Logger
+}
+
+// unitsOf are the units of one service.
+func (m *mta) unitsOf(c *Config, s *ServiceSection, r *runs) ([]supervise.Unit, error) {
+	units, err := service.Units(service.Config{
+		Program: r.program, Action: r.action, Listeners: r.listeners, Policy: s.Of.policy(), Processes: s.Of.ProcessesMin,
+	}, service.Deps{Starter: r.starter, Log: r.log, Metrics: m.serviceMetrics, Output: func(id int) (*os.File, error) {
+		return logfmt.Append(filepath.Join(below(m.dir, m.current().conf.LogDirectory), s.Of.outputName(id)))
+	}})
+	for i := range units {
+		units[i].RestartDependencies = c.dependencies(&s.Of)
+	}
+	return units, err
 }

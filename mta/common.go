@@ -78,7 +78,7 @@ type ListenSocket struct {
 func (c *Common) options(service bool) []confparse.Option {
 	t := confparse.Table{Options: append(append(c.logOptions(), c.startOptions(service)...), c.processOptions()...)}
 	if service {
-		return t.Declare(confparse.Restart, "what starts the programs was told of them at the start, with root's rights if it has any").Options
+		return t.Declare(confparse.AtOnce, "").Options
 	}
 	for i := range t.Options {
 		if o := &t.Options[i]; o.Name == "listen_socket" {

@@ -64,7 +64,7 @@ func (m *mta) closeService(unit string) {
 	s := m.services[unit]
 	m.mu.Unlock()
 	if s != nil {
-		listen.Close(m.sockets.of(s.Of.Section))
+		m.sockets.give(s.Of.Section)
 	}
 }
 

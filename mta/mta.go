@@ -86,6 +86,7 @@ type mta struct {
 		service.Starter
 		Close()
 	}
+	local *service.Local // starts the programs of reloads; starter, if that is no monitor
 
 	tls      map[string]*tlsconf.Provider // by tlsSection.name
 	tlsFiles *tlsFiles
@@ -93,18 +94,20 @@ type mta struct {
 	srs      *srs.Rewriter
 	arc      atomic.Pointer[arc.Sealer] // nil: no section ARC_sealing
 
-	ports        *msg.Ports
-	hub          *hub
-	tree         *supervise.Tree
-	services     map[string]*ServiceSection // by unit
-	content      contentStore
-	drop         *maildrop.Collector
-	tlsReports   atomic.Pointer[tlsrpt.Reports]   // about TLS; nil: there was no section yet
-	tlsMade      *tlsrpt.Reports                  // the same, and there before the section
-	dmarcReports atomic.Pointer[dmarcrpt.Reports] // about DMARC; nil: there was no section yet
-	dmarcMade    *dmarcrpt.Reports                // the same, or one that was made for a reload that failed; guarded by reload
-	network      access.Network                   // who may use the API over TCP
-	doors        doors
+	ports          *msg.Ports
+	hub            *hub
+	tree           *supervise.Tree
+	services       map[string]*ServiceSection // by unit
+	programs       map[string]*runs           // by section of a service; guarded by reload
+	serviceMetrics *service.Metrics
+	content        contentStore
+	drop           *maildrop.Collector
+	tlsReports     atomic.Pointer[tlsrpt.Reports]   // about TLS; nil: there was no section yet
+	tlsMade        *tlsrpt.Reports                  // the same, and there before the section
+	dmarcReports   atomic.Pointer[dmarcrpt.Reports] // about DMARC; nil: there was no section yet
+	dmarcMade      *dmarcrpt.Reports                // the same, or one that was made for a reload that failed; guarded by reload
+	network        access.Network                   // who may use the API over TCP
+	doors          doors
 	*api.API
 	tracer   *tracing.Tracer
 	memory   *msg.Memory // for content, until its first delivery attempt has ended
@@ -283,7 +286,7 @@ func (m *mta) becomeServer(programs []service.Program) error {
 	full := m.account != nil && needMonitor(programs, m.account) || m.conf.Landlock && len(programs) > 0 || m.tlsFiles.needed.Load()
 	own, refusal := m.successor(full && m.account != nil)
 	m.hand.refusal = refusal
-	if !full {
+	if !full && m.account != nil {
 		for i := range programs {
 			programs[i].UID = -1 // that of the server by then, which may not set even its own groups
 		}
@@ -298,12 +301,13 @@ func (m *mta) becomeServer(programs []service.Program) error {
 		if err != nil {
 			return exit(ExOSErr, err)
 		}
-		m.starter = r
+		m.starter, m.local = r, service.NewLocal(nil)
 		if full {
 			m.tlsFiles.asRoot = readBy(r)
 		}
 	} else {
-		m.starter = service.NewLocal(programs)
+		m.local = service.NewLocal(programs)
+		m.starter = m.local
 	}
 	if m.account != nil {
 		if err := m.account.Become(); err != nil {
@@ -352,6 +356,7 @@ func (m *mta) serve(ctx context.Context) error {
 // release gives everything back, in order.
 func (m *mta) release() {
 	if m.starter != nil {
+		m.local.Close()
 		m.starter.Close()
 		m.starter = nil
 	}

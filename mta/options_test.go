@@ -205,3 +205,36 @@ func TestEffect(t *testing.T) {
 		}
 	}
 }
+
+// TestRestarts: an option or a section that only a restart changes is one of these, whose reason was thought about. All others
+// must be classed as at once or new sessions, and obey.
+func TestRestarts(t *testing.T) {
+	list := map[string]string{
+		"global/hostname":                              "it stands in what was logged, stored and said to others; ids and loops are told by it",
+		"global/CDB_base_directory":                    "the spool's place",
+		"global/working_directory":                     "the spool's place",
+		"qmgr/DEFEDB/base_directory":                   "the spool's place",
+		"qmgr/DEFEDB/log_directory":                    "the spool's place",
+		"global/user":                                  "the account",
+		"global/group":                                 "the account",
+		"global/allow_root":                            "the account",
+		"global/landlock":                              "the kernel only narrows it",
+		"smtps/CDB_gid":                                "content files that are there have the group",
+		"qmgr/control_socket":                          "who controls meta1 would be cut off",
+		"qmgr/IBDB/size":                               "Pebble takes it when it opens the store",
+		"qmgr/DEFEDB/page_size":                        "Pebble takes it when it opens the store",
+		"qmgr/DEFEDB/cache_size":                       "Pebble takes it when it opens the store",
+		"qmgr/DEFEDB/KBytes_written_for_checkpointing": "Pebble takes it when it opens the store",
+	}
+	for _, r := range confparse.Rows((&Config{}).Options()) {
+		if r.Reload != confparse.Restart {
+			continue
+		}
+		if list[r.Section+"/"+r.Name] == "" {
+			t.Errorf("%s/%s needs a restart, since %q: is there no way without?", r.Section, r.Name, r.Why)
+		}
+		if r.Why == "" {
+			t.Errorf("%s/%s needs a restart and does not say why", r.Section, r.Name)
+		}
+	}
+}

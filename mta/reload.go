@@ -170,7 +170,7 @@ func (p *reloading) compare() {
 		}
 	}
 	p.result.Keep(p.now.result)
-	p.conf.keep(p.now.conf)
+	p.compareServices()
 	p.conf.Queue.CDBBase = p.conf.CDBBase
 	p.conf.shareLog()
 	var err error
@@ -178,20 +178,6 @@ func (p *reloading) compare() {
 		p.fail(err)
 	}
 	p.limits = append(p.limits, p.conf.fitMemory(limitMemory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))...)
-}
-
-// keep takes from a running configuration the sections that may stand several times and that need a
-// restart: services that came or went.
-func (c *Config) keep(running *Config) {
-	var services []*ServiceSection
-	for _, was := range running.Services {
-		now := *was
-		if i := slices.IndexFunc(c.Services, func(s *ServiceSection) bool { return s.Of.Section == was.Of.Section }); i >= 0 {
-			now.Of.LogLevel, now.Of.Log = c.Services[i].Of.LogLevel, c.Services[i].Of.Log
-		}
-		services = append(services, &now)
-	}
-	c.Services = services
 }
 
 // fail notes an error of the preparation.

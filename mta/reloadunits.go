@@ -101,15 +101,3 @@ func (m *mta) forget(unit string) {
 	m.hub.drop(unit)
 	m.statusPorts.Delete(unit)
 }
-
-// prepareServices are the units of the services.
-func (p *reloading) prepareServices() (units []supervise.Unit) {
-	for _, s := range p.conf.Services {
-		for _, name := range p.conf.serviceUnitNames(s.Of.Section) {
-			units = append(units, supervise.Unit{
-				Name: name, Policy: s.Of.policy(), RestartDependencies: p.conf.dependencies(&s.Of), Optional: true,
-			})
-		}
-	}
-	return units
-}

@@ -71,6 +71,19 @@ func (s *sockets) set(all []bound) {
 	s.all = all
 }
 
+// give closes the sockets of a section that was given up. Those that we can bind again a reload does.
+func (s *sockets) give(owner string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = slices.DeleteFunc(slices.Clone(s.all), func(b bound) bool {
+		if b.want.owner != owner {
+			return false
+		}
+		_ = b.Close()
+		return b.Unlink && (b.want.Network == "unix" || b.want.Port == 0 || b.want.Port >= 1024)
+	})
+}
+
 // bind binds sockets with the rights of an account; nil for ours. As root, it then gives
 // those to their owners that have another one. After an error, all that were bound are closed.
 func (s *sockets) bind(want []wanted, by *account.Account) error {

@@ -46,6 +46,23 @@ func (l *Local) Start(service string, id int, files []*os.File) (*Process, error
 	if err != nil {
 		return nil, err
 	}
+	return l.start(p, id, files)
+}
+
+// Only is a Starter of one program, whatever service and number it is asked for. Close of this one ends what it has started.
+func (l *Local) Only(p Program) Starter { return &only{l, p} }
+
+type only struct {
+	local   *Local
+	program Program
+}
+
+// Start starts a process of the program.
+func (o *only) Start(_ string, id int, files []*os.File) (*Process, error) {
+	return o.local.start(&o.program, id, files)
+}
+
+func (l *Local) start(p *Program, id int, files []*os.File) (*Process, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
