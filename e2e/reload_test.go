@@ -91,8 +91,8 @@ func TestReload(t *testing.T) {
 	if got := size(conn, in); got != first {
 		t.Errorf("SIZE %s in a session that began before", got)
 	}
-	writeFile(t, m.conf, "log_format = json;\n"+text)
-	reload(0, "log_format: text -> json (needs a restart: where to log is decided at the start)")
+	writeFile(t, m.conf, "CDB_base_directory = elsewhere;\n"+text)
+	reload(0, "elsewhere (needs a restart: the queue stays where it is while meta1 runs)")
 	if out, err := m.command("ctl", "status"); err != nil || !strings.Contains(out, "needs a restart") {
 		t.Errorf("%v\n%s", err, out)
 	}

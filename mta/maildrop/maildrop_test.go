@@ -298,8 +298,9 @@ func TestPrepare(t *testing.T) {
 		g.Go(c.Run)
 		synctest.Wait()
 		leave(t, dir)
+		took := func() int { return int(value(c.counts[taken])) }
 		next := t.TempDir() + "/next"
-		change := func(conf Config, took int) {
+		change := func(conf Config, want int) {
 			t.Helper()
 			commit, _, err := c.Prepare(conf)
 			if err != nil {
@@ -307,8 +308,8 @@ func TestPrepare(t *testing.T) {
 			}
 			commit()
 			synctest.Wait()
-			if len(q.got) != took {
-				t.Errorf("%d messages, not %d", len(q.got), took)
+			if took() != want {
+				t.Errorf("%d messages, not %d", took(), want)
 			}
 		}
 		conf := Config{Dir: next, Access: AccessGroup, Interval: time.Minute, SizeMax: 1 << 20}
@@ -316,7 +317,7 @@ func TestPrepare(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if discard(); len(q.got) > 0 {
+		if discard(); took() > 0 {
 			t.Error("what was discarded had an effect")
 		}
 		if _, err := os.Stat(next); !errors.Is(err, fs.ErrNotExist) {
@@ -325,12 +326,12 @@ func TestPrepare(t *testing.T) {
 		change(conf, 1) // from the former directory
 		leave(t, next)
 		time.Sleep(50 * time.Second)
-		if synctest.Wait(); len(q.got) != 1 {
+		if synctest.Wait(); took() != 1 {
 			t.Error("it has looked too early")
 		}
 		time.Sleep(11 * time.Second)
-		if synctest.Wait(); len(q.got) != 2 {
-			t.Errorf("%d messages", len(q.got))
+		if synctest.Wait(); took() != 2 {
+			t.Errorf("%d messages", took())
 		}
 		conf.Access = AccessAll
 		_, discard, err = c.Prepare(conf)
