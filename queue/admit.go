@@ -73,7 +73,7 @@ func (a *admission) admit(r *admitRequest) {
 		r.Answer(ans)
 		return
 	}
-	a.q.metrics.throttled.Inc()
+	a.q.metrics.Throttle()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.waiting = append(a.waiting, waitingAdmit{r: r, until: a.q.clock.now().Add(throttleMax)})
@@ -155,7 +155,7 @@ func (a *admission) retry(now time.Time) {
 
 // session admits a session.
 func (a *admission) session(q *msg.AdmitQ, now time.Time) msg.AdmitA {
-	id, err := a.q.ids.take(q.Server)
+	id, err := a.q.ids.Take(q.Server)
 	if err != nil {
 		return msg.AdmitA{Reply: smtp.NewReply(421, "4.3.0", "no session id left")}
 	}
@@ -169,7 +169,7 @@ func (a *admission) session(q *msg.AdmitQ, now time.Time) msg.AdmitA {
 // transaction grants a transaction. ok is false if there is no room for it in the active
 // queue now.
 func (a *admission) transaction(q *msg.AdmitQ, now time.Time) (ans msg.AdmitA, ok bool) {
-	id, err := a.q.ids.take(q.Server)
+	id, err := a.q.ids.Take(q.Server)
 	if err != nil {
 		return msg.AdmitA{Reply: smtp.NewReply(451, "4.3.0", "no transaction id left")}, true
 	}

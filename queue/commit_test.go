@@ -164,7 +164,7 @@ func TestAllocations(t *testing.T) {
 			t.Fatal(err)
 		}
 		sent++
-		for end := time.Now().Add(2 * time.Minute); l.q.gauges.delivered.Load() < sent; runtime.Gosched() {
+		for end := time.Now().Add(2 * time.Minute); l.q.gauges.Delivered.Load() < sent; runtime.Gosched() {
 			if time.Now().After(end) {
 				t.Fatal("a message is not delivered")
 			}

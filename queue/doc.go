@@ -5,7 +5,7 @@
 // deliveries start is decided in package sched, which deferred mail is loaded in intake, and
 // whose routes are looked up in lookup. What is written is in package records, what is configured
 // in conf, and package content has the content of messages, watches the disks, and removes orphaned
-// files. Here is what joins them:
+// files. Package ids hands out ids, and metrics has the numbers for Prometheus. Here is what joins them:
 //
 //	loop       hands events to the core, and has done what comes out
 //	journal    joins package journal, the only writer of the store: group commit
@@ -14,6 +14,7 @@
 //	scan       reads deferred mail for the core
 //	spill      moves content from the store to files
 //	recover    what a start finds
+//	show       tells the metrics how things stand
 //	conf       the settings in effect, and what a reload does to them
 //
 // # States

@@ -18,12 +18,12 @@ func TestGauges(t *testing.T) {
 		w.mustSend(q, "", "m", "b@d.test")
 		time.Sleep(30 * time.Second)
 		g := &q.gauges
-		if g.waiting.Load() != 2 || g.oldest.Load() != arrival || g.closed.Load() != 1 {
-			t.Errorf("%d wait, the oldest of %d, %d hosts closed; want 2, %d, 1", g.waiting.Load(), g.oldest.Load(), g.closed.Load(), arrival)
+		if g.Waiting.Load() != 2 || g.Oldest.Load() != arrival || g.Closed.Load() != 1 {
+			t.Errorf("%d wait, the oldest of %d, %d hosts closed; want 2, %d, 1", g.Waiting.Load(), g.Oldest.Load(), g.Closed.Load(), arrival)
 		}
 		time.Sleep(w.cfg.ReturnDefault + 3*time.Hour)
-		if g.waiting.Load() != 0 || g.oldest.Load() != 0 {
-			t.Errorf("%d wait, the oldest of %d; want none", g.waiting.Load(), g.oldest.Load())
+		if g.Waiting.Load() != 0 || g.Oldest.Load() != 0 {
+			t.Errorf("%d wait, the oldest of %d; want none", g.Waiting.Load(), g.Oldest.Load())
 		}
 		w.checkEmpty()
 	})

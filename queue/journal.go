@@ -17,7 +17,7 @@ import (
 func (q *Queue) newJournal() *journal.Journal[*aq.Save] {
 	return journal.New(journal.Config[*aq.Save]{
 		DB: q.db, TransactionsMax: func() int { return q.conf().IBDB.OpenTAs }, Delay: func() time.Duration { return q.conf().IBDB.CommitDelay },
-		Prepare: q.ids.extend, Refuses: q.refuses, Write: writeSave, Knows: q.knows,
+		Prepare: q.ids.Extend, Refuses: q.refuses, Write: writeSave, Knows: q.knows,
 		Check: q.cdb.Err, // a disk that could not write content may have lost more of it
 		Done:  q.committed, Now: q.clock.now,
 	})
@@ -25,12 +25,12 @@ func (q *Queue) newJournal() *journal.Journal[*aq.Save] {
 
 // committed tells the core what has become durable.
 func (q *Queue) committed(d *journal.Done[*aq.Save]) {
-	q.metrics.commit(len(d.Mail), d.Took)
+	q.metrics.Commit(len(d.Mail), d.Took)
 	q.space.Used(d.Size)
 	events := make([]event, 0, len(d.Mail)+1)
 	now := q.clock.day()
 	for _, r := range d.Mail {
-		q.metrics.delays.accepted(r.Q.Envelope, now)
+		q.metrics.Delays.Accepted(r.Q.Envelope, now)
 		if r.Q.Hold != "" {
 			q.held(&r.Q)
 			continue
@@ -74,7 +74,7 @@ func (q *Queue) accepted(c *msg.CommitQ) *aq.Accepted {
 // knows nothing of it until an operator releases it, as if it had been there at the start.
 func (q *Queue) held(c *msg.CommitQ) {
 	q.budget.Revoke(c.Envelope.TA)
-	q.gauges.before.Add(int64(len(c.Envelope.Rcpts)))
+	q.gauges.Before.Add(int64(len(c.Envelope.Rcpts)))
 	q.log.LogAttrs(context.Background(), slog.LevelInfo, "held", slog.Any("ss_ta", c.Envelope.TA), slog.Any("mail", c.Envelope.Mail.From),
 		slog.Int("rcpts", len(c.Envelope.Rcpts)), slog.String("reason", c.Hold))
 }
@@ -83,7 +83,7 @@ func (q *Queue) held(c *msg.CommitQ) {
 // it has one, is nobody's then.
 func (q *Queue) refuses(c *msg.CommitQ) smtp.Reply {
 	switch ta := c.Envelope.TA; {
-	case !q.ids.granted(ta):
+	case !q.ids.Granted(ta):
 		// A former QMGR of this process gave the id. What it knew of the transaction is gone; the
 		// search for orphaned content removes its file, if it has one.
 		return smtp.NewReply(451, "4.3.0", "the queue was restarted, please try again")

@@ -126,8 +126,8 @@ func (l *loop) operate(r *operateRequest) {
 // status is the snapshot for meta1 ctl status.
 func (l *loop) status() msg.StatusA {
 	c, s, g := l.core.Counts(), l.core.Stats(), &l.q.gauges
-	deferred := msg.StatusValue{Name: "deferred", Number: g.before.Load() + int64(c.Waiting)}
-	if !g.counted.Load() {
+	deferred := msg.StatusValue{Name: "deferred", Number: g.Before.Load() + int64(c.Waiting)}
+	if !g.Counted.Load() {
 		deferred.Text = "being counted"
 	}
 	accepting := "yes"
@@ -142,7 +142,7 @@ func (l *loop) status() msg.StatusA {
 		{Name: "AQ_entries_max", Number: int64(l.q.budget.Max())},
 		{Name: "open_transactions", Number: int64(granted)},
 		deferred,
-		{Name: "set_aside", Number: g.aside.Load() + int64(c.SetAside)},
+		{Name: "set_aside", Number: g.Aside.Load() + int64(c.SetAside)},
 		{Name: "in_flight", Number: int64(s.InUse.Now)},
 		{Name: "in_flight_highest", Number: int64(s.InUse.Max)},
 		{Name: "destinations", Number: int64(s.Destinations.Now)},

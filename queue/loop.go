@@ -146,7 +146,7 @@ func (l *loop) wake() time.Time {
 	if !l.timeout.IsZero() && l.timeout.Before(at) {
 		at = l.timeout
 	}
-	if next := l.oldestAt.Add(oldestInterval); l.q.gauges.oldest.Load() != 0 && next.Before(at) {
+	if next := l.oldestAt.Add(oldestInterval); l.q.gauges.Oldest.Load() != 0 && next.Before(at) {
 		at = next
 	}
 	soonest := l.ticked.Add(tickInterval)
@@ -170,7 +170,9 @@ func (l *loop) apply(e *event) {
 		a := l.running[d.Delivery]
 		a.cancel(nil)
 		delete(l.running, d.Delivery)
-		l.q.metrics.delays.delivered(d, l.q.clock.day())
+		if d.Err == nil && !d.Down {
+			l.q.metrics.Delays.Delivered(d.Delivery.Envelope, d.Delivery.Waited, &d.A, l.q.clock.day())
+		}
 		l.traces.delivered(d)
 	}
 	l.core.Step(l.now, e.ev)

@@ -61,7 +61,7 @@ func format(c *conf.DSNConfig) dsn.Format {
 
 // makeNotice makes the message of a DSN.
 func (q *Queue) makeNotice(mk *aq.Make) ([]*aq.NewMessage, error) {
-	id, err := q.ids.take(0)
+	id, err := q.ids.Take(0)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +168,7 @@ func (q *Queue) makeCopies(mk *aq.Make) (made []*aq.NewMessage, err error) {
 		}
 	}
 	for i, env := range mk.Envelopes {
-		if env.TA, err = q.ids.take(mk.Of.Process); err != nil {
+		if env.TA, err = q.ids.Take(mk.Of.Process); err != nil {
 			return made, err
 		}
 		from := plain

@@ -24,7 +24,9 @@ import (
 	"meta1/queue/budget"
 	"meta1/queue/conf"
 	"meta1/queue/content"
+	"meta1/queue/ids"
 	"meta1/queue/journal"
+	"meta1/queue/metrics"
 	"meta1/queue/records"
 )
 
@@ -82,7 +84,7 @@ type Queue struct {
 	db       *records.DB
 	contents *content.Store
 	files    *content.Files
-	ids      *ids
+	ids      *ids.IDs
 	space    *content.Space
 	budget   *budget.Budget
 	journal  *journal.Journal[*aq.Save]
@@ -92,8 +94,8 @@ type Queue struct {
 	unlinking chan struct{}
 	makers    chan struct{} // holds a token for each message that is being made
 	spilling  chan struct{} // holds a token for each content that is being moved to a file
-	metrics   *metrics
-	gauges    gauges
+	metrics   *metrics.Metrics
+	gauges    metrics.Gauges
 
 	settings  atomic.Pointer[settings]
 	reloading sync.Mutex // one Commit at a time
@@ -151,21 +153,27 @@ func (q *Queue) open() (err error) {
 	if err := q.noStrayMail(); err != nil { // before the store is one that was used
 		return err
 	}
-	if q.ids, err = newIDs(q.db); err != nil {
+	if q.ids, err = ids.New(q.db); err != nil {
 		return err
 	}
 	q.journal = q.newJournal()
-	q.files = &content.Files{CDB: q.cdb, Space: q.space, Granted: q.ids.granted}
+	q.files = &content.Files{CDB: q.cdb, Space: q.space, Granted: q.ids.Granted}
 	if err := q.space.Look(); err != nil {
 		return err
 	}
-	q.metrics, err = newMetrics(q, q.deps.Metrics)
+	q.metrics, err = metrics.New(&q.gauges, metrics.Sources{
+		Active: func() int {
+			n, _, _, _ := q.budget.Used()
+			return n
+		},
+		Memory: q.deps.Memory.Used, Room: q.space.Room, Accepting: q.Accepting,
+	}, q.deps.Metrics)
 	return err
 }
 
 func (q *Queue) close() error {
 	if q.metrics != nil {
-		q.metrics.unregister()
+		q.metrics.Unregister()
 	}
 	if q.contents != nil {
 		q.contents.Close()
@@ -229,7 +237,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	q.group.Go(func(ctx context.Context) error { return admission.run(ctx, admits) })
 	q.group.Go(func(ctx context.Context) error { return q.fsck(ctx, fscks) })
 	orphans := &content.Orphans{
-		CDB: q.cdb, FS: q.deps.FS, Store: q.dirs.Store, Log: q.log, First: q.ids.first, Knows: q.knows, Remove: q.remover.Put,
+		CDB: q.cdb, FS: q.deps.FS, Store: q.dirs.Store, Log: q.log, First: q.ids.First(), Knows: q.knows, Remove: q.remover.Put,
 		Grace: func() time.Duration { return q.conf().OrphanGrace }, Now: q.clock.now, Day: q.clock.day,
 	}
 	q.group.Go(orphans.Run)

@@ -102,9 +102,9 @@ func (q *Queue) count(ctx context.Context, v *records.View) error {
 		q.log.Error("cannot count the deferred recipients", "error", err)
 	default:
 		q.log.Info("deferred recipients are counted", "deferred", deferred, "set_aside", aside, "took", time.Since(began))
-		q.gauges.before.Add(int64(deferred)) // what was held meanwhile is counted already
-		q.gauges.aside.Add(int64(aside))
-		q.gauges.counted.Store(true)
+		q.gauges.Before.Add(int64(deferred)) // what was held meanwhile is counted already
+		q.gauges.Aside.Add(int64(aside))
+		q.gauges.Counted.Store(true)
 	}
 	return nil
 }

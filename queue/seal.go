@@ -8,12 +8,6 @@ import (
 	"meta1/queue/aq"
 )
 
-// What became of messages to be sealed, for the metric.
-const (
-	sealMade = "sealed"
-	sealNot  = "not"
-)
-
 // seal makes the set of ARC for a message that an alias forwards. One that gets none is forwarded as it is,
 // and the log says why; an error is one of reading the content.
 //
@@ -37,14 +31,14 @@ func (q *Queue) seal(mk *aq.Make) ([]byte, error) {
 		return nil, read.err
 	case err != nil:
 		q.log.Warn("forwarded without a seal of ARC", "ss_ta", mk.Of, "error", err)
-		q.metrics.sealed.WithLabelValues(sealNot).Inc()
+		q.metrics.Seal(false)
 		return nil, nil
 	}
 	if head == nil {
 		return nil, nil
 	}
 	q.log.Info("sealed by ARC", "ss_ta", mk.Of, "arc", made)
-	q.metrics.sealed.WithLabelValues(sealMade).Inc()
+	q.metrics.Seal(true)
 	return head, nil
 }
 

@@ -1,8 +1,8 @@
-package queue
+// Package metrics has the queue's numbers for Prometheus. It knows no queue: what is counted it is told,
+// and what is there now it reads from Gauges and Sources.
+package metrics
 
 import (
-	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -12,8 +12,24 @@ import (
 	"meta1/mta/msg"
 )
 
-// metrics are the queue's numbers for Prometheus.
-type metrics struct {
+// What became of messages to be sealed.
+const (
+	sealMade = "sealed"
+	sealNot  = "not"
+)
+
+// Sources are asked when the numbers are read, by any goroutine.
+type Sources struct {
+	Active    func() int   // recipients in the active queue
+	Memory    func() int64 // bytes of content in memory
+	Room      func() int64 // bytes of free disk space above disk_space_min
+	Accepting func() error // nil while mail is accepted
+}
+
+// Metrics are the numbers of one instance of the queue. Any goroutine may call its methods.
+type Metrics struct {
+	Delays Delays
+
 	reg       prometheus.Registerer
 	all       []prometheus.Collector
 	accepted  prometheus.Counter
@@ -21,12 +37,13 @@ type metrics struct {
 	commits   prometheus.Counter
 	syncTime  prometheus.Histogram
 	sealed    *prometheus.CounterVec
-	delays    delays
-	batch     histogram.Batch // for syncTime and delays
+	batch     histogram.Batch // for syncTime and Delays
 }
 
-func newMetrics(q *Queue, reg prometheus.Registerer) (*metrics, error) {
-	m := &metrics{reg: reg}
+// New makes the numbers and registers them with reg, if it is not nil. The gauges are read as long as they
+// are registered. After an error nothing is registered.
+func New(g *Gauges, src Sources, reg prometheus.Registerer) (*Metrics, error) {
+	m := &Metrics{reg: reg}
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "meta1_qmgr_" + name, Help: help})
 		m.all = append(m.all, c)
@@ -39,10 +56,9 @@ func newMetrics(q *Queue, reg prometheus.Registerer) (*metrics, error) {
 	total := func(name, help string, v *atomic.Int64) {
 		m.all = append(m.all, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "meta1_qmgr_" + name, Help: help}, func() float64 { return float64(v.Load()) }))
 	}
-	g := &q.gauges
-	total("delivered_total", "Recipients delivered.", &g.delivered)
-	total("deferred_total", "Failed attempts after which a recipient was deferred.", &g.deferred)
-	total("bounced_total", "Recipients that failed for good.", &g.bounced)
+	total("delivered_total", "Recipients delivered.", &g.Delivered)
+	total("deferred_total", "Failed attempts after which a recipient was deferred.", &g.Deferred)
+	total("bounced_total", "Recipients that failed for good.", &g.Bounced)
 	m.throttled = counter("throttled_total", "Transactions that had to wait because the active queue was full.")
 	m.commits = counter("commits_total", "Synced commits of the store.")
 	m.syncTime = prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -56,28 +72,25 @@ func newMetrics(q *Queue, reg prometheus.Registerer) (*metrics, error) {
 	for _, result := range []string{sealMade, sealNot} {
 		m.sealed.WithLabelValues(result)
 	}
-	m.delays = newDelays(&m.batch)
+	m.Delays = newDelays(&m.batch)
 	m.all = append(m.all, m.sealed)
-	for _, c := range []prometheus.Collector{m.syncTime, m.delays.stages, m.delays.whole} {
+	for _, c := range []prometheus.Collector{m.syncTime, m.Delays.stages, m.Delays.whole} {
 		m.all = append(m.all, m.batch.Collector(c))
 	}
-	gauge("active_recipients", "Recipients in the active queue.", func() float64 {
-		n, _, _, _ := q.budget.Used()
-		return float64(n)
-	})
+	gauge("active_recipients", "Recipients in the active queue.", func() float64 { return float64(src.Active()) })
 	shown := func(name, help string, v *atomic.Int64) {
 		gauge(name, help, func() float64 { return float64(v.Load()) })
 	}
-	shown("set_aside_records", "Records that could not be decoded and are kept aside.", &g.asideNow)
-	shown("waiting_recipients", "Deferred recipients that wait for their next time to try, held ones included.", &g.waiting)
-	shown("deliveries", "Delivery attempts that run.", &g.inflight)
-	shown("destinations", "Destinations in the active queue.", &g.dests)
-	shown("closed_hosts", "Hosts that failed and are not tried for a while.", &g.closed)
-	shown("oldest_message_timestamp_seconds", "Arrival of the oldest message in the queue, 0 if there is none.", &g.oldest)
-	gauge("content_memory_bytes", "Content held in memory, that which is being received included.", func() float64 { return float64(q.deps.Memory.Used()) })
-	gauge("disk_room_bytes", "Free disk space above disk_space_min.", func() float64 { return float64(q.space.Room()) })
+	shown("set_aside_records", "Records that could not be decoded and are kept aside.", &g.AsideNow)
+	shown("waiting_recipients", "Deferred recipients that wait for their next time to try, held ones included.", &g.Waiting)
+	shown("deliveries", "Delivery attempts that run.", &g.Inflight)
+	shown("destinations", "Destinations in the active queue.", &g.Dests)
+	shown("closed_hosts", "Hosts that failed and are not tried for a while.", &g.Closed)
+	shown("oldest_message_timestamp_seconds", "Arrival of the oldest message in the queue, 0 if there is none.", &g.Oldest)
+	gauge("content_memory_bytes", "Content held in memory, that which is being received included.", func() float64 { return float64(src.Memory()) })
+	gauge("disk_room_bytes", "Free disk space above disk_space_min.", func() float64 { return float64(src.Room()) })
 	gauge("accepting", "1 while mail is accepted.", func() float64 {
-		if q.Accepting() != nil {
+		if src.Accepting() != nil {
 			return 0
 		}
 		return 1
@@ -97,8 +110,8 @@ func newMetrics(q *Queue, reg prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// unregister makes room for the metrics of the next instance.
-func (m *metrics) unregister() {
+// Unregister makes room for the metrics of the next instance.
+func (m *Metrics) Unregister() {
 	if m.reg == nil {
 		return
 	}
@@ -107,32 +120,44 @@ func (m *metrics) unregister() {
 	}
 }
 
-// commit counts a commit of n messages.
-func (m *metrics) commit(n int, d time.Duration) {
+// Throttle counts a transaction that has to wait.
+func (m *Metrics) Throttle() { m.throttled.Inc() }
+
+// Seal counts a message to be sealed, whether it was or not.
+func (m *Metrics) Seal(made bool) {
+	result := sealNot
+	if made {
+		result = sealMade
+	}
+	m.sealed.WithLabelValues(result).Inc()
+}
+
+// Commit counts a commit of n messages, which took d.
+func (m *Metrics) Commit(n int, d time.Duration) {
 	m.accepted.Add(float64(n))
 	m.commits.Inc()
 	m.batch.Observe(m.syncTime, d.Seconds())
 }
 
-// gauges are what the loop shows of itself to the metrics.
-type gauges struct {
-	before   atomic.Int64 // deferred recipients at the start, when they are counted
-	aside    atomic.Int64 // records that were set aside before or at the start
-	counted  atomic.Bool
-	waiting  atomic.Int64 // deferred recipients that are not in the active queue
-	asideNow atomic.Int64
-	inflight atomic.Int64
-	dests    atomic.Int64
-	closed   atomic.Int64 // hosts that have failed and not served since
-	oldest   atomic.Int64 // arrival of the oldest message, in seconds since 1970; 0: none
+// Gauges are what the queue's loop shows of itself. The zero Gauges is ready.
+type Gauges struct {
+	Before   atomic.Int64 // deferred recipients at the start, when they are counted
+	Aside    atomic.Int64 // records that were set aside before or at the start
+	Counted  atomic.Bool
+	Waiting  atomic.Int64 // deferred recipients that are not in the active queue
+	AsideNow atomic.Int64
+	Inflight atomic.Int64
+	Dests    atomic.Int64
+	Closed   atomic.Int64 // hosts that have failed and not served since
+	Oldest   atomic.Int64 // arrival of the oldest message, in seconds since 1970; 0: none
 
-	delivered, deferred, bounced atomic.Int64
+	Delivered, Deferred, Bounced atomic.Int64
 
-	providers atomic.Pointer[[]msg.ProviderEntry] // as they were at the last tick; nil: none
+	Providers atomic.Pointer[[]msg.ProviderEntry] // as they were at the last tick; nil: none
 }
 
 // providerMetrics shows the providers, of which there are as many as the configuration names.
-type providerMetrics struct{ g *gauges }
+type providerMetrics struct{ g *Gauges }
 
 // The figures of each provider.
 func (providerMetrics) descs() (deliveries, rate, halved, slowDowns *prometheus.Desc) {
@@ -155,7 +180,7 @@ func (p providerMetrics) Describe(out chan<- *prometheus.Desc) {
 
 // Collect is that of prometheus.Collector.
 func (p providerMetrics) Collect(out chan<- prometheus.Metric) {
-	all := p.g.providers.Load()
+	all := p.g.Providers.Load()
 	if all == nil {
 		return
 	}
@@ -171,55 +196,4 @@ func (p providerMetrics) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(slowed, prometheus.GaugeValue, lowered, e.Provider)
 		out <- prometheus.MustNewConstMetric(slowDowns, prometheus.CounterValue, float64(e.SlowDowns), e.Provider)
 	}
-}
-
-// showProviders publishes the figures of the providers. The loop calls it with each tick.
-func (l *loop) showProviders() {
-	if all := l.core.Providers(l.now); len(all) > 0 {
-		l.q.gauges.providers.Store(&all)
-	}
-}
-
-// show publishes the figures of the core.
-func (l *loop) show() {
-	g, c, s := &l.q.gauges, l.core.Counts(), l.core.Stats()
-	g.waiting.Store(max(g.before.Load()+int64(c.Waiting), 0))
-	g.asideNow.Store(g.aside.Load() + int64(c.SetAside))
-	g.inflight.Store(int64(s.InUse.Now))
-	g.dests.Store(int64(s.Destinations.Now))
-	g.closed.Store(int64(s.Down.Now))
-	g.delivered.Store(int64(c.Delivered))
-	g.deferred.Store(int64(c.Deferred))
-	g.bounced.Store(int64(c.Bounced))
-}
-
-// showOldest publishes the oldest message now and then.
-func (l *loop) showOldest() {
-	if l.now.Sub(l.oldestAt) < oldestInterval {
-		return
-	}
-	l.oldestAt = l.now
-	active := l.core.Oldest()
-	l.q.group.Go(func(context.Context) error { l.q.showOldest(active); return nil })
-}
-
-// oldestInterval is how often the oldest message is looked for.
-const oldestInterval = 10 * time.Second
-
-// showOldest publishes the arrival of the oldest message: that of the active queue or of the
-// store, whose ids ascend with time.
-func (q *Queue) showOldest(active *msg.Envelope) {
-	v := q.db.View()
-	oldest, ok, err := v.Oldest()
-	if err := errors.Join(err, v.Close()); err != nil {
-		q.log.Error("cannot tell the oldest message", "error", err)
-	}
-	if active != nil && (!ok || active.Arrival.Before(oldest)) {
-		oldest, ok = active.Arrival, true
-	}
-	if !ok {
-		q.gauges.oldest.Store(0)
-		return
-	}
-	q.gauges.oldest.Store(oldest.Unix())
 }

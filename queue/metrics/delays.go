@@ -1,4 +1,4 @@
-package queue
+package metrics
 
 import (
 	"slices"
@@ -9,12 +9,11 @@ import (
 	"meta1/mta/histogram"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/queue/aq"
 )
 
-// delays are how long mail takes, by stage: the four parts into which Postfix divides its
+// Delays are how long mail takes, by stage: the four parts into which Postfix divides its
 // delays=a/b/c/d.
-type delays struct {
+type Delays struct {
 	stages *prometheus.HistogramVec
 	whole  prometheus.Histogram
 
@@ -24,7 +23,7 @@ type delays struct {
 }
 
 // newDelays makes the histograms, which nobody has registered. They get their values through the batch.
-func newDelays(batch *histogram.Batch) delays {
+func newDelays(batch *histogram.Batch) Delays {
 	opts := func(name, help string) prometheus.HistogramOpts {
 		return prometheus.HistogramOpts{
 			Name: "meta1_qmgr_" + name, Help: help,
@@ -34,7 +33,7 @@ func newDelays(batch *histogram.Batch) delays {
 		}
 	}
 	stages := prometheus.NewHistogramVec(opts("delay_seconds", "Delay of mail by stage: before_queue (MAIL to durable, for each message), queue, connect, transmit (for each attempt that delivered)."), []string{"stage"})
-	return delays{
+	return Delays{
 		stages: stages,
 		whole:  prometheus.NewHistogram(opts("delivery_delay_seconds", "Time from MAIL to the reply of the next host, for each attempt that delivered.")),
 		before: stages.WithLabelValues("before_queue"), queue: stages.WithLabelValues("queue"),
@@ -43,22 +42,22 @@ func newDelays(batch *histogram.Batch) delays {
 	}
 }
 
-// accepted notes a message that has become durable at now, the time of day.
-func (d *delays) accepted(e *msg.Envelope, now time.Time) { d.observe(d.before, now.Sub(e.Arrival)) }
+// Accepted notes a message that has become durable at now, the time of day.
+func (d *Delays) Accepted(e *msg.Envelope, now time.Time) { d.observe(d.before, now.Sub(e.Arrival)) }
 
-// delivered notes an attempt that has ended at now, the time of day, if it delivered the message to
-// anybody.
-func (d *delays) delivered(ev *aq.Delivered, now time.Time) {
-	if ev.Err != nil || ev.Down || !slices.ContainsFunc(ev.A.Rcpts, smtp.Reply.Accepted) {
+// Delivered notes an attempt that has ended at now, the time of day, if a delivered the message to
+// anybody. waited is how long its first recipient had been in the queue when it began.
+func (d *Delays) Delivered(e *msg.Envelope, waited time.Duration, a *msg.DeliverA, now time.Time) {
+	if !slices.ContainsFunc(a.Rcpts, smtp.Reply.Accepted) {
 		return
 	}
-	d.observe(d.queue, ev.Delivery.Waited)
-	d.observe(d.connect, ev.A.Connect)
-	d.observe(d.transmit, ev.A.Elapsed-ev.A.Connect)
-	d.observe(d.whole, now.Sub(ev.Delivery.Envelope.Arrival))
+	d.observe(d.queue, waited)
+	d.observe(d.connect, a.Connect)
+	d.observe(d.transmit, a.Elapsed-a.Connect)
+	d.observe(d.whole, now.Sub(e.Arrival))
 }
 
 // observe notes a delay. One below zero is that of a clock that was set back.
-func (d *delays) observe(o prometheus.Observer, took time.Duration) {
+func (d *Delays) observe(o prometheus.Observer, took time.Duration) {
 	d.batch.Observe(o, max(took, 0).Seconds())
 }
