@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,22 +14,27 @@ import (
 // TestReshape: units come, go, are replaced, and keep running.
 func TestReshape(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log []string // of the bubble's goroutines, which tell of different moments
+		var mu sync.Mutex // guards log and removed
+		var log, removed []string
+		tell := func(to *[]string, what string) {
+			mu.Lock()
+			defer mu.Unlock()
+			*to = append(*to, what)
+		}
 		unit := func(name, version string, stop time.Duration) Unit {
 			return Unit{Name: name, Policy: DefaultPolicy(), New: func() (func(context.Context) error, error) {
-				log = append(log, "+"+name+version)
+				tell(&log, "+"+name+version)
 				return func(ctx context.Context) error {
 					<-ctx.Done()
 					time.Sleep(stop)
-					log = append(log, fmt.Sprintf("-%s%s %v", name, version, context.Cause(ctx)))
+					tell(&log, fmt.Sprintf("-%s%s %v", name, version, context.Cause(ctx)))
 					return nil
 				}, nil
 			}}
 		}
-		var removed []string
 		tree, err := NewTree([]Unit{unit("a", "1", 0), unit("b", "1", time.Second), unit("c", "1", 3*time.Second)}, func(e Event) {
 			if e.State == Removed {
-				removed = append(removed, e.Unit)
+				tell(&removed, e.Unit)
 			}
 		})
 		if err != nil {
@@ -39,6 +45,8 @@ func TestReshape(t *testing.T) {
 		expect := func(want string) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if got := strings.Join(log, ", "); got != want {
 				t.Errorf("%s, want %s", got, want)
 			}
@@ -67,15 +75,19 @@ func TestReshape(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
+		mu.Lock()
 		slices.Sort(log)
+		mu.Unlock()
 		expect("+c2, -b2 paused, -c1 paused, -d1 paused")
 		if got, want := names(), []string{"a up", "c up"}; !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
+		mu.Lock()
 		slices.Sort(removed)
 		if !slices.Equal(removed, []string{"b", "b", "c", "d"}) {
 			t.Errorf("%q", removed)
 		}
+		mu.Unlock()
 		g.Stop()
 		if err := g.Wait(); err != nil {
 			t.Error(err)
