@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,18 +43,26 @@ func TestOrphans(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		var mu sync.Mutex // guards grace and removed
 		grace := time.Hour
 		var removed []uint64
 		o := &Orphans{
 			CDB: files, FS: fs, Store: "store", Log: slog.New(slog.DiscardHandler), First: 3,
 			Knows: func(ta smtp.ID) (bool, error) { return ta.Counter == 1, nil },
 			Remove: func(ids ...smtp.ID) {
+				mu.Lock()
+				defer mu.Unlock()
 				for _, ta := range ids {
 					removed = append(removed, ta.Counter)
 					_ = files.Remove(ta)
 				}
 			},
-			Grace: func() time.Duration { return grace }, Now: time.Now, Day: time.Now,
+			Grace: func() time.Duration {
+				mu.Lock()
+				defer mu.Unlock()
+				return grace
+			},
+			Now: time.Now, Day: time.Now,
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -61,12 +70,16 @@ func TestOrphans(t *testing.T) {
 		go func() { ended <- o.Run(ctx) }()
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
+		mu.Lock()
 		if len(removed) > 0 {
 			t.Errorf("%v removed too early", removed)
 		}
 		grace = 20 * time.Minute
+		mu.Unlock()
 		time.Sleep(time.Hour)
 		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		slices.Sort(removed)
 		if !slices.Equal(removed, []uint64{0, 2}) {
 			t.Errorf("%v removed", removed)
