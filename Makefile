@@ -39,7 +39,8 @@ install: build
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 man/*.1
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 man/*.5
 	install -d $(DESTDIR)$(PREFIX)/share/doc/meta1
-	cp -r examples $(DESTDIR)$(PREFIX)/share/doc/meta1/
+	cp -RH examples $(DESTDIR)$(PREFIX)/share/doc/meta1/
+	chmod -R u=rwX,go=rX $(DESTDIR)$(PREFIX)/share/doc/meta1/examples
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	./meta1 completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/meta1
 	./meta1 completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_meta1

@@ -111,7 +111,7 @@ func TestDeb(t *testing.T) {
 func TestMakeInstall(t *testing.T) {
 	t.Parallel()
 	dir := testDir(t)
-	for _, name := range []string{"Makefile", "man"} {
+	for _, name := range []string{"Makefile", "man", "examples"} {
 		if err := os.Symlink(must2(filepath.Abs("../"+name)), filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -127,6 +127,7 @@ func TestMakeInstall(t *testing.T) {
 	for _, name := range []string{
 		"sbin/meta1", "share/man/man1/meta1-setup.1", "share/man/man5/meta1.conf.5", "share/bash-completion/completions/meta1",
 		"share/zsh/site-functions/_meta1", "share/fish/vendor_completions.d/meta1.fish",
+		"share/doc/meta1/examples/quickstart.conf",
 	} {
 		if info, err := os.Stat(dir + "/to/usr/" + name); err != nil || info.Size() == 0 {
 			t.Errorf("%s: %v", name, err)

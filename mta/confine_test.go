@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"meta1/mta/account"
+	"meta1/mta/control"
 	"meta1/mta/lda"
 )
 
@@ -47,7 +48,8 @@ func testLandlock(t *testing.T, account string) {
 	}
 	extra := `landlock = on; log_file = "../logs/log"; CDB_base_directory = "../cdb"; smtpc { LMTP_socket = lmtp; }
 		lda { start_action = nostartaccept; listen_socket { type = unix; path = lmtp; } path = meta1; arguments = "meta1 LDA ` + dir + `/mail"; }`
-	write(t, dir+"/meta1.conf", strings.Replace(config(dir, extra), "allow_root = true;", account, 1))
+	conf := strings.Replace(config(dir, extra), "allow_root = true;", account, 1)
+	write(t, dir+"/meta1.conf", conf)
 	write(t, dir+"/mt", "box.test lmtp:\n")
 	write(t, dir+"/access", "cltaddr:127. relay\n")
 	write(t, dir+"/elsewhere/old", "")
@@ -99,6 +101,28 @@ func testLandlock(t *testing.T, account string) {
 		names, _ := os.ReadDir(dir + "/mail/joe/new")
 		return len(names) == 2
 	})
+
+	ask := control.NewClient(dir + "/spool/control")
+	defer ask.Close()
+	reload := func(from, to string) control.ReloadReport {
+		t.Helper()
+		write(t, dir+"/meta1.conf", strings.Replace(conf, from, to, 1))
+		r, err := ask.Reload(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if errs := strings.Join(reload("../logs/log", "../elsewhere/log").Errors, "\n"); !strings.Contains(errs, "permission denied") || !strings.Contains(errs, landlockNote) {
+		t.Errorf("a reload with a log file elsewhere says %q", errs)
+	}
+	if _, err := os.Stat(dir + "/elsewhere/log"); err == nil {
+		t.Error("it made a log file elsewhere")
+	}
+	write(t, dir+"/elsewhere/mt", "box.test lmtp:\n")
+	if r := reload("file = mt;", `file = "`+dir+`/elsewhere/mt";`); len(r.Errors) > 0 {
+		t.Errorf("a reload with a map elsewhere: %q", r.Errors)
+	}
 }
 
 // probe says what this process may do with the files below a directory, besides its work.

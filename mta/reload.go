@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -187,7 +188,13 @@ func (p *reloading) fail(err error) {
 	}
 	p.errs = append(p.errs, strings.Split(err.Error(), "\n")...)
 	p.brief = append(p.brief, brief(err)...)
+	if p.now.conf.Landlock && errors.Is(err, fs.ErrPermission) && !slices.Contains(p.errs, landlockNote) {
+		p.errs = append(p.errs, landlockNote)
+	}
 }
+
+// landlockNote is told beside "permission denied", of which the permissions in the file system show no reason then.
+const landlockNote = "landlock is on: meta1 can write in the directories of its start alone, in others after a restart"
 
 // step notes what a part of the preparation leads to: either an error, or something to commit, or to
 // discard if the reload fails elsewhere. discard may be nil. what is named as reloaded, unless it is "".
