@@ -14,7 +14,7 @@ import (
 func TestLogSize(t *testing.T) {
 	const mb = 1 << 20
 	for _, c := range []struct{ total, wanted, want int64 }{
-		{64 << 30, 0, 8 * mb},
+		{64 << 30, 0, 16 * mb},
 		{64 << 30, 64 * mb, 64 * mb},
 		{64 << 30, 5, mb},
 		{128 * mb, 0, 4 * mb},

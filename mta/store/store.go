@@ -92,7 +92,7 @@ const Format = pebble.FormatValueSeparation
 
 const (
 	memTableMin = 1 << 20
-	memTableMax = 8 << 20
+	memTableMax = 16 << 20
 	// memTableShare of a file system: a store keeps up to about four logs and
 	// tables of this size.
 	memTableShare = 32

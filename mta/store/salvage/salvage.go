@@ -81,7 +81,7 @@ type entry struct {
 }
 
 // Open reads the logs of the store in dir and finds the blocks of its tables. Memory
-// grows with the logs, of which Pebble keeps a few of at most 8 MB each. A directory
+// grows with the logs, of which Pebble keeps a few of at most 16 MB each. A directory
 // that does not exist is an empty store. The error is for a disk that cannot be read
 // at all.
 func Open(fsys vfs.FS, dir string, o Options) (*Store, error) {
