@@ -12,14 +12,7 @@ import (
 // with the test. What is not named has no records.
 func nameServer(t *testing.T, records map[string][]string) (port string) {
 	t.Helper()
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tcp, err := net.Listen("tcp", udp.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	udp, tcp := udpAndTCP(t)
 	handler := dns.HandlerFunc(func(rw dns.ResponseWriter, q *dns.Msg) {
 		r := new(dns.Msg).SetReply(q)
 		kind := dns.TypeToString[q.Question[0].Qtype]
@@ -42,4 +35,23 @@ func nameServer(t *testing.T, records map[string][]string) (port string) {
 	}
 	_, port, _ = net.SplitHostPort(udp.LocalAddr().String())
 	return port
+}
+
+// udpAndTCP listens on one port, which somebody else's connection may hold with TCP: then it takes another.
+func udpAndTCP(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for try := 1; ; try++ {
+		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tcp, err := net.Listen("tcp", udp.LocalAddr().String())
+		if err == nil {
+			return udp, tcp
+		}
+		_ = udp.Close()
+		if try == 20 {
+			t.Fatal(err)
+		}
+	}
 }
