@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/smtp"
 	"os"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 	"testing"
 
 	"meta1/mta/control"
-	"meta1/mta/lda"
 	"meta1/mta/supervise"
 	"meta1/queue/fsck"
 )
@@ -94,21 +92,7 @@ func TestBackup(t *testing.T) {
 	}
 	r.stop()
 
-	box := shortDir(t)
-	l, err := net.Listen("unix", box+"/lmtp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	agent := supervise.NewGroup(context.Background())
-	agent.Go(func(ctx context.Context) error {
-		return lda.Run(ctx, lda.Options{MailDir: box + "/mail", Create: true, Listener: l, Hostname: "box.test"})
-	})
-	t.Cleanup(func() {
-		agent.Stop()
-		if err := agent.Wait(); err != nil {
-			t.Error(err)
-		}
-	})
+	box := deliveryAgent(t)
 	write(t, dir+"/meta1.conf", config(dir, `smtpc { LMTP_socket = "`+box+`/lmtp"; }`))
 	write(t, dir+"/mt", ". lmtp:\n")
 	write(t, dir+"/access", "cltaddr:127. relay\n")

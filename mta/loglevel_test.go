@@ -1,18 +1,13 @@
 package mta
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/smtp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"meta1/mta/lda"
-	"meta1/mta/supervise"
 )
 
 // logged is a line of a log in JSON.
@@ -55,21 +50,7 @@ func TestLogLevels(t *testing.T) {
 		{9, 11, "INFO", []string{"smtps session", "smtps mail", "smtps rcpt", "smtps message", "smtpc delivered", "qmgr delivered"}},
 		{12, 15, "DEBUG", []string{"smtps phase", "qmgr accepted"}},
 	}
-	box := shortDir(t)
-	l, err := net.Listen("unix", box+"/lmtp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	agent := supervise.NewGroup(context.Background())
-	agent.Go(func(ctx context.Context) error {
-		return lda.Run(ctx, lda.Options{MailDir: box + "/mail", Create: true, Listener: l, Hostname: "box.test"})
-	})
-	t.Cleanup(func() {
-		agent.Stop()
-		if err := agent.Wait(); err != nil {
-			t.Error(err)
-		}
-	})
+	box := deliveryAgent(t)
 	dir := shortDir(t)
 	configure := func(level int) {
 		levels := fmt.Sprintf("{ log_level = %d;", level)

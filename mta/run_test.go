@@ -60,21 +60,7 @@ func TestMain(m *testing.M) {
 // TestTwoMTAs lets one MTA send mail to another in the same process, which delivers it
 // to a delivery agent by LMTP: nothing may be global.
 func TestTwoMTAs(t *testing.T) {
-	box := shortDir(t)
-	l, err := net.Listen("unix", box+"/lmtp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	agent := supervise.NewGroup(context.Background())
-	agent.Go(func(ctx context.Context) error {
-		return lda.Run(ctx, lda.Options{MailDir: box + "/mail", Create: true, Listener: l, Hostname: "box.test"})
-	})
-	t.Cleanup(func() {
-		agent.Stop()
-		if err := agent.Wait(); err != nil {
-			t.Error(err)
-		}
-	})
+	box := deliveryAgent(t)
 	b := startAs(t, "b.test", "b.test lmtp:\na.test 1^esmtp:[127.0.0.1]\n", `smtpc { LMTP_socket = "`+box+`/lmtp"; }`)
 	_, port, _ := net.SplitHostPort(b.address("smtps"))
 	a := startAs(t, "a.test", ". "+port+"^esmtp:[127.0.0.1]\n", "")
@@ -539,4 +525,25 @@ func TestMistypedRules(t *testing.T) {
 	has("access:3:1", 1)
 	has("did you mean cltaddr:?", 1)
 	has("access:2:1", 1)
+}
+
+// deliveryAgent runs a delivery agent on the socket lmtp of a directory, which puts mail below mail in it.
+func deliveryAgent(t *testing.T) (box string) {
+	t.Helper()
+	box = shortDir(t)
+	l, err := net.Listen("unix", box+"/lmtp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := supervise.NewGroup(context.Background())
+	agent.Go(func(ctx context.Context) error {
+		return lda.Run(ctx, lda.Options{MailDir: box + "/mail", Create: true, Listener: l, Hostname: "box.test"})
+	})
+	t.Cleanup(func() {
+		agent.Stop()
+		if err := agent.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	return box
 }
