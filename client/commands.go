@@ -1,7 +1,6 @@
 package client
 
 import (
-	"encoding/binary"
 	"io"
 	"strconv"
 
@@ -71,6 +70,7 @@ func (t *transaction) noUTF8() smtp.Reply {
 // openContent takes content that is in memory, and opens other content. The queue may give up
 // its memory at any time, so it is asked for it once.
 func (t *transaction) openContent() bool {
+	t.shape = t.q.Body.Shape()
 	if t.body = t.q.Body.Bytes(); t.body != nil || t.q.Body.Size() == 0 {
 		return true
 	}
@@ -114,7 +114,7 @@ func (t *transaction) appendMail() {
 	switch {
 	case t.binary:
 		b = append(b, " BODY=BINARYMIME"...)
-	case t.ext.eightBit && (m.Body == smtp.Body8Bit || has8bit(t.body)):
+	case t.ext.eightBit && (m.Body == smtp.Body8Bit || !t.shape.ASCII && smtp.Has8Bit(t.body)):
 		b = append(b, " BODY=8BITMIME"...)
 	}
 	if t.utf8 {
@@ -194,27 +194,6 @@ func scan(p smtp.Path) (beyond, odd bool) {
 	return beyond, odd
 }
 
-// has8bit reports a byte beyond ASCII.
-func has8bit(b []byte) bool {
-	for ; len(b) >= 32; b = b[32:] { // what is large was not touched for a while: four reads at once wait less for the memory
-		at := binary.NativeEndian.Uint64
-		if (at(b)|at(b[8:])|at(b[16:])|at(b[24:]))&0x8080808080808080 != 0 {
-			return true
-		}
-	}
-	for ; len(b) >= 8; b = b[8:] {
-		if binary.NativeEndian.Uint64(b)&0x8080808080808080 != 0 {
-			return true
-		}
-	}
-	for _, c := range b {
-		if c >= 0x80 {
-			return true
-		}
-	}
-	return false
-}
-
 // headerNeedsUTF8 reports a header beyond ASCII. Content in a file is looked at for
 // its first part only; what cannot be read is found out when it is sent.
 func headerNeedsUTF8(body msg.Body) bool {
@@ -232,5 +211,5 @@ func headerNeedsUTF8(body msg.Body) bool {
 	if i := indexHeaderEnd(b); i >= 0 {
 		b = b[:i]
 	}
-	return has8bit(b)
+	return smtp.Has8Bit(b)
 }

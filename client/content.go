@@ -136,7 +136,7 @@ type sender struct {
 // last. A small message goes out in one write, out of one buffer; a larger one in parts, from where it lies.
 func (t *transaction) sendContent(quit bool) error {
 	body, size := t.body, t.size()
-	s := sender{t: t}
+	s := sender{t: t, dots: dots{none: t.shape.NoDots}}
 	if quit {
 		s.tail = []byte("QUIT\r\n")
 	}

@@ -36,16 +36,18 @@ func FuzzDots(f *testing.F) {
 		f.Add(s, uint8(1))
 	}
 	f.Fuzz(func(t *testing.T, content string, part uint8) {
-		var d dots
-		var got []byte
-		for rest := content; rest != ""; {
-			n := min(len(rest), int(part)+1)
-			got = d.appendTo(got, []byte(rest[:n]))
-			rest = rest[n:]
-		}
-		got = append(got, d.end()...)
-		if want := plainDots(content); string(got) != want {
-			t.Errorf("%q in parts of %d: %q, want %q", content, int(part)+1, got, want)
+		for _, known := range []bool{false, memBody(content).Shape().NoDots} {
+			d := dots{none: known}
+			var got []byte
+			for rest := content; rest != ""; {
+				n := min(len(rest), int(part)+1)
+				got = d.appendTo(got, []byte(rest[:n]))
+				rest = rest[n:]
+			}
+			got = append(got, d.end()...)
+			if want := plainDots(content); string(got) != want {
+				t.Errorf("%q in parts of %d, known to have no dots %v: %q, want %q", content, int(part)+1, known, got, want)
+			}
 		}
 	})
 }

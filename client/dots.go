@@ -14,7 +14,8 @@ var (
 // dots finds the places of a message where a dot must be doubled (RFC 5321 section
 // 4.5.2), in content that comes in parts. The zero value stands at its start.
 type dots struct {
-	at position
+	at   position
+	none bool // no line begins with a dot (msg.Shape): nothing is searched for
 }
 
 // position is what the content before ended in.
@@ -33,6 +34,10 @@ func (d *dots) cut(p []byte) (n int, double bool) {
 	if len(p) == 0 {
 		return 0, false
 	}
+	if d.none {
+		d.pass(p)
+		return len(p), false
+	}
 	if d.at == lineStart && p[0] == '.' {
 		d.at = midLine
 		return 0, true
@@ -49,15 +54,20 @@ func (d *dots) cut(p []byte) (n int, double bool) {
 		d.at = midLine
 		return i + 2, true
 	}
+	d.pass(p)
+	return len(p), false
+}
+
+// pass notes what p, of at least one byte, ends in.
+func (d *dots) pass(p []byte) {
 	switch {
-	case bytes.HasSuffix(p, crlf):
+	case bytes.HasSuffix(p, crlf), d.at == afterCR && len(p) == 1 && p[0] == '\n':
 		d.at = lineStart
 	case p[len(p)-1] == '\r':
 		d.at = afterCR
 	default:
 		d.at = midLine
 	}
-	return len(p), false
 }
 
 // end is what must follow the content: its line end if it has none, and the final dot.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"sync/atomic"
 
+	"meta1/mta/msg"
 	"meta1/mta/sevenbit"
 	"meta1/mta/smtp"
 )
@@ -110,8 +111,11 @@ func (t *transaction) lacks(extension, why string) smtp.Reply {
 // beyondASCII reports content that has 8-bit characters. Content in a file is read once
 // more for it.
 func (t *transaction) beyondASCII() (bool, error) {
+	if t.shape.ASCII {
+		return false, nil
+	}
 	if t.content == nil {
-		return has8bit(t.body), nil
+		return smtp.Has8Bit(t.body), nil
 	}
 	r, err := t.q.Body.Open()
 	if err != nil {
@@ -122,7 +126,7 @@ func (t *transaction) beyondASCII() (bool, error) {
 	for {
 		n, err := r.Read(b)
 		switch {
-		case has8bit(b[:n]):
+		case smtp.Has8Bit(b[:n]):
 			return true, nil
 		case err == io.EOF:
 			return false, nil
@@ -158,7 +162,7 @@ func (t *transaction) convert(to func([]byte) ([]byte, bool), without string) bo
 	if len(converted) != len(body) || !bytes.Equal(converted, body) {
 		t.logConverted(without, len(body), len(converted))
 	}
-	t.body = converted
+	t.body, t.shape = converted, msg.Shape{}
 	if takes = int64(cap(converted)); takes < t.converting {
 		t.eight.budget.used.Add(takes - t.converting)
 		t.converting = takes

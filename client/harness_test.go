@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,11 +23,17 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// memBody is content in memory.
+// memBody is content in memory, of which is known what a server knows of it.
 type memBody []byte
 
 func (b memBody) Size() int64   { return int64(len(b)) }
 func (b memBody) Bytes() []byte { return b }
+func (b memBody) Shape() msg.Shape {
+	return msg.Shape{
+		ASCII:  !slices.ContainsFunc(b, func(c byte) bool { return c >= 0x80 }),
+		NoDots: !bytes.HasPrefix(b, []byte(".")) && !bytes.Contains(b, []byte("\r\n.")),
+	}
+}
 func (b memBody) Open() (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(b)), nil
 }
@@ -51,8 +58,9 @@ type fileBody struct {
 	openErr   error
 }
 
-func (b fileBody) Size() int64   { return int64(len(b.data)) }
-func (b fileBody) Bytes() []byte { return nil }
+func (b fileBody) Size() int64    { return int64(len(b.data)) }
+func (b fileBody) Bytes() []byte  { return nil }
+func (fileBody) Shape() msg.Shape { return msg.Shape{} }
 func (b fileBody) Open() (io.ReadCloser, error) {
 	if b.openErr != nil {
 		return nil, b.openErr

@@ -51,6 +51,7 @@ type extended struct {
 // payload is the content as it is sent.
 type payload struct {
 	body       []byte        // the content if it is in memory
+	shape      msg.Shape     // what is known of it
 	content    io.ReadCloser // the content if it is not, and has any
 	eight      *eightBit     // what becomes of 8-bit content
 	converting int64         // bytes of its budget that are ours

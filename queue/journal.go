@@ -67,7 +67,7 @@ func (q *Queue) accepted(c *msg.CommitQ) *aq.Accepted {
 	if ctx := context.Background(); q.log.Enabled(ctx, slog.LevelDebug) {
 		q.log.LogAttrs(ctx, slog.LevelDebug, "accepted", slog.Any("ss_ta", e.TA), slog.Any("mail", e.Mail.From), slog.Int("rcpts", len(e.Rcpts)), slog.Int64("size", c.Size))
 	}
-	return &aq.Accepted{Message: aq.Message{Envelope: e, Size: c.Size, Body: q.contents.Hold(e.TA, c.Size, c.Inline, c.Memory), Inline: c.Inline != nil}}
+	return &aq.Accepted{Message: aq.Message{Envelope: e, Size: c.Size, Body: q.contents.Hold(e.TA, c.Size, c.Inline, c.Shape, c.Memory), Inline: c.Inline != nil}}
 }
 
 // held notes a transaction that has become durable and whose recipients are all held. The core

@@ -96,7 +96,7 @@ func (q *Queue) makeNotice(mk *aq.Make) ([]*aq.NewMessage, error) {
 			return nil, err
 		}
 	}
-	made.Body = q.contents.Hold(id, made.Size, made.Content, nil)
+	made.Body = q.contents.Hold(id, made.Size, made.Content, msg.Shape{}, nil)
 	return []*aq.NewMessage{made}, nil
 }
 
@@ -188,7 +188,7 @@ func (q *Queue) makeCopies(mk *aq.Make) (made []*aq.NewMessage, err error) {
 				return made, err
 			}
 		}
-		m.Body = q.contents.Hold(env.TA, size, m.Content, nil)
+		m.Body = q.contents.Hold(env.TA, size, m.Content, msg.Shape{}, nil)
 	}
 	return made, nil
 }

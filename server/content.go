@@ -51,6 +51,7 @@ type content struct {
 	stripped  int64            // NULs that were removed
 	received  int64            // bytes of our Received:
 	written   int64            // bytes that were kept, our own included
+	shape     msg.Shape        // what is known of what was kept
 	nul       string           // the option nul; "" accepts
 	header    headerScan
 	missing   *missing // fields that the header is to get if it lacks them; nil: none
@@ -78,7 +79,15 @@ func (c *content) begin(received []byte, expected int64) {
 	} else {
 		c.reserve(min(max(c.received+expected, presizeMin), presizeMax, c.inlineMax))
 	}
+	c.look(received)
 	c.keep(received)
+}
+
+// look looks for dots in text that did not come from the client, and so not through a dotScanner.
+func (c *content) look(text []byte) {
+	if c.shape.NoDots && (bytes.HasPrefix(text, []byte(".")) || bytes.Contains(text, []byte("\n."))) {
+		c.shape.NoDots = false
+	}
 }
 
 // write takes the next piece of the message, after what the option nul says. It keeps
@@ -93,6 +102,7 @@ func (c *content) write(p []byte) {
 		for i := bytes.IndexByte(p, 0); i >= 0; i = bytes.IndexByte(p, 0) {
 			c.add(p[:i])
 			c.stripped++
+			c.shape.NoDots = false // what is behind it may begin a line now
 			p = p[i+1:]
 		}
 	}
@@ -142,6 +152,9 @@ func (c *content) separate() {
 func (c *content) keep(p []byte) {
 	if c.drop || !c.failed.IsZero() {
 		return
+	}
+	if c.shape.ASCII && smtp.Has8Bit(p) {
+		c.shape.ASCII = false
 	}
 	if c.file == nil {
 		c.grow(len(p))

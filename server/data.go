@@ -82,7 +82,7 @@ func (c *session) newContent() *content {
 	}
 	return &content{
 		ta: tx.env.TA, store: s.deps.Content, pool: &s.pools, memory: s.deps.Memory.Reserve(),
-		inlineMax: tx.inlineMax, sizeMax: s.cfg.MessageSizeMax, drop: tx.dropped(), nul: nul,
+		inlineMax: tx.inlineMax, sizeMax: s.cfg.MessageSizeMax, drop: tx.dropped(), nul: nul, shape: msg.Shape{ASCII: true},
 		missing: c.newMissing(),
 	}
 }
@@ -98,6 +98,7 @@ func (c *session) readMessage(body *content) error {
 			return err
 		}
 	}
+	body.shape.NoDots = true // until the scanner finds one
 	body.begin(c.trace(), max(c.tx.env.Mail.Size, int64(len(w.unread()))))
 	scan := dotScanner{lineMax: s.cfg.LineLengthMax}
 	start := time.Now()
@@ -258,7 +259,7 @@ func (c *session) commit(body *content) smtp.Reply {
 	}
 	begun = c.stages.begin()
 	a, err := ask(&c.asks, c.srv.deps.Ports.Commit, c.srv.cfg.ModuleTimeout, msg.CommitQ{
-		Envelope: c.tx.env, Inline: inline, Memory: body.memory, Size: body.total(), Hold: c.tx.hold,
+		Envelope: c.tx.env, Inline: inline, Shape: body.shape, Memory: body.memory, Size: body.total(), Hold: c.tx.hold,
 	})
 	c.stages.end("commit", "", begun, a.Reply)
 	if err != nil {

@@ -25,7 +25,7 @@ type dotScanner struct {
 // taken, and whether they end with the final dot. What is left of in, at most two
 // bytes if it is not the end, must be given again with more behind it.
 func (d *dotScanner) scan(in []byte, out *content) (n int, end bool) {
-	run, i := 0, 0 // in[run:i] is content that out has not got yet
+	run, i, ends := 0, 0, 0 // in[run:i] is content that out has not got yet, in[:i] has so many line ends
 	for i < len(in) {
 		if !d.inLine && in[i] == '.' {
 			rest := in[i+1:]
@@ -34,9 +34,11 @@ func (d *dotScanner) scan(in []byte, out *content) (n int, end bool) {
 			}
 			out.write(in[run:i])
 			if rest[0] == '\r' && rest[1] == '\n' {
-				return i + 3, true
+				run, end = i, true
+				break
 			}
 			i++
+			out.shape.NoDots = false
 			run, d.inLine = i, true
 		}
 		taken := d.line(in[i:], out)
@@ -44,30 +46,36 @@ func (d *dotScanner) scan(in []byte, out *content) (n int, end bool) {
 			break // a CR whose LF may follow
 		}
 		i += taken
+		if !d.inLine {
+			ends++
+		}
 	}
 	out.write(in[run:i])
-	return i, false
+	if bytes.Count(in[:i], []byte{'\r'}) != ends { // counting all at once is quicker than a search in each line
+		out.fail(replyBareLine)
+	}
+	if end {
+		i += len(".\r\n")
+	}
+	return i, end
 }
 
 // line examines in up to its first LF or its end and returns the number of bytes
-// taken. A CR at the very end is left.
+// taken. A CR at the very end is left, one elsewhere is scan's to find.
 func (d *dotScanner) line(in []byte, out *content) int {
 	j := bytes.IndexByte(in, '\n')
 	if j < 0 {
 		return d.unfinished(in, out)
 	}
-	cr := bytes.IndexByte(in[:j], '\r')
-	if cr < 0 || cr != j-1 {
-		// A bare LF ends no line: a dot behind it is an ordinary one.
-		out.fail(replyBareLine)
-	}
-	if cr >= 0 && in[j-1] == '\r' {
+	if j > 0 && in[j-1] == '\r' {
 		d.measure(j-1, out)
 		d.inLine, d.lineLen = false, 0
-	} else {
-		d.measure(j+1, out)
-		d.inLine = true
+		return j + 1
 	}
+	// A bare LF ends no line: a dot behind it is an ordinary one.
+	out.fail(replyBareLine)
+	d.measure(j+1, out)
+	d.inLine = true
 	return j + 1
 }
 
@@ -79,9 +87,6 @@ func (d *dotScanner) unfinished(in []byte, out *content) int {
 	}
 	if n == 0 {
 		return 0
-	}
-	if bytes.IndexByte(in[:n], '\r') >= 0 {
-		out.fail(replyBareLine)
 	}
 	d.inLine = true
 	d.measure(n, out)

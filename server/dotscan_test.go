@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,22 +43,23 @@ type scanned struct {
 	out    []byte
 	end    int
 	refuse smtp.Reply
+	shape  msg.Shape
 }
 
 // scanChunks runs a dotScanner over in, cut into chunks of the given sizes, which
 // are used in turn.
 func scanChunks(in []byte, sizes ...int) scanned {
-	body := &content{memory: msg.NewMemory(1 << 40).Reserve(), inlineMax: 1 << 30}
+	body := &content{memory: msg.NewMemory(1 << 40).Reserve(), inlineMax: 1 << 30, shape: msg.Shape{ASCII: true, NoDots: true}}
 	d := dotScanner{}
 	given, used := 0, 0
 	for i := 0; ; i++ {
 		n, end := d.scan(in[used:given], body)
 		used += n
 		if end {
-			return scanned{body.mem, used, body.failed}
+			return scanned{body.mem, used, body.failed, body.shape}
 		}
 		if given == len(in) {
-			return scanned{body.mem, -1, body.failed}
+			return scanned{body.mem, -1, body.failed, body.shape}
 		}
 		given = min(len(in), given+sizes[i%len(sizes)])
 	}
@@ -78,6 +80,63 @@ func checkScan(t *testing.T, in []byte, sizes ...int) {
 	}
 	if !bare && !bytes.Equal(got.out, out) {
 		t.Fatalf("%q in %v: content %q, want %q", in, sizes, got.out, out)
+	}
+	if !bare {
+		checkShape(t, got.shape, out)
+	}
+}
+
+// checkShape checks what is said of content against the content. The next host would be told lines of the content as
+// commands if NoDots were wrong.
+func checkShape(t *testing.T, s msg.Shape, content []byte) {
+	t.Helper()
+	if s.NoDots && (bytes.HasPrefix(content, []byte(".")) || bytes.Contains(content, []byte("\r\n."))) {
+		t.Errorf("%q is said to have no line with a dot first", content)
+	}
+	if ascii := !slices.ContainsFunc(content, func(c byte) bool { return c >= 0x80 }); s.ASCII != ascii {
+		t.Errorf("%q: ASCII is %v", content, s.ASCII)
+	}
+}
+
+// TestShape checks what is said of content that was changed on its way.
+func TestShape(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		nul, top, head string
+		data           string
+		noDots         bool
+	}{
+		{name: "plain", data: "a: b\r\n\r\nc.d\r\n", noDots: true},
+		{name: "dot", data: "a: b\r\n\r\n..c\r\n"},
+		{name: "end of the data behind a NUL", nul: nulStrip, data: "a: b\r\n\r\n\x00.\r\nMAIL\r\n"},
+		{name: "NUL", nul: nulAccept, data: "a: b\r\n\r\n\x00.\r\nMAIL\r\n", noDots: true},
+		{name: "a dot on top", top: "A: b\r\n.\r\n", data: "a: b\r\n\r\nc\r\n"},
+		{name: "a dot first", top: ".A: b\r\n", data: "a: b\r\n\r\nc\r\n"},
+		{name: "8 bit on top", top: "A: \xe9\r\n", data: "a: b\r\n\r\nc\r\n", noDots: true},
+		{name: "8 bit", data: "a: b\r\n\r\nc\xe9\r\n", noDots: true},
+		{name: "header", head: "A: b\r\n", data: "a: b\r\n\r\nc\r\n", noDots: true},
+		{name: "header with a dot", head: "A: b\r\n.c\r\n", data: "a: b\r\n\r\nc\r\n"},
+		{name: "header with 8 bit", head: "A: \xe9\r\n", data: "a: b\r\n\r\nc\r\n", noDots: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			body := &content{
+				memory: msg.NewMemory(1 << 40).Reserve(), inlineMax: 1 << 20, nul: tt.nul,
+				shape: msg.Shape{ASCII: true, NoDots: true},
+			}
+			body.begin([]byte(tt.top), 0)
+			(&dotScanner{}).scan([]byte(tt.data+".\r\n"), body)
+			if tt.head != "" {
+				body.setHead(int64(len(tt.top)), []byte(tt.head))
+			}
+			kept, r := body.finish(&msg.Envelope{})
+			if !r.IsZero() {
+				t.Fatal(r)
+			}
+			checkShape(t, body.shape, kept)
+			if body.shape.NoDots != tt.noDots {
+				t.Errorf("NoDots is %v", body.shape.NoDots)
+			}
+		})
 	}
 }
 

@@ -34,6 +34,8 @@ func (c *content) setHead(drop int64, text []byte) {
 		return
 	}
 	c.head = &head{drop: drop, text: text}
+	c.look(text)
+	c.shape.ASCII = c.shape.ASCII && !smtp.Has8Bit(text)
 	if c.file == nil && c.total() > c.inlineMax {
 		c.spill()
 	}

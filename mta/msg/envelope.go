@@ -84,6 +84,8 @@ type Body interface {
 	Bytes() []byte
 	// Open gives a reader over the content. The caller closes it.
 	Open() (io.ReadCloser, error)
+	// Shape is what is known of the content; of what was read from the disk that is nothing.
+	Shape() Shape
 }
 
 // ContentWriter takes the content of one transaction that is too large for memory.

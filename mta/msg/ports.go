@@ -93,6 +93,8 @@ type CommitQ struct {
 	// Memory is what Inline takes of the budget. QMGR takes it over when it accepts the
 	// message; nil: nothing was taken.
 	Memory *Reservation
+	// Shape is what is known of Inline; the zero value is nothing.
+	Shape Shape
 	// Size of the content in bytes.
 	Size int64
 	// Hold is why no recipient is to be tried until an operator releases it, such as the

@@ -19,7 +19,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -84,6 +86,7 @@ type Store struct {
 	end        *ending
 	suspicion  error
 	unregister func()
+	spare      atomic.Pointer[pebble.Batch] // for the next batch; nil: there is none
 }
 
 // Format is the format of Pebble's files. A new release of the library must not change
@@ -331,10 +334,34 @@ func (s *Store) commit(b *pebble.Batch, how *pebble.WriteOptions) error {
 	if err := s.Err(); err != nil {
 		return errors.Join(err, b.Close())
 	}
-	if err := errors.Join(b.Commit(how), b.Close()); err != nil {
-		return fmt.Errorf("committing to %s: %w", s.name, err)
+	if err := b.Commit(how); err != nil {
+		return fmt.Errorf("committing to %s: %w", s.name, errors.Join(err, b.Close()))
 	}
-	return nil
+	b.Reset() // frees its memory if that is more than keepMax
+	if s.spare.CompareAndSwap(nil, b) {
+		return nil
+	}
+	return b.Close()
+}
+
+const (
+	// batchMin is the memory with which a batch begins, in bytes; Pebble's own default.
+	batchMin = 1 << 10
+	// keepMax is the largest memory of a batch that the next one uses again.
+	keepMax = 8 << 20
+)
+
+// Batch makes an empty batch that will have about size bytes. It has the memory of the last one if that is enough: Pebble's
+// own pool forgets it with each cycle of the garbage collector, of which there are many when batches are large.
+func (s *Store) Batch(size int) *pebble.Batch {
+	if b := s.spare.Swap(nil); b != nil {
+		if cap(b.Repr()) >= size {
+			return b
+		}
+		_ = b.Close() // it is empty
+	}
+	size = 1 << bits.Len(uint(max(size, batchMin)-1)) // so that a later batch can use it
+	return s.NewBatch(pebble.WithInitialSizeBytes(size), pebble.WithMaxRetainedSizeBytes(keepMax))
 }
 
 // checkThere gives the store up if its directory is gone. Pebble would go on with the files

@@ -151,7 +151,7 @@ func (d *dialogue) envelope(o Options, sender smtp.Path, rcpts []smtp.Path, cont
 	if d.offers["SIZE"] {
 		mail += " SIZE=" + strconv.Itoa(len(content))
 	}
-	if d.offers["8BITMIME"] && has8bit(content) {
+	if d.offers["8BITMIME"] && smtp.Has8Bit(content) {
 		mail += " BODY=8BITMIME"
 	}
 	if utf8Needed(sender, rcpts) {
@@ -180,15 +180,6 @@ func (d *dialogue) envelope(o Options, sender smtp.Path, rcpts []smtp.Path, cont
 		}
 	}
 	return nil
-}
-
-func has8bit(b []byte) bool {
-	for _, c := range b {
-		if c >= 0x80 {
-			return true
-		}
-	}
-	return false
 }
 
 func param(name, value string) string {

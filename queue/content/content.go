@@ -54,6 +54,7 @@ type Content struct {
 	ta     smtp.ID
 	size   int64
 	inFile bool
+	shape  msg.Shape
 	memory []byte // nil: it is not held; guarded by Store.mu
 }
 
@@ -65,8 +66,9 @@ func (s *Store) Stored(ta smtp.ID, size int64, inFile bool) *Content {
 // Hold is content that is being committed and is in memory; if inline is nil, it is in a
 // file. What was reserved for it becomes ours; reserved is nil for a message of our own.
 // Older content makes room if that is too little.
-func (s *Store) Hold(ta smtp.ID, size int64, inline []byte, reserved *msg.Reservation) *Content {
+func (s *Store) Hold(ta smtp.ID, size int64, inline []byte, shape msg.Shape, reserved *msg.Reservation) *Content {
 	b := s.Stored(ta, size, inline == nil)
+	b.shape = shape
 	if inline == nil {
 		return b
 	}
@@ -127,6 +129,9 @@ func (b *Content) takes() int64 { return int64(cap(b.memory)) }
 
 // Size is the number of bytes.
 func (b *Content) Size() int64 { return b.size }
+
+// Shape is what was known of it when it was accepted.
+func (b *Content) Shape() msg.Shape { return b.shape }
 
 // Bytes is the content if it is held in memory.
 func (b *Content) Bytes() []byte {

@@ -22,7 +22,7 @@ func TestContentsBudget(t *testing.T) {
 		return n
 	}
 	accept := func(size int64, reserved *msg.Reservation) {
-		all = append(all, s.Hold(smtp.ID{Counter: uint64(len(all))}, size, make([]byte, size), reserved))
+		all = append(all, s.Hold(smtp.ID{Counter: uint64(len(all))}, size, make([]byte, size), msg.Shape{}, reserved))
 	}
 	for range 9 {
 		r := memory.Reserve()
@@ -60,7 +60,7 @@ func TestContentsBudget(t *testing.T) {
 		t.Errorf("%d bytes are taken after the end of the queue", memory.Used())
 	}
 	next := New(nil, nil, memory)
-	if b := next.Hold(smtp.ID{Counter: 100}, 200, make([]byte, 200), nil); b.Bytes() == nil {
+	if b := next.Hold(smtp.ID{Counter: 100}, 200, make([]byte, 200), msg.Shape{}, nil); b.Bytes() == nil {
 		t.Error("there is room for the next queue's")
 	}
 	if open.Take(800) {

@@ -3,7 +3,6 @@ package records
 import (
 	"bytes"
 	"fmt"
-	"math/bits"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -28,19 +27,9 @@ type Batch struct {
 // NewBatch makes an empty batch.
 func (db *DB) NewBatch() *Batch { return db.NewBatchOf(0) }
 
-const (
-	// batchMin is the memory with which a batch begins, in bytes; Pebble's own default.
-	batchMin = 1 << 10
-	// keepMax is the largest memory of a batch that a later one uses again.
-	keepMax = 8 << 20
-)
-
 // NewBatchOf makes an empty batch that will have about size bytes: it has memory for them at once, and need not copy what
-// is in it when it grows. That is a power of two, so that a later batch can use it.
-func (db *DB) NewBatchOf(size int) *Batch {
-	size = 1 << bits.Len(uint(max(size, batchMin)-1))
-	return &Batch{db: db, b: db.s.NewBatch(pebble.WithInitialSizeBytes(size), pebble.WithMaxRetainedSizeBytes(keepMax))}
-}
+// is in it when it grows.
+func (db *DB) NewBatchOf(size int) *Batch { return &Batch{db: db, b: db.s.Batch(size)} }
 
 // Commit makes the batch durable: when it returns nil, a crash does not lose it. An error
 // means that nothing in it may be acknowledged.
