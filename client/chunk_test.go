@@ -87,17 +87,3 @@ func TestChunkCut(t *testing.T) {
 		t.Errorf("%+v, %d octets arrived", a, len(got))
 	}
 }
-
-func TestParseLimits(t *testing.T) {
-	for in, want := range map[string]peerLimits{
-		"":                                   {},
-		"MAILMAX=1 RCPTMAX=2":                {mails: 1, rcpts: 2},
-		"rcptdomainmax=3 X Y= =4 MAILMAX":    {domains: 3},
-		"MAILMAX=-1 RCPTMAX=99999999999999":  {},
-		"MAILMAX=0 RCPTMAX=+5 RCPTMAX=\xff1": {},
-	} {
-		if got := parseLimits(in); got != want {
-			t.Errorf("%q gave %+v", in, got)
-		}
-	}
-}

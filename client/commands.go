@@ -23,13 +23,13 @@ func (t *transaction) prepare() bool {
 		switch {
 		case odd:
 			t.answer(i, smtp.NewReply(553, "5.1.3", "recipient address has control characters"))
-		case beyond && !t.ext.utf8:
+		case beyond && !t.ext.UTF8:
 			t.answer(i, t.noUTF8())
 		case beyond:
 			t.utf8 = true
 		}
 	}
-	if t.utf8 && !t.ext.utf8 {
+	if t.utf8 && !t.ext.UTF8 {
 		t.utf8 = false
 		if local || headerNeedsUTF8(q.Body) {
 			t.answerAll(t.noUTF8())
@@ -39,18 +39,18 @@ func (t *transaction) prepare() bool {
 		return false
 	}
 	t.postpone()
-	t.prdr = t.ext.prdr && t.open > 1 && t.hop.Protocol == msg.ProtoSMTP
+	t.prdr = t.ext.PRDR && t.open > 1 && t.hop.Protocol == msg.ProtoSMTP
 	t.bdat = t.byChunks()
 	return true
 }
 
 // fitSize refuses content that is larger than the host takes (RFC 1870 section 6.1).
 func (t *transaction) fitSize() bool {
-	if t.ext.sizeMax == 0 || t.size() <= t.ext.sizeMax {
+	if t.ext.SizeMax == 0 || t.size() <= t.ext.SizeMax {
 		return true
 	}
 	t.answerAll(smtp.NewReply(552, "5.3.4", "message size "+strconv.FormatInt(t.size(), 10)+
-		" exceeds size limit "+strconv.FormatInt(t.ext.sizeMax, 10)+" of host "+t.hop.String()))
+		" exceeds size limit "+strconv.FormatInt(t.ext.SizeMax, 10)+" of host "+t.hop.String()))
 	return false
 }
 
@@ -58,7 +58,7 @@ func (t *transaction) fitSize() bool {
 // large content, and one round trip with a host without PIPELINING. Otherwise DATA is as
 // good, and every host has long learnt it. A binary body can go by BDAT alone.
 func (t *transaction) byChunks() bool {
-	return t.binary || t.ext.chunking && t.class.chunking && (t.size() > copyMax || !t.ext.pipelining)
+	return t.binary || t.ext.Chunking && t.class.chunking && (t.size() > copyMax || !t.ext.Pipelining)
 }
 
 // noUTF8 is the reply for mail that needs SMTPUTF8 where the peer lacks it (RFC 6531
@@ -108,19 +108,19 @@ func (t *transaction) appendCommand(cmd int) bool {
 func (t *transaction) appendMail() {
 	m := &t.q.Mail
 	b := appendPath(append(t.out, "MAIL FROM:"...), t.path(m.From))
-	if t.ext.size {
+	if t.ext.Size {
 		b = strconv.AppendInt(append(b, " SIZE="...), t.size(), 10)
 	}
 	switch {
 	case t.binary:
 		b = append(b, " BODY=BINARYMIME"...)
-	case t.ext.eightBit && (m.Body == smtp.Body8Bit || !t.shape.ASCII && smtp.Has8Bit(t.body)):
+	case t.ext.EightBit && (m.Body == smtp.Body8Bit || !t.shape.ASCII && smtp.Has8Bit(t.body)):
 		b = append(b, " BODY=8BITMIME"...)
 	}
 	if t.utf8 {
 		b = append(b, " SMTPUTF8"...)
 	}
-	if m.RequireTLS && t.ext.requireTLS && t.tls.on() {
+	if m.RequireTLS && t.ext.RequireTLS && t.tls.on() {
 		b = append(b, " REQUIRETLS"...)
 	}
 	if t.mechanism != "" {
@@ -129,7 +129,7 @@ func (t *transaction) appendMail() {
 	if t.prdr {
 		b = append(b, " PRDR"...)
 	}
-	if t.ext.dsn {
+	if t.ext.DSN {
 		b = appendParam(b, " RET=", m.Ret)
 		b = appendParam(b, " ENVID=", m.EnvID)
 	}
@@ -138,7 +138,7 @@ func (t *transaction) appendMail() {
 
 func (t *transaction) appendRcpt(r *msg.Rcpt) {
 	b := appendPath(append(t.out, "RCPT TO:"...), t.path(r.To))
-	if t.ext.dsn {
+	if t.ext.DSN {
 		orcpt := r.ORcpt
 		if !t.utf8 {
 			orcpt = smtp.ASCIIORcpt(orcpt)

@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"meta1/client/ehlo"
 )
 
 // conn is one connection to a hop. One worker at a time uses it; only abort may be
@@ -20,7 +22,7 @@ type conn struct {
 	seen seen
 	line
 	id  string // da_se
-	ext extensions
+	ext ehlo.Extensions
 	// mechanism is the one by which we authenticated; "" for none.
 	mechanism string
 

@@ -20,7 +20,7 @@ func indexHeaderEnd(b []byte) int { return bytes.Index(b, []byte("\r\n\r\n")) }
 
 // message sends the content and its final dot and reads what became of it.
 func (t *transaction) message() error {
-	quit := t.withQuit && t.ext.pipelining
+	quit := t.withQuit && t.ext.Pipelining
 	werr := t.sendContent(quit)
 	t.steps.mark(&t.steps.msg)
 	if errors.Is(werr, errContent) {

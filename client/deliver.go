@@ -298,7 +298,7 @@ func (d *delivery) try() (again []int, postponed bool) {
 		withhold: d.withhold,
 		withQuit: !cn.class.separateQuit && !c.mayReuse(cn, 1),
 	}
-	d.a.Transaction, d.a.DSN = c.newID(d.thread), cn.ext.dsn
+	d.a.Transaction, d.a.DSN = c.newID(d.thread), cn.ext.DSN
 	c.metrics.transactions.add(1)
 	if d.a.Reused {
 		c.metrics.reused.add(1)

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"meta1/client/ehlo"
 	"meta1/client/tlspolicy"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
@@ -189,7 +190,7 @@ func (c *Client) ehlo(cn *conn) *dialFailure {
 		return c.welcome(cn, msg.DeliverEhlo)
 	}
 	f := c.welcome(cn, msg.DeliverEhlo)
-	cn.ext = parseExtensions(cn.rep.text)
+	cn.ext = ehlo.Parse(cn.rep.text)
 	return f
 }
 

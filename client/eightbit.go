@@ -60,7 +60,7 @@ func (t *transaction) fitContent() bool {
 // host that takes such mail by BDAT it goes as it is, and to any other one in lines or not at
 // all, whatever without_8bitmime says of 8-bit lines.
 func (t *transaction) fitBinary() bool {
-	t.binary = t.ext.binary && t.ext.chunking && t.class.chunking
+	t.binary = t.ext.Binary && t.ext.Chunking && t.class.chunking
 	switch {
 	case t.binary:
 		return true
@@ -68,7 +68,7 @@ func (t *transaction) fitBinary() bool {
 		t.answerAll(t.lacks("BINARYMIME", "it is not converted (without_8bitmime)"))
 	case t.size() > convertMax:
 		t.answerAll(t.lacks("BINARYMIME", "it is too large to be converted"))
-	case t.ext.eightBit, t.eight.mode == eightBitSend:
+	case t.ext.EightBit, t.eight.mode == eightBitSend:
 		return t.convert(sevenbit.BinaryToLines, "BINARYMIME")
 	default:
 		return t.convert(sevenbit.BinaryToASCII, "BINARYMIME")
@@ -79,7 +79,7 @@ func (t *transaction) fitBinary() bool {
 // fitEightBit makes content fit for a host without 8BITMIME, as the option without_8bitmime
 // says. It reports whether there is something to send.
 func (t *transaction) fitEightBit() bool {
-	if t.ext.eightBit || t.eight.mode == eightBitSend {
+	if t.ext.EightBit || t.eight.mode == eightBitSend {
 		return true
 	}
 	eight, err := t.beyondASCII()

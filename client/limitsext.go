@@ -1,47 +1,16 @@
 package client
 
 import (
-	"strconv"
-	"strings"
-
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
-
-// peerLimits are those that a host announces (LIMITS, RFC 9422); 0 is none.
-type peerLimits struct {
-	mails   int // transactions of a session
-	rcpts   int // recipients of a transaction
-	domains int // different domains of the recipients of a transaction
-}
-
-// parseLimits reads the arguments of the keyword LIMITS. A limit that is unknown, malformed
-// or 0 is ignored (RFC 9422 section 3.2).
-func parseLimits(args string) (l peerLimits) {
-	for word := range strings.FieldsSeq(args) {
-		name, value, _ := strings.Cut(word, "=")
-		n, err := strconv.ParseUint(value, 10, 31)
-		if err != nil {
-			continue
-		}
-		switch strings.ToUpper(name) {
-		case "MAILMAX":
-			l.mails = int(n)
-		case "RCPTMAX":
-			l.rcpts = int(n)
-		case "RCPTDOMAINMAX":
-			l.domains = int(n)
-		}
-	}
-	return l
-}
 
 // postpone leaves recipients beyond the limits of the host to a further transaction. The
 // reply that they have until then is that of a host without LIMITS to one recipient too
 // many.
 func (t *transaction) postpone() {
-	l := t.ext.limits
-	if l.rcpts == 0 && l.domains == 0 {
+	l := t.ext.Limits
+	if l.Rcpts == 0 && l.Domains == 0 {
 		return
 	}
 	n, domains := 0, map[string]bool{}
@@ -50,8 +19,8 @@ func (t *transaction) postpone() {
 			continue
 		}
 		domain := t.q.Rcpts[i].To.LowerDomain()
-		more := l.domains > 0 && !domains[domain] && len(domains) >= l.domains
-		if more || l.rcpts > 0 && n >= l.rcpts {
+		more := l.Domains > 0 && !domains[domain] && len(domains) >= l.Domains
+		if more || l.Rcpts > 0 && n >= l.Rcpts {
 			t.a.Rcpts[i], t.a.Stages[i] = beyondLimits(t.hop), msg.DeliverRcpt
 			t.open--
 			t.again = append(t.again, i)
@@ -81,5 +50,5 @@ func (cn *conn) mayGoOn() bool {
 // within the limits that are ours and the host's.
 func (cn *conn) leaves(more int) bool {
 	n := cn.transactions + more
-	return (cn.most <= 0 || n < cn.most) && (cn.ext.limits.mails == 0 || n < cn.ext.limits.mails)
+	return (cn.most <= 0 || n < cn.most) && (cn.ext.Limits.Mails == 0 || n < cn.ext.Limits.Mails)
 }

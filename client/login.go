@@ -196,7 +196,7 @@ func (c *Client) authenticate(cn *conn, p *msg.Progress) *dialFailure {
 		f.tls, f.hostFailed = tlsUntrusted, false
 		return f
 	}
-	if cn.ext.auth == "" {
+	if cn.ext.Auth == "" {
 		if cfg.Optional {
 			c.metrics.auth[authNotOffered].Inc()
 			return nil
@@ -214,11 +214,11 @@ func (c *Client) authenticate(cn *conn, p *msg.Progress) *dialFailure {
 		}
 	}
 	ch := cn.channel()
-	offered := strings.Fields(cn.ext.auth)
+	offered := strings.Fields(cn.ext.Auth)
 	mechanisms := cfg.Choose(l, offered, ch)
 	if len(mechanisms) == 0 {
 		return c.authFailed(cn, authNoMechanism, "", smtp.NewReply(451, "4.7.0",
-			"host "+host+" offers no mechanism for authentication that may be used: "+cleanText([]byte(cn.ext.auth[:min(len(cn.ext.auth), logNameMax)]))))
+			"host "+host+" offers no mechanism for authentication that may be used: "+cleanText([]byte(cn.ext.Auth[:min(len(cn.ext.Auth), logNameMax)]))))
 	}
 	for i, mechanism := range mechanisms {
 		f, unusable := c.exchange(cn, mechanism, secret, ch)
@@ -261,7 +261,7 @@ func (cn *conn) unprotected(level auth.Level) string {
 
 // channel is what mechanisms have to know of the connection.
 func (cn *conn) channel() *auth.Channel {
-	ch := &auth.Channel{Host: strings.TrimSuffix(cn.hop.Host, "."), Port: cn.hop.Addr.Port(), OfferedPlus: strings.Contains(cn.ext.auth, "-PLUS")}
+	ch := &auth.Channel{Host: strings.TrimSuffix(cn.hop.Host, "."), Port: cn.hop.Addr.Port(), OfferedPlus: strings.Contains(cn.ext.Auth, "-PLUS")}
 	if ch.Host == "" && cn.hop.Socket == "" {
 		ch.Host = cn.hop.Addr.Addr().Unmap().String()
 	}

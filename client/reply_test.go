@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"meta1/client/ehlo"
 	"meta1/mta/smtp"
 )
 
@@ -115,7 +116,7 @@ func FuzzReply(f *testing.F) {
 		if n > replyTextMax {
 			t.Fatalf("%d bytes kept", n)
 		}
-		_ = parseExtensions(c.rep.text)
+		_ = ehlo.Parse(c.rep.text)
 	})
 }
 
@@ -135,23 +136,3 @@ func (p *packets) Read(b []byte) (int, error) {
 	return n, nil
 }
 func (p *packets) SetReadDeadline(time.Time) error { return nil }
-
-func TestExtensions(t *testing.T) {
-	cases := []struct {
-		in   string
-		want extensions
-	}{
-		{"mx PIPELINING\n", extensions{}},
-		{"mx\nPIPELINING\n8BITMIME\nDSN\nSMTPUTF8\nSIZE 1000\n", extensions{pipelining: true, eightBit: true, dsn: true, utf8: true, size: true, sizeMax: 1000}},
-		{"mx\nsize\nPipelining \n", extensions{pipelining: true, size: true}},
-		{"mx\nSIZE 0\n", extensions{size: true}},
-		{"mx\nSIZE x\nPIPELININGX\nAUTH PLAIN\n\n", extensions{size: true, auth: "PLAIN"}},
-		{"mx\nAUTH plain login\nAUTH=LOGIN PLAIN\n", extensions{auth: "PLAIN LOGIN LOGIN PLAIN"}},
-		{"", extensions{}},
-	}
-	for _, c := range cases {
-		if got := parseExtensions([]byte(c.in)); got != c.want {
-			t.Errorf("%q: %+v, want %+v", c.in, got, c.want)
-		}
-	}
-}

@@ -31,7 +31,7 @@ func (d *delivery) keepsTLS() bool {
 		d.lacksRequireTLS("5.7.30", "the way to it is not secured by DNSSEC, nor by an MTA-STS policy")
 	case unmet != "":
 		d.lacksRequireTLS("5.7.30", unmet)
-	case !cn.ext.requireTLS:
+	case !cn.ext.RequireTLS:
 		d.lacksRequireTLS("5.7.30", "it does not offer REQUIRETLS")
 	default:
 		return true

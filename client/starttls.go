@@ -10,6 +10,7 @@ import (
 
 	"github.com/xdg-go/scram"
 
+	"meta1/client/ehlo"
 	"meta1/client/tlspolicy"
 	"meta1/mta/msg"
 	"meta1/mta/sasl"
@@ -76,7 +77,7 @@ func (c *Client) startTLS(cn *conn, m *making, p *msg.Progress) *dialFailure {
 	if need == tlspolicy.None || m.way == tlspolicy.Plain {
 		return nil
 	}
-	if !cn.ext.starttls {
+	if !cn.ext.StartTLS {
 		return cn.withoutTLS("host " + cn.hop.String() + " does not offer STARTTLS")
 	}
 	p.Reach(msg.DeliverTLS)
@@ -150,7 +151,7 @@ func (c *Client) handshake(cn *conn, m *making) *dialFailure {
 	}
 	cn.nc = tc
 	cn.seen.note(msg.TLSSuccess, "")
-	cn.r, cn.w, cn.ext = 0, 0, extensions{}
+	cn.r, cn.w, cn.ext = 0, 0, ehlo.Extensions{}
 	state := tc.ConnectionState()
 	cn.tls = secured{info: cn.class.tls.Describe(&state), session: m.session, chain: state.PeerCertificates}
 	cn.tls.bindings = func() []scram.ChannelBinding { return sasl.Bindings(&state, endPointOf(&state)) }

@@ -198,7 +198,7 @@ func (t *transaction) envelope() error {
 	}
 	for next <= end && t.open > 0 && !t.closing {
 		t.group = t.group[:0]
-		for next <= end && (len(t.out) == 0 || t.ext.pipelining && len(t.out) < groupBytesMax) {
+		for next <= end && (len(t.out) == 0 || t.ext.Pipelining && len(t.out) < groupBytesMax) {
 			if t.appendCommand(next) {
 				t.group = append(t.group, next)
 			}
