@@ -33,10 +33,15 @@ func (s RcptState) String() string {
 type contentPlace uint8
 
 const (
-	inStore contentPlace = iota
+	inStore    contentPlace = iota // beside its envelope, and it never had a file
+	wasInStore                     // it was committed with its envelope; an earlier stay in the active queue may have moved it to a file
+	spilled                        // it was moved to a file in this stay, or is about to be
 	inFile
 	lost
 )
+
+// committed reports content that was committed with its envelope, wherever it is now.
+func (p contentPlace) committed() bool { return p <= spilled }
 
 // message is a message of which recipients are in the active queue, or for which something
 // is in progress.
@@ -45,7 +50,6 @@ type message struct {
 	size    int64
 	body    msg.Body
 	content contentPlace
-	spilled bool   // its content was moved to a file, or is about to be
 	sender  string // in the form in which senders are compared
 
 	rcpts  []*rcpt // in the active queue, in no order
@@ -106,8 +110,17 @@ func (m *message) drop(r *rcpt) {
 	r.state = Gone
 }
 
-// newMessage makes a message without recipients in the active queue.
+// newMessage makes a message that has just become durable, without recipients in the active queue.
 func newMessage(s *Message) *message {
+	m := readMessage(s)
+	if m.content == wasInStore {
+		m.content = inStore
+	}
+	return m
+}
+
+// readMessage makes a message that was read from the store, without recipients in the active queue.
+func readMessage(s *Message) *message {
 	from := s.Envelope.Mail.From
 	m := &message{
 		env: s.Envelope, size: s.Size, body: s.Body, content: inFile,
@@ -120,7 +133,7 @@ func newMessage(s *Message) *message {
 	if s.Lost {
 		m.content = lost
 	} else if s.Inline {
-		m.content = inStore
+		m.content = wasInStore
 	}
 	return m
 }

@@ -30,7 +30,7 @@ func (c *Core) enter(m *message) {
 
 // recovered takes in a message that a start has found.
 func (c *Core) recovered(ev *Recovered) {
-	m := newMessage(&ev.Message)
+	m := readMessage(&ev.Message)
 	age := entry.Age(0, ev.Envelope.Arrival, c.now, c.cfg.Patience.Return)
 	m.takeFresh(slices.Concat(ev.Ended, ev.Deferred), c.now, age)
 	m.ended = ev.Ended
@@ -105,7 +105,7 @@ func (c *Core) endMessage(s *Save, wasFresh bool) {
 	m := s.m
 	switch {
 	case m.left == 0:
-		s.Changes = append(s.Changes, Change{Kind: Forget, Ref: Ref{TA: m.env.TA}, Envelope: m.env, Ended: m.ended, Inline: m.content == inStore, Fresh: wasFresh})
+		s.Changes = append(s.Changes, Change{Kind: Forget, Ref: Ref{TA: m.env.TA}, Envelope: m.env, Ended: m.ended, Inline: m.content.committed(), Fresh: wasFresh})
 		m.ended = nil
 	case wasFresh && m.fresh == 0:
 		s.Changes = append(s.Changes, Change{Kind: DropAccepted, Ref: Ref{TA: m.env.TA}, Ended: m.ended})
@@ -181,12 +181,12 @@ func (c *Core) done(s *Save) {
 	}
 	m := s.m
 	m.busy--
-	spills := m.content == inStore && m.size > c.cfg.SpillOver
+	large := m.size > c.cfg.SpillOver
 	switch {
-	case forgotten && (m.content != inStore || spills): // its content may be a file by now
+	case forgotten && (large && m.content != inStore || !m.content.committed()): // its content may be a file by now
 		c.out.Unlink = append(c.out.Unlink, m.env.TA)
-	case put && spills && !m.spilled:
-		m.spilled = true
+	case put && large && m.content.committed() && m.content != spilled:
+		m.content = spilled
 		c.out.Spill = append(c.out.Spill, m.env)
 	}
 	c.evict(m)

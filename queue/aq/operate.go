@@ -192,7 +192,7 @@ func (c *Core) removeAside(o *operation, ev *Scanned) {
 	m := c.messages[ta]
 	if m == nil && len(ev.Groups) > 0 && ev.Groups[0].Envelope != nil {
 		g := ev.Groups[0]
-		m = newMessage(&g.Message)
+		m = readMessage(&g.Message)
 		m.left = g.Left
 		c.messages[ta] = m
 	}

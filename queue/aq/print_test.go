@@ -27,6 +27,9 @@ func (w *script) ready() string {
 			}
 			b.WriteByte('\n')
 		}
+		for _, e := range rd.Spill {
+			fmt.Fprintf(&b, "spill %d\n", e.TA.Counter)
+		}
 		for _, ta := range rd.Unlink {
 			fmt.Fprintf(&b, "unlink %d\n", ta.Counter)
 		}

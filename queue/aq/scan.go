@@ -63,7 +63,7 @@ func (c *Core) adopt(g *Group) (*message, []*rcpt) {
 			continue
 		}
 		if m == nil {
-			m = newMessage(&g.Message)
+			m = readMessage(&g.Message)
 			m.left = g.Left
 			c.messages[g.Envelope.TA] = m
 		}

@@ -275,9 +275,10 @@ func (w *script) accept(d *datadriven.TestData) Event {
 	for r := range strings.SplitSeq(to, ",") {
 		e.Rcpts = append(e.Rcpts, msg.Rcpt{To: path(r), Notify: argOr(d, "notify", "")})
 	}
-	w.store[e.TA] = &stored{env: e, size: 10, inline: !has(d, "file"), fresh: true, ended: map[int]bool{}, deferred: map[int]State{}, broken: map[int]bool{}}
+	size := int64(number(w.t, argOr(d, "size", "10")))
+	w.store[e.TA] = &stored{env: e, size: size, inline: !has(d, "file"), fresh: true, ended: map[int]bool{}, deferred: map[int]State{}, broken: map[int]bool{}}
 	w.cfg.Budget.Accept(e.TA, len(e.Rcpts))
-	return &Accepted{Message{Envelope: e, Size: 10, Inline: !has(d, "file")}}
+	return &Accepted{Message{Envelope: e, Size: size, Inline: !has(d, "file")}}
 }
 
 func (w *script) routed(d *datadriven.TestData) Event {
