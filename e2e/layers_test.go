@@ -42,7 +42,7 @@ var layers = []struct {
 	{1, "mta/migrate/postfix", false},                // Postfix's own language
 	{1, "confparse/mailutils", true},                 // stands on confparse/syntax
 	{1, "mta/tlsconf/pki mta/tlsconf/tlstest", true}, // the tests of pki use tlstest
-	{1, "mta/smtp mta/sasl mta/sevenbit mta/supervise mta/histogram mta/lists mta/mailbox mta/logline mta/openapi mta/account mta/tlsconf/ciphers confparse/syntax mta/vfs", false},
+	{1, "mta/smtp mta/sasl mta/sevenbit mta/supervise mta/histogram mta/lists mta/mailbox mta/logline mta/openapi mta/account mta/limits mta/systemd mta/tlsconf/ciphers confparse/syntax mta/vfs", false},
 }
 
 // goPackage is what go list -json tells of a package.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,23 +125,4 @@ func TestServerAccount(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestNotifySystemd(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "notify")
-	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	t.Setenv("NOTIFY_SOCKET", path)
-	notifySystemd("READY=1")
-	b := make([]byte, 100)
-	_ = c.SetReadDeadline(time.Now().Add(5 * time.Minute))
-	n, err := c.Read(b)
-	if err != nil || string(b[:n]) != "READY=1" {
-		t.Errorf("%q, %v", b[:n], err)
-	}
-	t.Setenv("NOTIFY_SOCKET", path+"x")
-	notifySystemd("READY=1") // nobody there: no harm
 }

@@ -22,6 +22,7 @@ import (
 	"meta1/mta/api"
 	"meta1/mta/control"
 	"meta1/mta/handover"
+	"meta1/mta/limits"
 	"meta1/mta/listen"
 	"meta1/mta/maildrop"
 	"meta1/mta/msg"
@@ -184,7 +185,7 @@ func (m *mta) run(ctx context.Context) error {
 		m.undo()
 		return err
 	}
-	defer collectSeldom(debug.SetMemoryLimit(-1), os.Getenv("GOGC"))()
+	defer limits.CollectSeldom(debug.SetMemoryLimit(-1), os.Getenv("GOGC"))()
 	err = m.build()
 	if err == nil {
 		m.inherit()
@@ -216,10 +217,10 @@ func (m *mta) load() (err error) {
 // have, and drops the privileges. As root it opens the main queue directory and nothing
 // below it, since what is there the account may have put there.
 func (m *mta) prepare(ctx context.Context) (err error) {
-	if m.limits, err = m.conf.fitOpenFiles(raiseOpenFiles); err != nil {
+	if m.limits, err = m.conf.fitOpenFiles(limits.OpenFiles); err != nil {
 		return exit(ExOSErr, err)
 	}
-	m.limits = append(m.limits, m.conf.fitMemory(limitMemory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))...)
+	m.limits = append(m.limits, m.conf.fitMemory(limits.Memory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))...)
 	tcp, unix, err := m.conf.wantedSockets(m.dir, m.account)
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@ package mta
 import (
 	"cmp"
 	"fmt"
-	"syscall"
 
 	"meta1/mta/store"
 )
@@ -81,27 +80,4 @@ func (s *ServerSection) filesOfSession() int {
 		n++
 	}
 	return n
-}
-
-// raiseOpenFiles raises the limit on open files to what is wanted: as far as the hard
-// limit, which root may raise, too. It returns the limit.
-func raiseOpenFiles(wanted uint64) uint64 {
-	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		return wanted // nothing is known of a limit
-	}
-	if uint64(l.Cur) >= wanted {
-		return uint64(l.Cur)
-	}
-	more := l
-	setLimit(&more, wanted)
-	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &more) == nil {
-		return wanted
-	}
-	l.Cur = l.Max
-	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l) // the runtime has done that already
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		return wanted
-	}
-	return uint64(l.Cur)
 }

@@ -66,18 +66,6 @@ func TestFitOpenFiles(t *testing.T) {
 	}
 }
 
-// TestRaiseOpenFiles: what is allowed already is not lowered, and what is said to be
-// allowed is.
-func TestRaiseOpenFiles(t *testing.T) {
-	if got := raiseOpenFiles(1); got < 16 {
-		t.Errorf("the limit became %d", got)
-	}
-	now := raiseOpenFiles(1)
-	if got := raiseOpenFiles(now); got != now {
-		t.Errorf("the limit of %d became %d", now, got)
-	}
-}
-
 // TestOpenStores: the queue has one store, and greylisting one of its own if it is used.
 func TestOpenStores(t *testing.T) {
 	c := files(1000)

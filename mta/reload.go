@@ -14,6 +14,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/mta/control"
+	"meta1/mta/limits"
 	"meta1/mta/tlsconf"
 	"meta1/server"
 	"meta1/server/dkim"
@@ -175,10 +176,10 @@ func (p *reloading) compare() {
 	p.conf.Queue.CDBBase = p.conf.CDBBase
 	p.conf.shareLog()
 	var err error
-	if p.limits, err = p.conf.fitOpenFiles(raiseOpenFiles); err != nil {
+	if p.limits, err = p.conf.fitOpenFiles(limits.OpenFiles); err != nil {
 		p.fail(err)
 	}
-	p.limits = append(p.limits, p.conf.fitMemory(limitMemory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))...)
+	p.limits = append(p.limits, p.conf.fitMemory(limits.Memory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))...)
 }
 
 // fail notes an error of the preparation.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"meta1/confparse"
+	"meta1/mta/limits"
 )
 
 // TestReloadOfTheQueue: the running queue gets what the file says, as a fresh start would, but for what needs
@@ -57,10 +58,10 @@ func TestReloadOfTheQueue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fresh.fitOpenFiles(raiseOpenFiles); err != nil {
+	if _, err := fresh.fitOpenFiles(limits.OpenFiles); err != nil {
 		t.Fatal(err)
 	}
-	fresh.fitMemory(limitMemory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))
+	fresh.fitMemory(limits.Memory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))
 	want := fresh.Queue
 	want.IBDB.Size = m.conf.Queue.IBDB.Size
 	if now := m.current().conf.Queue; !reflect.DeepEqual(now, want) {

@@ -12,6 +12,7 @@ import (
 	"meta1/mta/handover"
 	"meta1/mta/listen"
 	"meta1/mta/supervise"
+	"meta1/mta/systemd"
 )
 
 const (
@@ -130,6 +131,6 @@ func (m *mta) succeed(ctx context.Context, side *supervise.Group) {
 // notify tells systemd of a change of state, unless it listens to another process.
 func (m *mta) notify(state string) {
 	if !m.hand.muted.Load() {
-		notifySystemd(state)
+		systemd.Notify(state)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/service"
 	"meta1/mta/supervise"
+	"meta1/mta/systemd"
 )
 
 // handing is what hands the work over to a new process, and what takes it over from an old one.
@@ -281,7 +282,7 @@ func (u *upgrade) finish() {
 	for _, l := range m.sockets.list() {
 		l.KeepPath(true)
 	}
-	notifySystemd(fmt.Sprintf("MAINPID=%d\nREADY=1", u.process.PID))
+	systemd.Notify(fmt.Sprintf("MAINPID=%d\nREADY=1", u.process.PID))
 	_ = u.link.Send(handover.Message{Step: handover.Done}) // if it has ended by now it is started again as after any crash
 	u.link.Close()
 }

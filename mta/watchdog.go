@@ -5,30 +5,17 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"strconv"
 	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/supervise"
+	"meta1/mta/systemd"
 )
-
-// watchdogInterval is how long systemd waits for a sign of life before it starts us again
-// (WatchdogSec, sd_watchdog_enabled(3)); 0 if it does not.
-func watchdogInterval(getenv func(string) string, pid int) time.Duration {
-	if of := getenv("WATCHDOG_PID"); of != "" && of != strconv.Itoa(pid) {
-		return 0
-	}
-	usec, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64)
-	if err != nil || usec <= 0 || usec > int64(24*time.Hour/time.Microsecond) {
-		return 0
-	}
-	return time.Duration(usec) * time.Microsecond
-}
 
 // watchdog tells systemd twice within its interval that all modules answer. A module that is down or
 // being started is no reason to start everything again, nor is a full disk: only one that hangs is.
 func (m *mta) watchdog(side *supervise.Group) {
-	interval := watchdogInterval(os.Getenv, os.Getpid())
+	interval := systemd.WatchdogInterval(os.Getenv, os.Getpid())
 	if interval == 0 {
 		return
 	}

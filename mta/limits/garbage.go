@@ -1,4 +1,4 @@
-package mta
+package limits
 
 import (
 	"runtime"
@@ -20,12 +20,12 @@ const (
 	seldomLeast = 704 << 20
 )
 
-// collectSeldom has the garbage collector work when a fixed amount of garbage has come together, until stop is called.
+// CollectSeldom has the garbage collector work when a fixed amount of garbage has come together, until stop is called.
 // By itself it lets the heap double, and that fits us at neither end: what is in use is some 5 MB, for which it would
 // work three times for a thousand messages, and on top of them the tables and the cache of the store, which are large, cost
 // nothing to collect, and would be held twice. limit is that of the runtime in bytes; with a low one, and where
-// the operator has decided (goGC, the variable GOGC), nothing is changed.
-func collectSeldom(limit int64, goGC string) (stop func()) {
+// the operator has decided (goGC, the variable GOGC), nothing is changed. It sets what the whole process has, so it is called once.
+func CollectSeldom(limit int64, goGC string) (stop func()) {
 	p := newPacer(limit, goGC)
 	if p == nil {
 		return func() {}

@@ -1,4 +1,4 @@
-package mta
+package limits
 
 import (
 	"math"

@@ -1,6 +1,6 @@
 //go:build freebsd || dragonfly
 
-package mta
+package limits
 
 import "syscall"
 
