@@ -24,7 +24,7 @@ const metricsHead = `# Metrics
 ` + "`/metrics`" + ` of the port that the section ` + "`metrics`" + ` names, in Prometheus' format; a scraper that asks for protobuf gets
 native histograms beside the classic buckets. ` + "`docs/monitoring.md`" + ` tells how to scrape, and what the alerts mean.
 A module that was restarted begins at zero. Besides ours there are those of the Go runtime and of the process (` + "`go_*`, `process_*`" + `).
-Metrics of a section are there if the section is.
+Metrics of a section are there if the section is; when a reload takes it out they go with the last session or process that has to do with it.
 
 This list is compared with a running meta1 by ` + "`e2e/metrics_test.go`; `go test ./e2e -run Metrics -update`" + ` writes it.
 

@@ -297,7 +297,7 @@ func (p *reloading) prepareServers() {
 			p.fail(inSection(s.Of.Section, err))
 			continue
 		}
-		p.step(s.Of.Section, next.Commit, nil)
+		p.step(s.Of.Section, next.Commit, next.Discard)
 	}
 }
 

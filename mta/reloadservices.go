@@ -141,6 +141,7 @@ func (p *reloading) prepareServices() (units []supervise.Unit) {
 	}
 	p.step("", func() {
 		m.programs = next
+		m.serviceMetrics.Keep(p.conf.serviceNames())
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.services = sections

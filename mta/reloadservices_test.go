@@ -98,6 +98,9 @@ func TestReloadServices(t *testing.T) {
 		t.Errorf("%q", all)
 	}
 	eventually(t, "the service has gone", func() bool { _, there := r.unit("third"); return !there && closed(t, "tcp", gone) })
+	if _, metrics := r.get("/metrics"); strings.Contains(metrics, `service="third"`) || !strings.Contains(metrics, `meta1_mta_service_processes{service="stays"} 2`) {
+		t.Errorf("metrics: %s", metrics)
+	}
 
 	// One that is given up is started anew, with its socket.
 	apply(strings.Replace(two, "path = \"/bin/sh\"", "failure_max = 1; path = \"/nothing\"", 1))

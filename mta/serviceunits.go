@@ -38,7 +38,16 @@ func (m *mta) serviceUnits() ([]supervise.Unit, error) {
 		}
 		all = append(all, units...)
 	}
+	m.serviceMetrics.Keep(m.conf.serviceNames())
 	return all, nil
+}
+
+// serviceNames are the paths of the sections of services.
+func (c *Config) serviceNames() (names []string) {
+	for _, s := range c.Services {
+		names = append(names, s.Of.Section)
+	}
+	return names
 }
 
 // runs is what a service runs.

@@ -39,7 +39,7 @@ func (s *Server) indexChecks() error {
 			errs = append(errs, fmt.Errorf("section check %q: %w", k.Stage, err))
 			continue
 		}
-		s.checks[stage] = append(s.checks[stage], checkSection{k, cond, s.metrics.checks.WithLabelValues(k.Stage, k.Action)})
+		s.checks[stage] = append(s.checks[stage], checkSection{k, cond, s.metrics.sections.checks.WithLabelValues(k.Stage, k.Action)})
 	}
 	return errors.Join(errs...)
 }

@@ -70,6 +70,7 @@ func (sets *filterSets) replace(s *Server, f Filtering) (changed bool) {
 	if old == nil {
 		old = &filterSet{}
 	}
+	s.metrics.sections.use(s, s.cfg.labels(f))
 	sets.config = Filtering{slices.Clone(f.Milters), slices.Clone(f.PolicyServices)}
 	sets.now = &filterSet{milters: s.makeMilters(old, sets.config.Milters), policies: s.makePolicyServices(old, sets.config.PolicyServices)}
 	old.close(sets.now)

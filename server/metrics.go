@@ -32,21 +32,11 @@ type metrics struct {
 	tlsSessions    *prometheus.CounterVec // by version
 	tlsResumed     prometheus.Counter
 	tlsFailed      *prometheus.CounterVec // by reason
-	checks         *prometheus.CounterVec // refusals by sections check, by stage and action
 	dkimMessages   *prometheus.CounterVec // that were to be signed, by result
 	authentication *prometheus.CounterVec
 	dismissed      *prometheus.CounterVec // idle sessions that had to make room, by reason
 	stress         prometheus.Gauge
-	filters        filterMetrics
-	policies       *prometheus.CounterVec // answers of policy services, by service and what follows
-}
-
-// filterMetrics are those of sections milter, by the name of the section.
-type filterMetrics struct {
-	connections *prometheus.CounterVec
-	failures    *prometheus.CounterVec
-	verdicts    *prometheus.CounterVec // and by verdict
-	seconds     *prometheus.HistogramVec
+	sections       sectionMetrics
 }
 
 // The reasons of metrics.refused, beside those of package crowd.
@@ -80,7 +70,6 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 		tlsSessions:    register(r, prometheus.NewCounterVec(counter("tls_sessions_total", "TLS handshakes that succeeded, by version of TLS."), []string{"version"})),
 		tlsResumed:     register(r, prometheus.NewCounter(counter("tls_resumed_total", "TLS handshakes that resumed an earlier TLS session."))),
 		tlsFailed:      register(r, prometheus.NewCounterVec(counter("tls_failures_total", "Attempts at TLS that failed, by reason."), []string{"reason"})),
-		checks:         register(r, prometheus.NewCounterVec(counter("check_refusals_total", "Refusals by sections check."), []string{"stage", "action"})),
 		authentication: register(r, prometheus.NewCounterVec(counter("authentication_total", "Results of authentication by method and result word."), []string{"method", "result"})),
 		dkimMessages:   register(r, prometheus.NewCounterVec(counter("dkim_messages_total", "Messages of clients whose mail is signed, by result."), []string{"result"})),
 		dismissed:      register(r, prometheus.NewCounterVec(counter("sessions_dismissed_total", "Idle sessions ended under stress, by reason."), []string{"reason"})),
@@ -89,9 +78,8 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 	for _, result := range []string{signedOK, signedNot, signedFailed} {
 		m.dkimMessages.WithLabelValues(result)
 	}
-	m.policies = register(r, prometheus.NewCounterVec(counter("policy_answers_total", "Answers of policy services, by what follows from them."), []string{"service", "answer"}))
 	by := []string{"milter"}
-	m.filters = filterMetrics{
+	m.sections = sectionMetrics{
 		connections: register(r, prometheus.NewCounterVec(counter("milter_connections_total", "Connections made to milters."), by)),
 		failures:    register(r, prometheus.NewCounterVec(counter("milter_failures_total", "Failures of milters: no connection, no reply in time, or a wrong one."), by)),
 		verdicts:    register(r, prometheus.NewCounterVec(counter("milter_verdicts_total", "What milters have decided, and what followed from their failures."), append(by, "verdict"))),
@@ -100,6 +88,8 @@ func newMetrics(reg prometheus.Registerer, name string) (*metrics, error) {
 			Buckets:                     []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 		}, by)),
+		policies: register(r, prometheus.NewCounterVec(counter("policy_answers_total", "Answers of policy services, by what follows from them."), []string{"service", "answer"})),
+		checks:   register(r, prometheus.NewCounterVec(counter("check_refusals_total", "Refusals by sections check."), []string{"stage", "action"})),
 	}
 	for f := range tlsFailures() { // they show before they happen
 		m.tlsFailed.WithLabelValues(string(f))
@@ -127,7 +117,7 @@ func policyWords() [7]string {
 // policyService has the metrics of one service show before it is asked.
 func (m *metrics) policyService(name string) {
 	for _, word := range policyWords() {
-		m.policies.WithLabelValues(name, word)
+		m.sections.policies.WithLabelValues(name, word)
 	}
 }
 
@@ -148,12 +138,12 @@ func (m *metrics) policyAnswer(service string, d *policyd.Decision, err error) {
 	case d.Prepend != "":
 		word = "prepend"
 	}
-	m.policies.WithLabelValues(service, word).Inc()
+	m.sections.policies.WithLabelValues(service, word).Inc()
 }
 
 // milter are the metrics of one section milter.
 func (m *metrics) milter(name string) milter.Metrics {
-	f := &m.filters
+	f := &m.sections
 	for _, word := range milter.Words() { // they show before they happen
 		f.verdicts.WithLabelValues(name, word)
 	}

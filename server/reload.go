@@ -20,13 +20,12 @@ type Next struct {
 // Prepare makes all that a new configuration needs: everything in it that can fail. Sessions
 // notice nothing. deps are those of New; of them Log, Metrics, Name and Listeners stay as they
 // were. f are the milters and policy services, with paths as Refilter wants them. The error names
-// all that is wrong. Who calls Prepare calls neither Prepare nor Refilter again before Commit, or
-// forgets the Next. The server may run or not.
+// all that is wrong. Who calls Prepare calls Commit or Discard before Prepare or Refilter again. The server may run or not.
 func (s *Server) Prepare(cfg Config, deps Deps, f Filtering) (*Next, error) {
 	former := s.current()
 	deps.Log, deps.Metrics, deps.Name, deps.Listeners = former.deps.Log, former.deps.Metrics, former.deps.Name, former.deps.Listeners
 	deps.Memory = former.deps.Memory
-	next, err := s.furnish(cfg, deps, former)
+	next, err := s.furnish(cfg, deps, f, former)
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +55,9 @@ func (n *Next) Commit() {
 		former.dispose()
 	}
 }
+
+// Discard gives up what Prepare has made: there are no metrics of what would have come.
+func (n *Next) Discard() { n.s.metrics.sections.release(n.s) }
 
 // current is the Server for the sessions that begin now.
 func (h *hall) current() *Server {
@@ -133,7 +135,11 @@ func (s *Server) dispose() {
 		}
 	}
 	s.employed = false
+	retired := s.retired // else the server ends, and what it has counted is to be seen still
 	s.mu.Unlock()
+	if retired {
+		s.metrics.sections.release(s)
+	}
 	for _, end := range ends {
 		end()
 	}

@@ -154,19 +154,20 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
 	h.ending, h.end = context.WithCancel(context.Background())
-	s, err := h.furnish(cfg, deps, nil)
+	f := Filtering{cfg.Milters, cfg.PolicyServices}
+	s, err := h.furnish(cfg, deps, f, nil)
 	if err != nil {
 		return nil, err
 	}
 	h.crowd = crowd.New(s.cfg.crowdLimits())
 	h.now = s
-	s.Refilter(Filtering{s.cfg.Milters, s.cfg.PolicyServices})
+	s.Refilter(f)
 	return s, nil
 }
 
-// furnish makes the Server of a configuration. What former (nil: none) has of it already is
+// furnish makes the Server of a configuration, whose filters will be f. What former (nil: none) has of it already is
 // taken from there. Nobody sees the new one yet.
-func (h *hall) furnish(cfg Config, deps Deps, former *Server) (*Server, error) {
+func (h *hall) furnish(cfg Config, deps Deps, f Filtering, former *Server) (*Server, error) {
 	s := &Server{hall: h, cfg: cfg.withDefaults(), deps: deps, heloReply: smtp.NewReply(250, "", deps.Hostname)}
 	if s.deps.DoubleBounce.IsNull() {
 		s.deps.DoubleBounce = smtp.Path{Local: "doublebounce", Domain: deps.Hostname}
@@ -197,7 +198,9 @@ func (h *hall) furnish(cfg Config, deps Deps, former *Server) (*Server, error) {
 	s.rules = s.cfg.checkRules()
 	s.extensions = extensionTable()
 	s.classes = s.cfg.classes()
+	h.metrics.sections.use(s, s.cfg.labels(f))
 	if err := s.indexChecks(); err != nil {
+		h.metrics.sections.release(s)
 		return nil, err
 	}
 	s.indexVerbs()

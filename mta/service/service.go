@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
 	"meta1/mta/supervise"
@@ -49,27 +48,6 @@ type Deps struct {
 	Metrics *Metrics
 }
 
-// Metrics count the processes of all services.
-type Metrics struct {
-	started *prometheus.CounterVec
-	running *prometheus.GaugeVec
-	failed  *prometheus.CounterVec
-}
-
-// NewMetrics registers the metrics with r, which may be nil.
-func NewMetrics(r prometheus.Registerer) *Metrics {
-	if r == nil {
-		r = prometheus.NewRegistry()
-	}
-	m := &Metrics{
-		started: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meta1_mta_service_starts_total", Help: "Processes started for services."}, []string{"service"}),
-		running: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "meta1_mta_service_processes", Help: "Processes of services that run."}, []string{"service"}),
-		failed:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meta1_mta_service_failures_total", Help: "Processes of services that ended with an error."}, []string{"service"}),
-	}
-	r.MustRegister(m.started, m.running, m.failed)
-	return m
-}
-
 // Units are the units that keep the service running, one for each of its
 // processes, or one for all connections with Accept. They are optional units:
 // mail waits in the queue while a service does not work.
@@ -78,16 +56,15 @@ func Units(c Config, d Deps) ([]supervise.Unit, error) {
 		return nil, fmt.Errorf("service %s: start_action %s with %d sockets", c.Program.Service, c.Action, n)
 	}
 	c.Program.Connected = c.Action == Accept
-	d.Metrics.failed.WithLabelValues(c.Program.Service) // it shows before it happens
 	if c.Action == Accept {
 		return []supervise.Unit{c.unit(c.Program.Service, func() func(context.Context) error {
-			return (&acceptor{Config: c, Deps: d}).run
+			return d.Metrics.during(c.Program.Service, (&acceptor{Config: c, Deps: d}).run)
 		})}, nil
 	}
 	units := make([]supervise.Unit, 0, c.Processes)
 	for id, name := range UnitNames(c.Program.Service, c.Action, c.Processes) {
 		units = append(units, c.unit(name, func() func(context.Context) error {
-			return (&keeper{Config: c, Deps: d, id: id}).run
+			return d.Metrics.during(c.Program.Service, (&keeper{Config: c, Deps: d, id: id}).run)
 		}))
 	}
 	return units, nil
