@@ -50,7 +50,7 @@ func playChunks(t testing.TB, input []byte, piece int, inlineMax int64) (*fakeMT
 	fake.inlineMax = inlineMax
 	g := supervise.NewGroup(context.Background())
 	fake.serve(g.Context(), g)
-	s := mustNew(t, Config{NUL: nulAccept, Flags: Flags{Offers: Offers{Chunking: true, Binary: true}}}, fake.deps())
+	s := mustNew(t, Config{NUL: nulAccept, Flags: Flags{Offers: Offers{EightBitMIME: true, Chunking: true, Binary: true}}}, fake.deps())
 	conn := &greetedConn{scriptConn: scriptConn{addrConn: addrConn{peer: "192.0.2.1"}, in: input, piece: piece}}
 	if err := supervise.Call(g.Context(), s.newSession(conn).run); err != nil {
 		t.Fatal(err)

@@ -253,6 +253,7 @@ func (c *session) commit(body *content) smtp.Reply {
 	if r := c.signContent(body); !r.IsZero() {
 		return r
 	}
+	c.tx.declare8Bit(body)
 	inline, r := body.finish(c.tx.env)
 	if !r.IsZero() {
 		return r
@@ -269,6 +270,14 @@ func (c *session) commit(body *content) smtp.Reply {
 		return replyDown
 	}
 	return a.Reply
+}
+
+// declare8Bit has the envelope say that content is 8-bit, although the client or a filter has not declared it: the next
+// host must be told (RFC 6152 section 3), also when the content is not in memory any more and nobody looks at it again.
+func (tx *transaction) declare8Bit(body *content) {
+	if !body.shape.ASCII && !tx.env.Mail.Binary() {
+		tx.env.Mail.Body = smtp.Body8Bit
+	}
 }
 
 // accepted counts and logs an accepted message (README 10.4).

@@ -32,7 +32,6 @@ type draft struct {
 	header bool     // it was changed
 	hold   string   // why the message is to be held; "": it is not
 	added  int      // recipients
-	eight  bool     // filters have brought octets beyond ASCII
 	// results is our Authentication-Results:, which stands above our trace fields as long as
 	// filters let it stand; nil: there is none.
 	results []milter.Header
@@ -145,7 +144,6 @@ func (d *draft) give(i int) smtp.Reply {
 	if next != nil {
 		d.lines.end(next)
 		d.from = 0
-		d.eight = d.eight || d.lines.eight
 	}
 	d.apply(&changes, c.filter.set.milters[i].Name(), next != nil)
 	return d.body.failed
@@ -175,9 +173,8 @@ func (d *draft) replace() (*content, error) {
 // lineEnds makes CR LF of all line ends of a new body: filters are not always exact about
 // them, and nothing else may end a line.
 type lineEnds struct {
-	cr    bool // the last octet was a CR
-	open  bool // the last line has no end yet
-	eight bool // there are octets beyond ASCII
+	cr   bool // the last octet was a CR
+	open bool // the last line has no end yet
 }
 
 func (l *lineEnds) write(c *content, p []byte) error {
@@ -191,7 +188,6 @@ func (l *lineEnds) write(c *content, p []byte) error {
 		if b != '\r' && b != '\n' {
 			out = append(out, b)
 			l.open = true
-			l.eight = l.eight || b >= 0x80
 		}
 	}
 	c.addBody(out)
@@ -239,7 +235,6 @@ func (d *draft) apply(changes *milter.Changes, name string, body bool) {
 			d.c.emit(slog.LevelWarn, "milter wants an impossible change", slog.Any("ss_ta", d.c.tx.env.TA), slog.String("milter", name),
 				slog.String("change", ch.Kind.String()), slog.String("value", ch.Value), slog.Any("error", err))
 		}
-		d.eight = d.eight || !smtp.IsASCII(ch.Value) && ch.Kind <= milter.ChangeHeader
 	}
 	if len(counts) == 0 && !body && changes.Quarantine == "" {
 		return
@@ -389,9 +384,6 @@ func (d *draft) finish() {
 		if body.sizeMax > 0 && body.size > body.sizeMax+headerMax { // what filters add is not the client's fault
 			body.fail(replyTooBig)
 		}
-	}
-	if d.eight && !tx.env.Mail.Binary() {
-		tx.env.Mail.Body = "8BITMIME"
 	}
 	if tx.hold == "" {
 		tx.hold = d.hold

@@ -191,7 +191,7 @@ func (d *draft) policyMessage() smtp.Reply {
 	}
 	if changes.Replaced {
 		d.lines.end(next)
-		d.eight, d.header = d.eight || d.lines.eight, true
+		d.header = true
 	}
 	return d.policyChanges(&changes)
 }
@@ -246,9 +246,6 @@ func (d *draft) policyHeader(list []form.Change) smtp.Reply {
 		fields, _, _, _ := milter.ReadHeader(bufio.NewReader(strings.NewReader(text)), len(text)+1)
 		return fields[0] // it was checked
 	})
-	for i := range list {
-		d.eight = d.eight || list[i].Type == form.FrameHeader && !smtp.IsASCII(list[i].Header)
-	}
 	if changed {
 		d.fields, d.header = slices.Concat(own, fields), true
 		d.top = append(slices.Clone(d.c.tx.prepend), top...)
