@@ -248,7 +248,7 @@ func (h *hall) sweep(ctx, life context.Context, status <-chan *msg.Request[msg.S
 // hangUp says QUIT and closes a connection, which is busy until then. With wait it
 // waits for the reply, after which the host counts one connection less.
 func (h *hall) hangUp(cn *conn, wait bool) {
-	cn.quit(h.now.Load().limits.quit, wait)
+	cn.Quit(h.now.Load().limits.quit, wait)
 	h.pool.forget(cn)
 }
 

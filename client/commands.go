@@ -92,11 +92,11 @@ func (t *transaction) contentError() {
 func (t *transaction) appendCommand(cmd int) bool {
 	switch {
 	case cmd == cmdReset:
-		t.out = append(t.out, "RSET\r\n"...)
+		t.Out = append(t.Out, "RSET\r\n"...)
 	case cmd == cmdMail:
 		t.appendMail()
 	case cmd == len(t.q.Rcpts): // not with BDAT
-		t.out = append(t.out, "DATA\r\n"...)
+		t.Out = append(t.Out, "DATA\r\n"...)
 	case !t.a.Rcpts[cmd].IsZero():
 		return false
 	default:
@@ -107,7 +107,7 @@ func (t *transaction) appendCommand(cmd int) bool {
 
 func (t *transaction) appendMail() {
 	m := &t.q.Mail
-	b := appendPath(append(t.out, "MAIL FROM:"...), t.path(m.From))
+	b := appendPath(append(t.Out, "MAIL FROM:"...), t.path(m.From))
 	if t.ext.Size {
 		b = strconv.AppendInt(append(b, " SIZE="...), t.size(), 10)
 	}
@@ -133,11 +133,11 @@ func (t *transaction) appendMail() {
 		b = appendParam(b, " RET=", m.Ret)
 		b = appendParam(b, " ENVID=", m.EnvID)
 	}
-	t.out = append(b, crlf...)
+	t.Out = append(b, crlf...)
 }
 
 func (t *transaction) appendRcpt(r *msg.Rcpt) {
-	b := appendPath(append(t.out, "RCPT TO:"...), t.path(r.To))
+	b := appendPath(append(t.Out, "RCPT TO:"...), t.path(r.To))
 	if t.ext.DSN {
 		orcpt := r.ORcpt
 		if !t.utf8 {
@@ -146,7 +146,7 @@ func (t *transaction) appendRcpt(r *msg.Rcpt) {
 		b = appendParam(b, " NOTIFY=", r.Notify)
 		b = appendParam(b, " ORCPT=", orcpt)
 	}
-	t.out = append(b, crlf...)
+	t.Out = append(b, crlf...)
 }
 
 // path is an address as it is sent: without SMTPUTF8 a domain beyond ASCII goes as A-labels,

@@ -35,7 +35,7 @@ func (h *hall) closeConnection(id string) bool {
 	defer p.mu.Unlock()
 	for k := p.busy.first; k != nil; k = k.next {
 		if k.id == id {
-			k.abort()
+			k.Abort()
 			return true
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"meta1/client/wire"
 	"meta1/mta/msg"
 )
 
@@ -24,7 +25,7 @@ func (t *transaction) message() error {
 	werr := t.sendContent(quit)
 	t.steps.mark(&t.steps.msg)
 	if errors.Is(werr, errContent) {
-		t.broken = true // the peer waits for a final dot that must not come
+		t.Broken = true // the peer waits for a final dot that must not come
 		t.contentError()
 		return nil
 	}
@@ -37,7 +38,7 @@ func (t *transaction) message() error {
 	t.a.Stage = msg.DeliverDot
 	t.q.Progress.Reach(t.a.Stage)
 	if quit {
-		t.closing = true
+		t.Closing = true
 	}
 	if err := t.dotReplies(); err != nil {
 		return err
@@ -54,18 +55,18 @@ func (t *transaction) refusedEarly(werr error, quit bool) error {
 	if t.dotTried && quit {
 		t.a.Stage = msg.DeliverDot // the dot may have left, and QUIT behind it not
 	}
-	t.broken = true
-	if isTimeout(werr) && !t.heard() {
+	t.Broken = true
+	if wire.IsTimeout(werr) && !t.Heard() {
 		return werr
 	}
-	switch err := t.readReply(min(t.limits.dot, lastWords)); {
-	case err != nil && errors.Is(werr, errEarly): // it has not spoken, but left
+	switch err := t.ReadReply(min(t.limits.dot, wire.LastWords)); {
+	case err != nil && errors.Is(werr, wire.ErrEarly): // it has not spoken, but left
 		return err
-	case err != nil || !t.rep.failed():
+	case err != nil || !t.Reply.Failed():
 		return werr
 	}
-	t.a.HostFailed = t.rep.code == 421
-	t.answerAll(t.rep.smtp())
+	t.a.HostFailed = t.Reply.Code == 421
+	t.answerAll(t.Reply.SMTP())
 	return nil
 }
 
@@ -73,16 +74,16 @@ func (t *transaction) refusedEarly(werr error, quit bool) error {
 // was accepted, in their order (RFC 2033 section 4.2).
 func (t *transaction) dotReplies() error {
 	if t.hop.Protocol != msg.ProtoLMTP {
-		if err := t.readReply(t.limits.dot); err != nil {
+		if err := t.ReadReply(t.limits.dot); err != nil {
 			return err
 		}
-		if t.prdr && t.rep.code == codePRDR {
+		if t.prdr && t.Reply.Code == codePRDR {
 			return t.recipientReplies()
 		}
 		if err := t.judgeDot(); err != nil {
 			return err
 		}
-		t.answerAll(t.rep.smtp())
+		t.answerAll(t.Reply.SMTP())
 		return nil
 	}
 	for i := range t.a.Rcpts {
@@ -92,8 +93,8 @@ func (t *transaction) dotReplies() error {
 		if err := t.dotReply(); err != nil {
 			return err
 		}
-		t.answer(i, t.rep.smtp())
-		if t.rep.code == 421 {
+		t.answer(i, t.Reply.SMTP())
+		if t.Reply.Code == 421 {
 			t.shutDown()
 		}
 	}
@@ -102,7 +103,7 @@ func (t *transaction) dotReplies() error {
 
 // dotReply reads one reply after the final dot.
 func (t *transaction) dotReply() error {
-	if err := t.readReply(t.limits.dot); err != nil {
+	if err := t.ReadReply(t.limits.dot); err != nil {
 		return err
 	}
 	return t.judgeDot()
@@ -111,14 +112,14 @@ func (t *transaction) dotReply() error {
 // judgeDot applies a reply after the final dot.
 func (t *transaction) judgeDot() error {
 	switch {
-	case t.rep.positive():
+	case t.Reply.Positive():
 		return nil
-	case !t.rep.failed():
-		return errUnfit
+	case !t.Reply.Failed():
+		return wire.ErrUnfit
 	}
 	t.needReset = true // RFC 5321 says that the transaction is over; not all hosts know
-	if t.rep.code == 421 {
-		t.closing = true
+	if t.Reply.Code == 421 {
+		t.Closing = true
 		t.a.HostFailed = true
 	}
 	return nil
@@ -141,24 +142,24 @@ func (t *transaction) sendContent(quit bool) error {
 		s.tail = []byte("QUIT\r\n")
 	}
 	if t.bdat {
-		t.out = append(strconv.AppendInt(append(t.out, "BDAT "...), size, 10), " LAST\r\n"...)
+		t.Out = append(strconv.AppendInt(append(t.Out, "BDAT "...), size, 10), " LAST\r\n"...)
 	}
 	if t.content == nil && len(body) <= copyMax {
 		if t.bdat {
-			t.out = append(t.out, body...)
+			t.Out = append(t.Out, body...)
 		} else {
-			t.out = append(s.dots.appendTo(t.out, body), s.dots.end()...)
+			t.Out = append(s.dots.appendTo(t.Out, body), s.dots.end()...)
 		}
-		t.out = append(t.out, s.tail...)
+		t.Out = append(t.Out, s.tail...)
 		// The 354 was read a moment ago: looking at the socket again would tell no more.
-		if err := t.mayFinish(t.pending()); err != nil {
+		if err := t.mayFinish(t.Pending()); err != nil {
 			return err
 		}
-		return t.write(t.limits.block)
+		return t.Flush(t.limits.block)
 	}
 	s.end = time.Now().Add(t.limits.block + time.Duration(size/dataRateMin)*time.Second)
 	if t.bdat {
-		if err := t.write(t.limits.block); err != nil {
+		if err := t.Flush(t.limits.block); err != nil {
 			return err
 		}
 	}
@@ -203,14 +204,14 @@ func (s *sender) send(p []byte, last bool) error {
 	for {
 		n, double := s.dots.cut(p)
 		if n > 0 {
-			s.t.parts = append(s.t.parts, p[:n])
+			s.t.Parts = append(s.t.Parts, p[:n])
 		}
 		if !double {
 			break
 		}
-		s.t.parts = append(s.t.parts, oneDot)
+		s.t.Parts = append(s.t.Parts, oneDot)
 		p = p[n:]
-		if len(s.t.parts) >= partsMax {
+		if len(s.t.Parts) >= partsMax {
 			if err := s.flush(); err != nil {
 				return err
 			}
@@ -219,9 +220,9 @@ func (s *sender) send(p []byte, last bool) error {
 	if err := s.flush(); err != nil || !last {
 		return err
 	}
-	s.t.parts = append(s.t.parts, s.dots.end())
+	s.t.Parts = append(s.t.Parts, s.dots.end())
 	if s.tail != nil {
-		s.t.parts = append(s.t.parts, s.tail)
+		s.t.Parts = append(s.t.Parts, s.tail)
 	}
 	return s.flushDot()
 }
@@ -229,12 +230,12 @@ func (s *sender) send(p []byte, last bool) error {
 // sendPlain sends one part of a chunk. With its last octet the host has the whole message,
 // so that the last part is what the final dot is elsewhere.
 func (s *sender) sendPlain(p []byte, last bool) error {
-	s.t.parts = append(s.t.parts, p)
+	s.t.Parts = append(s.t.Parts, p)
 	if !last {
 		return s.flush()
 	}
 	if s.tail != nil {
-		s.t.parts = append(s.t.parts, s.tail)
+		s.t.Parts = append(s.t.Parts, s.tail)
 	}
 	return s.flushDot()
 }
@@ -242,10 +243,10 @@ func (s *sender) sendPlain(p []byte, last bool) error {
 // flushDot writes the final dot. It goes out alone, so that whatever the peer has said
 // before it is known to be no reply to it.
 func (s *sender) flushDot() error {
-	if err := s.t.mayFinish(s.t.heard()); err != nil {
+	if err := s.t.mayFinish(s.t.Heard()); err != nil {
 		return err
 	}
-	return s.t.writeParts(min(s.t.limits.block, time.Until(s.end)))
+	return s.t.FlushParts(min(s.t.limits.block, time.Until(s.end)))
 }
 
 // mayFinish is asked before the final dot is sent. It fails if the peer has spoken already, or
@@ -253,9 +254,9 @@ func (s *sender) flushDot() error {
 func (t *transaction) mayFinish(spoken bool) error {
 	switch {
 	case spoken:
-		return errEarly
+		return wire.ErrEarly
 	case !t.q.Progress.Finish():
-		t.abort()
+		t.Abort()
 		return msg.ErrGaveWay
 	}
 	t.dotTried = true
@@ -265,10 +266,10 @@ func (t *transaction) mayFinish(spoken bool) error {
 // flush writes what is collected, within the time for one part and that for all, unless
 // the peer has spoken meanwhile.
 func (s *sender) flush() error {
-	if s.t.heard() {
-		return errEarly
+	if s.t.Heard() {
+		return wire.ErrEarly
 	}
-	err := s.t.writeParts(min(s.t.limits.block, time.Until(s.end)))
+	err := s.t.FlushParts(min(s.t.limits.block, time.Until(s.end)))
 	if err == nil {
 		s.t.q.Progress.Reach(msg.DeliverData)
 	}

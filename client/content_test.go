@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
@@ -248,39 +247,5 @@ func TestSpeaksEarly(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// TestHeard: what lies in the socket is noticed without waiting, and so is its end.
-func TestHeard(t *testing.T) {
-	say := make(chan string)
-	addr := listen(t, func(nc net.Conn) {
-		for text := range say {
-			_, _ = io.WriteString(nc, text)
-		}
-	})
-	nc, err := net.Dial("tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	c := newConn(nc, line{}, "", time.Now())
-	if c.heard() {
-		t.Error("heard something of a host that is silent")
-	}
-	say <- "250 early\r\n"
-	if err := c.readReply(time.Minute); err != nil || c.heard() {
-		t.Errorf("after the reply: %v", err)
-	}
-	say <- "250 one\r\n250 two\r\n"
-	if err := c.readReply(time.Minute); err != nil || !c.heard() {
-		t.Errorf("one reply of two was read: %v", err)
-	}
-	if err := c.readReply(time.Minute); err != nil {
-		t.Error(err)
-	}
-	close(say)
-	if err := c.readReply(time.Minute); err == nil || !c.heard() {
-		t.Errorf("the end was not noticed: %v", err)
 	}
 }

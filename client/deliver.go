@@ -142,7 +142,7 @@ func (d *delivery) run() {
 // the message. That says nothing of the mail or of the host, so it gets no answer: the end of
 // the port tells the asker that we are gone.
 func (d *delivery) cutShort() bool {
-	aborted := d.stopped || d.conn != nil && d.conn.aborted.Load()
+	aborted := d.stopped || d.conn != nil && d.conn.Aborted()
 	return aborted && d.c.stopped() && d.r.Ctx.Err() == nil && d.a.Stage < msg.DeliverDot && d.accepted() == 0
 }
 
@@ -342,7 +342,7 @@ func (d *delivery) release(now time.Time) (last *conn) {
 		return nil
 	}
 	d.conn = nil
-	if cn.broken || cn.closing || cn.spent || cn.pending() || !d.c.mayReuse(cn, 0) {
+	if cn.Broken || cn.Closing || cn.spent || cn.Pending() || !d.c.mayReuse(cn, 0) {
 		d.c.pool.detach(cn)
 		return cn
 	}
@@ -359,7 +359,7 @@ func (d *delivery) leave() {
 // drop closes the connection at once.
 func (d *delivery) drop() {
 	if d.conn != nil {
-		_ = d.conn.sock.Close() // it is of no use any more
+		d.conn.Drop() // it is of no use any more
 		d.c.pool.forget(d.conn)
 		d.conn = nil
 	}

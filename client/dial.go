@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"meta1/client/ehlo"
 	"meta1/client/tlspolicy"
+	"meta1/client/wire"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
@@ -107,7 +107,7 @@ func (c *Client) try(d *dial, to line, m *making, thread uint32, p *msg.Progress
 		if v := recover(); v != nil { // waiters must get an answer all the same
 			c.logPanic(ctx, v, slog.String("da_se", id))
 			if cn != nil {
-				_ = cn.sock.Close() // it is of no use any more
+				cn.Drop() // it is of no use any more
 				c.pool.forget(cn)
 			}
 			cn, f = nil, &dialFailure{reply: internalError(), session: id}
@@ -123,7 +123,7 @@ func (c *Client) try(d *dial, to line, m *making, thread uint32, p *msg.Progress
 	if err != nil {
 		f = &dialFailure{stage: msg.DeliverConnect, hostFailed: ctx.Err() == nil && !isOurs(err), stopped: ctx.Err() != nil, session: id}
 		f.refused, f.noNetwork = isRefusal(err), isNoNetwork(hop, err)
-		f.noAnswer = f.hostFailed && (isTimeout(err) || errors.Is(err, context.DeadlineExceeded))
+		f.noAnswer = f.hostFailed && (wire.IsTimeout(err) || errors.Is(err, context.DeadlineExceeded))
 		f.reply = connectError(hop, err, ctx.Err() != nil)
 		return nil, f
 	}
@@ -150,9 +150,9 @@ func (c *Client) hello(cn *conn, m *making, p *msg.Progress) *dialFailure {
 		cn.steps.mark(&cn.steps.starttls)
 	}
 	p.Reach(msg.DeliverGreeting)
-	if err := cn.readReply(c.limits.greeting); err != nil {
+	if err := cn.ReadReply(c.limits.greeting); err != nil {
 		f := cn.failure(msg.DeliverGreeting, err)
-		f.refused = isClosed(err)
+		f.refused = wire.IsClosed(err)
 		return f
 	}
 	if f := c.welcome(cn, msg.DeliverGreeting); f != nil {
@@ -179,18 +179,18 @@ func (c *Client) ehlo(cn *conn) *dialFailure {
 	if cn.hop.Protocol == msg.ProtoLMTP {
 		verb = "LHLO "
 	}
-	if err := cn.command(verb+c.hostname, c.limits.ehlo); err != nil {
+	if err := cn.Command(verb+c.hostname, c.limits.ehlo); err != nil {
 		return cn.failure(msg.DeliverEhlo, err)
 	}
-	if cn.rep.code >= 500 && cn.hop.Protocol == msg.ProtoSMTP {
+	if cn.Reply.Code >= 500 && cn.hop.Protocol == msg.ProtoSMTP {
 		// RFC 5321 section 3.2: a server without extensions knows HELO alone.
-		if err := cn.command("HELO "+c.hostname, c.limits.ehlo); err != nil {
+		if err := cn.Command("HELO "+c.hostname, c.limits.ehlo); err != nil {
 			return cn.failure(msg.DeliverEhlo, err)
 		}
 		return c.welcome(cn, msg.DeliverEhlo)
 	}
 	f := c.welcome(cn, msg.DeliverEhlo)
-	cn.ext = ehlo.Parse(cn.rep.text)
+	cn.ext = ehlo.Parse(cn.Reply.Text)
 	return f
 }
 
@@ -199,53 +199,35 @@ func (c *Client) ehlo(cn *conn) *dialFailure {
 // too, as Postfix does (smtp_skip_5xx_greeting).
 func (c *Client) welcome(cn *conn, stage msg.DeliverStage) *dialFailure {
 	switch {
-	case cn.rep.positive():
+	case cn.Reply.Positive():
 		if c.isMyself(cn) {
 			return &dialFailure{stage: stage, reply: smtp.NewReply(554, "5.4.6",
 				"mail for "+cn.hop.String()+" loops back to myself")}
 		}
 		return nil
-	case cn.rep.failed():
-		cn.closing = cn.rep.code == 421
-		said := cn.rep.smtp()
+	case cn.Reply.Failed():
+		cn.Closing = cn.Reply.Code == 421
+		said := cn.Reply.SMTP()
 		r := said
 		if r.Permanent() {
 			r = smtp.NewReply(450, "4.3.2", "host "+cn.hop.String()+" refused to talk to me: "+r.String())
 		}
 		return &dialFailure{stage: stage, reply: r, said: said, hostFailed: true, refused: true}
 	}
-	return cn.failure(stage, errUnfit)
+	return cn.failure(stage, wire.ErrUnfit)
 }
 
 // isMyself reports a server that has our own name (README 8.6, item 3.5). A delivery
 // agent on this host rightly has it, so LMTP is not checked.
 func (c *Client) isMyself(cn *conn) bool {
 	return !cn.class.talkToMyself && cn.hop.Protocol == msg.ProtoSMTP &&
-		strings.EqualFold(strings.TrimSuffix(cn.rep.firstWord(), "."), c.hostname)
+		strings.EqualFold(strings.TrimSuffix(cn.Reply.FirstWord(), "."), c.hostname)
 }
 
 // failure says what became of the conversation at a stage.
 func (cn *conn) failure(stage msg.DeliverStage, err error) *dialFailure {
-	reply, hostFailed := cn.ioError(doing(stage), err)
-	return &dialFailure{stage: stage, reply: reply, hostFailed: hostFailed, stopped: cn.aborted.Load()}
-}
-
-// ioError is the reply for recipients whose fate is open when the conversation ended
-// in err, and whether the host is to blame. doing says what we were doing.
-func (cn *conn) ioError(doing string, err error) (r smtp.Reply, hostFailed bool) {
-	cn.broken = true
-	where := cn.hop.String() + " while " + doing
-	switch {
-	case cn.aborted.Load():
-		return smtp.NewReply(451, "4.3.2", "delivery was stopped: conversation with "+where), false
-	case isTimeout(err):
-		return smtp.NewReply(451, "4.4.2", "conversation with "+where+" timed out"), true
-	case errors.Is(err, errUnfit):
-		return smtp.NewReply(451, "4.5.0", "protocol error: unexpected reply "+cn.rep.smtp().String()+" of "+where), true
-	case errors.Is(err, errNotAReply), errors.Is(err, errEarly), errors.Is(err, errInjected), errors.Is(err, errLineLong), errors.Is(err, errReplyLong):
-		return smtp.NewReply(451, "4.5.0", "protocol error: "+err.Error()+": "+where), true
-	}
-	return smtp.NewReply(451, "4.4.2", "lost connection with "+where), true
+	reply, hostFailed := cn.Fault(cn.hop.String(), doing(stage), err)
+	return &dialFailure{stage: stage, reply: reply, hostFailed: hostFailed, stopped: cn.Aborted()}
 }
 
 // doing puts a stage into words.
@@ -308,7 +290,7 @@ func connectError(hop msg.Hop, err error, stopped bool) smtp.Reply {
 	switch {
 	case errors.As(err, new(*proxyError)), errors.As(err, new(*hostError)):
 		text = err.Error()
-	case isTimeout(err), errors.Is(err, context.DeadlineExceeded):
+	case wire.IsTimeout(err), errors.Is(err, context.DeadlineExceeded):
 		text = "connection timed out"
 	case errors.As(err, &errno):
 		text = errno.Error()
@@ -318,11 +300,6 @@ func connectError(hop msg.Hop, err error, stopped bool) smtp.Reply {
 		text = err.Error()
 	}
 	return smtp.NewReply(451, "4.4.1", "connect to "+hop.String()+": "+text)
-}
-
-// isClosed reports that the peer has closed the connection.
-func isClosed(err error) bool {
-	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // internalError is the reply after a fault of our own.

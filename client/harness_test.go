@@ -34,6 +34,7 @@ func (b memBody) Shape() msg.Shape {
 		NoDots: !bytes.HasPrefix(b, []byte(".")) && !bytes.Contains(b, []byte("\r\n.")),
 	}
 }
+
 func (b memBody) Open() (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(b)), nil
 }

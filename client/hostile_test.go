@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"meta1/client/wire"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
@@ -69,7 +70,7 @@ func TestHostileServers(t *testing.T) {
 				if a.Stage != c.stage || !strings.Contains(a.Rcpts[0].Text(), c.text) {
 					t.Errorf("answer %+v", a)
 				}
-				if n := len(a.Rcpts[0].Text()); n > 2*replyTextMax || a.Rcpts[0].IsZero() {
+				if n := len(a.Rcpts[0].Text()); n > 2*wire.ReplyTextMax || a.Rcpts[0].IsZero() {
 					t.Errorf("reply of %d bytes: %v", n, a.Rcpts[0])
 				}
 				if idle, _, _ := r.pool.counts(); idle != 0 && a.HostFailed {

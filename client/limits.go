@@ -2,22 +2,12 @@ package client
 
 import "time"
 
-// What a peer may make us read and keep. A peer that goes beyond is treated like
-// one that lost the connection.
+// What is told of what a peer says.
 const (
-	// replyLineMax bounds one line of a reply with its line end. RFC 5321 section
-	// 4.5.3.1.5 asks for 512; some hosts send more.
-	replyLineMax = 4096
-	// replyBytesMax bounds all lines of one reply.
-	replyBytesMax = 64 << 10
-	// replyTextMax is how much text of one reply is kept; the rest is read and dropped.
-	replyTextMax = 8 << 10
 	// logNameMax is how much of a name in a certificate is logged.
 	logNameMax = 300
 	// handshakeErrorMax is how much is told of why a handshake failed.
 	handshakeErrorMax = 200
-	// replyLinesMax is how many lines of one reply are kept.
-	replyLinesMax = 100
 )
 
 // What we send at once. A group of pipelined commands stays small enough for any
@@ -32,8 +22,6 @@ const (
 	chunkMax = 256 << 10
 	// readMax is how much of content in a file is read at once.
 	readMax = 64 << 10
-	// keepBuffer is the largest write buffer that a connection keeps.
-	keepBuffer = 64 << 10
 )
 
 // The timeouts of RFC 5321 section 4.5.3.2. IO_timeout shortens them.
@@ -54,9 +42,6 @@ const (
 	handshakeTimeout = time.Minute
 	// quitTimeout is short: nothing depends on QUIT any more.
 	quitTimeout = 5 * time.Second
-	// lastWords is how long a reply is waited for when the peer has closed its side
-	// while we were sending.
-	lastWords = time.Second
 )
 
 const (

@@ -40,7 +40,7 @@ func beyondLimits(hop msg.Hop) smtp.Reply {
 // mayGoOn reports that the connection may take a further transaction for the recipients
 // that were postponed.
 func (cn *conn) mayGoOn() bool {
-	if cn.broken || cn.closing || cn.spent || cn.pending() {
+	if cn.Broken || cn.Closing || cn.spent || cn.Pending() {
 		return false
 	}
 	return cn.leaves(0)

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 
 	"meta1/client/tlspolicy"
+	"meta1/client/wire"
 	"meta1/mta/logline"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
@@ -80,11 +81,11 @@ func (c *Client) logPanic(ctx context.Context, v any, of slog.Attr) {
 }
 
 // logReply writes the line of a command of the envelope and its reply (README 10.4).
-func (t *transaction) logReply(event string, last *said, of slog.Attr) {
+func (t *transaction) logReply(event string, last *wire.Said, of slog.Attr) {
 	if !t.log.Enabled(t.ctx, slog.LevelInfo) {
 		return
 	}
-	r := last.value(&t.rep)
+	r := last.Value(&t.Reply)
 	logline.Emit(t.log, slog.LevelInfo, event,
 		slog.String("da_se", t.id), slog.String("da_ta", t.a.Transaction), slog.Any("ss_ta", &t.q.TA),
 		of, slog.Int("stat", stat(*r)), slog.Any("reply", r))

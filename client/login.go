@@ -15,6 +15,7 @@ import (
 
 	"meta1/client/auth"
 	"meta1/client/tlspolicy"
+	"meta1/client/wire"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
@@ -218,7 +219,7 @@ func (c *Client) authenticate(cn *conn, p *msg.Progress) *dialFailure {
 	mechanisms := cfg.Choose(l, offered, ch)
 	if len(mechanisms) == 0 {
 		return c.authFailed(cn, authNoMechanism, "", smtp.NewReply(451, "4.7.0",
-			"host "+host+" offers no mechanism for authentication that may be used: "+cleanText([]byte(cn.ext.Auth[:min(len(cn.ext.Auth), logNameMax)]))))
+			"host "+host+" offers no mechanism for authentication that may be used: "+wire.CleanText([]byte(cn.ext.Auth[:min(len(cn.ext.Auth), logNameMax)]))))
 	}
 	for i, mechanism := range mechanisms {
 		f, unusable := c.exchange(cn, mechanism, secret, ch)
@@ -227,7 +228,7 @@ func (c *Client) authenticate(cn *conn, p *msg.Progress) *dialFailure {
 			c.metrics.auth[authGranted].Inc()
 			return nil
 		}
-		if !unusable || cn.broken || cn.closing || i == len(mechanisms)-1 {
+		if !unusable || cn.Broken || cn.Closing || i == len(mechanisms)-1 {
 			return f
 		}
 	}
@@ -255,7 +256,7 @@ func (cn *conn) unprotected(level auth.Level) string {
 	if err == nil {
 		return ""
 	}
-	why := cleanText([]byte(err.Error()))
+	why := wire.CleanText([]byte(err.Error()))
 	return "its certificate is not verified (" + why[:min(len(why), handshakeErrorMax)] + ")"
 }
 
@@ -306,10 +307,10 @@ func (c *Client) exchange(cn *conn, mechanism string, secret auth.Secret, ch *au
 	}
 	detail := ""
 	for round := 0; ; round++ {
-		if err := cn.command(line, c.limits.auth); err != nil {
+		if err := cn.Command(line, c.limits.auth); err != nil {
 			return cn.failure(msg.DeliverAuth, err), false
 		}
-		if cn.rep.code/100 != 3 {
+		if cn.Reply.Code/100 != 3 {
 			break
 		}
 		challenge, err := cn.challenge()
@@ -322,7 +323,7 @@ func (c *Client) exchange(cn *conn, mechanism string, secret auth.Secret, ch *au
 			response, late = late, nil
 		default:
 			response, err = e.Next(challenge)
-			detail = cleanText(challenge[:min(len(challenge), handshakeErrorMax)])
+			detail = wire.CleanText(challenge[:min(len(challenge), handshakeErrorMax)])
 		}
 		if err != nil {
 			return c.cancel(cn, mechanism, secret, err), false
@@ -336,7 +337,7 @@ func (c *Client) exchange(cn *conn, mechanism string, secret auth.Secret, ch *au
 // authReply judges the last reply to AUTH.
 func (c *Client) authReply(cn *conn, mechanism string, secret auth.Secret, e auth.Exchange, sent []string, detail string) (f *dialFailure, unusable bool) {
 	cfg := cn.class.auth
-	theirs := cn.rep.smtp()
+	theirs := cn.Reply.SMTP()
 	for i := range theirs.Lines {
 		theirs.Lines[i] = auth.Scrub(theirs.Lines[i], sent)
 	}
@@ -345,23 +346,23 @@ func (c *Client) authReply(cn *conn, mechanism string, secret auth.Secret, e aut
 		text += " " + auth.Scrub(detail, sent)
 	}
 	switch {
-	case cn.rep.positive():
+	case cn.Reply.Positive():
 		if err := e.Done(); err != nil {
 			return c.untrue(cn, mechanism, secret, err), false
 		}
 		return nil, false
-	case cn.rep.code == 421:
-		cn.closing = true
+	case cn.Reply.Code == 421:
+		cn.Closing = true
 		f = c.authFailed(cn, authTemporary, mechanism, theirs)
 		f.refused, f.hostFailed = true, true
 		return f, false
-	case cn.rep.code < 400:
-		return cn.failure(msg.DeliverAuth, errUnfit), false
-	case cn.rep.code < 500:
+	case cn.Reply.Code < 400:
+		return cn.failure(msg.DeliverAuth, wire.ErrUnfit), false
+	case cn.Reply.Code < 500:
 		f = c.authFailed(cn, authTemporary, mechanism, smtp.NewReply(454, "4.7.0", text))
-		return f, cn.rep.code == 432 // a password transition is needed (RFC 4954 section 6)
+		return f, cn.Reply.Code == 432 // a password transition is needed (RFC 4954 section 6)
 	}
-	unusable = cn.rep.code < 530 || cn.rep.code == 534 || cn.rep.code == 538
+	unusable = cn.Reply.Code < 530 || cn.Reply.Code == 534 || cn.Reply.Code == 538
 	reply := smtp.NewReply(454, "4.7.8", text)
 	if cfg.Bounces() {
 		reply = smtp.NewReply(535, "5.7.8", text)
@@ -384,15 +385,15 @@ func (c *Client) noteRefusal(cn *conn, secret auth.Secret, reply smtp.Reply) {
 
 // cancel ends an exchange that cannot go on (RFC 4954 section 4).
 func (c *Client) cancel(cn *conn, mechanism string, secret auth.Secret, why error) *dialFailure {
-	if err := cn.command("*", c.limits.auth); err == nil && cn.rep.positive() {
-		cn.broken = true // it is out of step with us
+	if err := cn.Command("*", c.limits.auth); err == nil && cn.Reply.Positive() {
+		cn.Broken = true // it is out of step with us
 	}
 	return c.untrue(cn, mechanism, secret, why)
 }
 
 // untrue gives up a host that broke the rules of a mechanism.
 func (c *Client) untrue(cn *conn, mechanism string, secret auth.Secret, why error) *dialFailure {
-	cn.closing = cn.closing || cn.rep.positive() // nothing more is said to whom we do not trust
+	cn.Closing = cn.Closing || cn.Reply.Positive() // nothing more is said to whom we do not trust
 	reply := smtp.NewReply(454, "4.7.8", "authentication at host "+cn.hop.String()+" by "+mechanism+" failed: "+why.Error())
 	c.noteRefusal(cn, secret, reply)
 	return c.authFailed(cn, authBroken, mechanism, reply)
@@ -409,7 +410,7 @@ func encodeResponse(b []byte) string {
 // challenge is that of a 334. Some hosts send text in the first one, for mechanisms that
 // begin with the client: what is no base64 is an error.
 func (cn *conn) challenge() ([]byte, error) {
-	text := strings.TrimSpace(string(cn.rep.text))
+	text := strings.TrimSpace(string(cn.Reply.Text))
 	b, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
 		return nil, errors.New("a challenge that is not in base64")

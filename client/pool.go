@@ -181,7 +181,7 @@ func (p *pool) watch(c *conn, d *dial) {
 	p.open[c.hop]++
 	p.engageLocked(c, d.ctx)
 	if p.stopped {
-		c.abort()
+		c.Abort()
 	}
 }
 
@@ -211,7 +211,7 @@ func (p *pool) forget(c *conn) {
 	if p.open[c.hop]--; p.open[c.hop] == 0 {
 		delete(p.open, c.hop)
 	}
-	if c.transactions > 0 && !c.broken && c.rep.code != 421 {
+	if c.transactions > 0 && !c.Broken && c.Reply.Code != 421 {
 		p.closed[c.hop] = time.Now()
 	}
 	p.tidyLocked(c.line)
@@ -370,7 +370,7 @@ func (p *pool) sweep(now time.Time) (expired []*conn) {
 	}
 	for c := p.busy.first; c != nil; c = c.next {
 		if c.reqCtx.Err() != nil {
-			c.abort()
+			c.Abort()
 		}
 	}
 	maps.DeleteFunc(p.closed, func(_ msg.Hop, at time.Time) bool { return now.Sub(at) >= countedMax })
@@ -394,7 +394,7 @@ func (p *pool) abortAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := p.busy.first; c != nil; c = c.next {
-		c.abort()
+		c.Abort()
 	}
 }
 

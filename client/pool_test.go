@@ -253,7 +253,7 @@ func TestPoolRules(t *testing.T) {
 				dials = append(dials[:i], dials[i+1:]...)
 				if rapid.Bool().Draw(t, "ok") {
 					made++
-					c := &conn{line: h, nc: &cannedConn{}}
+					c := newConn(&cannedConn{}, h, "", now)
 					p.watch(c, d)
 					lose(p.dialed(h, d, c, nil, now))
 				} else {

@@ -1,6 +1,9 @@
 package client
 
-import "meta1/mta/smtp"
+import (
+	"meta1/client/wire"
+	"meta1/mta/smtp"
+)
 
 // codePRDR begins the replies for each recipient.
 const codePRDR = 353
@@ -17,16 +20,16 @@ func (t *transaction) recipientReplies() error {
 		if !t.a.Rcpts[i].IsZero() {
 			continue
 		}
-		if err := t.readReply(t.limits.dot); err != nil {
+		if err := t.ReadReply(t.limits.dot); err != nil {
 			return err
 		}
-		if !t.rep.positive() && !t.rep.failed() {
-			return errUnfit
+		if !t.Reply.Positive() && !t.Reply.Failed() {
+			return wire.ErrUnfit
 		}
-		if own[i] = t.rep.smtp(); t.rep.code == 421 {
+		if own[i] = t.Reply.SMTP(); t.Reply.Code == 421 {
 			return t.shutInReplies()
 		}
-		if t.rep.failed() {
+		if t.Reply.Failed() {
 			t.answer(i, own[i])
 		}
 	}
@@ -34,18 +37,18 @@ func (t *transaction) recipientReplies() error {
 		return err
 	}
 	for i, r := range own {
-		if t.rep.positive() && r.Accepted() {
+		if t.Reply.Positive() && r.Accepted() {
 			t.answer(i, r)
 		}
 	}
-	t.answerAll(t.rep.smtp())
+	t.answerAll(t.Reply.SMTP())
 	return nil
 }
 
 // shutInReplies applies a 421 among the replies. Nothing says that the message was taken.
 func (t *transaction) shutInReplies() error {
-	t.closing = true
+	t.Closing = true
 	t.a.HostFailed = true
-	t.answerAll(t.rep.smtp())
+	t.answerAll(t.Reply.SMTP())
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/net/proxy"
 
+	"meta1/client/wire"
 	"meta1/confparse"
 )
 
@@ -141,7 +142,7 @@ func (t *toProxy) failure(err error) error {
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		err = op.Err // without the addresses, which the reply has
 	}
-	if t.conn != nil && (isTimeout(err) || errors.Is(err, context.DeadlineExceeded)) {
+	if t.conn != nil && (wire.IsTimeout(err) || errors.Is(err, context.DeadlineExceeded)) {
 		return &hostError{says: "nothing in time"}
 	}
 	says, answered := strings.CutPrefix(err.Error(), "unknown error ")

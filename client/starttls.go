@@ -12,6 +12,7 @@ import (
 
 	"meta1/client/ehlo"
 	"meta1/client/tlspolicy"
+	"meta1/client/wire"
 	"meta1/mta/msg"
 	"meta1/mta/sasl"
 	"meta1/mta/smtp"
@@ -81,30 +82,30 @@ func (c *Client) startTLS(cn *conn, m *making, p *msg.Progress) *dialFailure {
 		return cn.withoutTLS("host " + cn.hop.String() + " does not offer STARTTLS")
 	}
 	p.Reach(msg.DeliverTLS)
-	if err := cn.command("STARTTLS", c.limits.ehlo); err != nil {
+	if err := cn.Command("STARTTLS", c.limits.ehlo); err != nil {
 		return cn.failure(msg.DeliverTLS, err).broken()
 	}
 	switch {
-	case cn.rep.positive() && cn.pending():
+	case cn.Reply.Positive() && cn.Pending():
 		// Whoever sits between us may have put it there: it must not be taken for something
 		// that the host said under TLS (CVE-2011-0411).
-		return cn.failure(msg.DeliverTLS, errInjected)
-	case cn.rep.positive():
-	case cn.rep.code == 421:
-		cn.closing = true
-		r := cn.rep.smtp()
+		return cn.failure(msg.DeliverTLS, wire.ErrInjected)
+	case cn.Reply.Positive():
+	case cn.Reply.Code == 421:
+		cn.Closing = true
+		r := cn.Reply.SMTP()
 		return &dialFailure{stage: msg.DeliverTLS, reply: r, said: r, hostFailed: true, refused: true}
-	case cn.rep.failed():
-		return cn.withoutTLS("host " + cn.hop.String() + " refuses STARTTLS: " + cn.rep.smtp().String())
+	case cn.Reply.Failed():
+		return cn.withoutTLS("host " + cn.hop.String() + " refuses STARTTLS: " + cn.Reply.SMTP().String())
 	default:
-		return cn.failure(msg.DeliverTLS, errUnfit)
+		return cn.failure(msg.DeliverTLS, wire.ErrUnfit)
 	}
 	if f := c.handshake(cn, m); f != nil {
 		return f
 	}
 	f := c.ehlo(cn)
 	cn.steps.mark(&cn.steps.starttls)
-	if f != nil && cn.rep.code == 0 {
+	if f != nil && cn.Reply.Code == 0 {
 		return f.broken() // a host that refuses our side of the handshake says so only now (RFC 8446)
 	}
 	return f
@@ -131,28 +132,18 @@ func (cn *conn) withoutTLS(why string) *dialFailure {
 // handshake puts TLS over a connection. What was read before is not valid any more.
 func (c *Client) handshake(cn *conn, m *making) *dialFailure {
 	cfg := cn.tlsConfig(m)
-	tc := tls.Client(cn.sock, cfg)
 	cn.tlsTime[0] = time.Now()
 	defer func() { cn.tlsTime[1] = time.Now() }()
-	err := cn.sock.SetDeadline(time.Now().Add(c.limits.tls))
-	if err == nil {
-		err = tc.Handshake()
-	}
-	if err == nil {
-		err = cn.sock.SetDeadline(time.Time{})
-	}
+	state, err := cn.StartTLS(cfg, c.limits.tls)
 	if err != nil {
-		cn.broken = true
-		f := &dialFailure{stage: msg.DeliverTLS, tls: tlsBroken, stopped: cn.aborted.Load()}
+		f := &dialFailure{stage: msg.DeliverTLS, tls: tlsBroken, stopped: cn.Aborted()}
 		why := handshakeError(err)
 		f.reply = smtp.NewReply(451, "4.7.5", "TLS handshake with "+cn.hop.String()+" failed: "+why)
 		cn.seen.note(msg.TLSValidationFailure, why)
 		return f
 	}
-	cn.nc = tc
 	cn.seen.note(msg.TLSSuccess, "")
-	cn.r, cn.w, cn.ext = 0, 0, ehlo.Extensions{}
-	state := tc.ConnectionState()
+	cn.ext = ehlo.Extensions{}
 	cn.tls = secured{info: cn.class.tls.Describe(&state), session: m.session, chain: state.PeerCertificates}
 	cn.tls.bindings = func() []scram.ChannelBinding { return sasl.Bindings(&state, endPointOf(&state)) }
 	cn.tls.HopTLS = given(cn.tls.info)
@@ -215,14 +206,14 @@ func (cn *conn) tlsConfig(m *making) *tls.Config {
 func handshakeError(err error) string {
 	var header tls.RecordHeaderError
 	switch {
-	case isTimeout(err):
+	case wire.IsTimeout(err):
 		return "it timed out"
 	case errors.As(err, &header):
 		return "what the host sent is not TLS"
-	case errors.Is(err, io.EOF), isClosed(err):
+	case errors.Is(err, io.EOF), wire.IsClosed(err):
 		return "the host closed the connection"
 	}
-	text := cleanText([]byte(err.Error()))
+	text := wire.CleanText([]byte(err.Error()))
 	return text[:min(len(text), handshakeErrorMax)]
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"meta1/client/wire"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
@@ -39,7 +40,7 @@ func (c *Client) trust(cn *conn, chain []*x509.Certificate) *dialFailure {
 		cn.tls.Level = max(cn.tls.Level, msg.TLSVerified)
 		return nil
 	}
-	why := cleanText([]byte(err.Error()))
+	why := wire.CleanText([]byte(err.Error()))
 	why = why[:min(len(why), handshakeErrorMax)]
 	cn.seen.note(certificateResult(err), why)
 	if sts == msg.STSTesting {

@@ -402,12 +402,6 @@ func TestIdleTimeout(t *testing.T) {
 	})
 }
 
-func TestIsTimeout(t *testing.T) {
-	if !isTimeout(os.ErrDeadlineExceeded) || isTimeout(io.EOF) || isTimeout(nil) {
-		t.Error("wrong")
-	}
-}
-
 // TestFamilyOfTheHost: the answer says whether this system has no way to such addresses, or nobody
 // answered there, and neither of a host that refuses the connection.
 func TestFamilyOfTheHost(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"meta1/client/tlspolicy"
+	"meta1/client/wire"
 	"meta1/mta/msg"
 )
 
@@ -33,8 +34,8 @@ func (c *Client) notePeer(cn *conn) {
 	if c.deps.TLSReports == nil {
 		return
 	}
-	cn.seen.helo = cleanText([]byte(cn.rep.firstWord()))
-	if a, ok := cn.sock.LocalAddr().(*net.TCPAddr); ok && !c.cfg.ProxyPresent {
+	cn.seen.helo = wire.CleanText([]byte(cn.Reply.FirstWord()))
+	if a, ok := cn.LocalAddr().(*net.TCPAddr); ok && !c.cfg.ProxyPresent {
 		cn.seen.local = a.AddrPort().Addr().Unmap()
 	}
 }

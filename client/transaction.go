@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"meta1/client/wire"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
@@ -87,7 +88,7 @@ func (t *transaction) run() {
 	if err == nil {
 		return
 	}
-	if t.a.Reused && !t.answered && !isTimeout(err) && !t.aborted.Load() { // it had gone before it took anything from us
+	if t.a.Reused && !t.answered && !wire.IsTimeout(err) && !t.Aborted() { // it had gone before it took anything from us
 		t.again = t.unsettled()
 	}
 	if t.a.Unknown = t.a.Stage == msg.DeliverDot; t.a.Unknown {
@@ -97,29 +98,29 @@ func (t *transaction) run() {
 	if t.go354 && t.a.Stage == msg.DeliverData {
 		what = "sending the message"
 	}
-	reply, hostFailed := t.ioError(what, err)
+	reply, hostFailed := t.Fault(t.hop.String(), what, err)
 	t.a.HostFailed = hostFailed
 	t.answerAll(reply)
 }
 
-// readReply is that of the connection; it heeds what the reply asks for.
-func (t *transaction) readReply(timeout time.Duration) error {
-	err := t.conn.readReply(timeout)
+// ReadReply is that of the connection; it heeds what the reply asks for.
+func (t *transaction) ReadReply(timeout time.Duration) error {
+	err := t.Conn.ReadReply(timeout)
 	t.heed(err)
 	return err
 }
 
-// replyAfter is that of the connection; it heeds what the reply asks for.
-func (t *transaction) replyAfter(werr error, timeout time.Duration) error {
-	err := t.conn.replyAfter(werr, timeout)
+// ReplyAfter is that of the connection; it heeds what the reply asks for.
+func (t *transaction) ReplyAfter(werr error, timeout time.Duration) error {
+	err := t.Conn.ReplyAfter(werr, timeout)
 	t.heed(err)
 	return err
 }
 
 // heed notes a reply by which the host asks for less mail.
 func (t *transaction) heed(err error) {
-	if err == nil && t.rep.code/100 == 4 && t.q.SlowDown != nil && t.a.SlowDown.IsZero() {
-		if r := t.rep.smtp(); t.q.SlowDown.Match(r) {
+	if err == nil && t.Reply.Code/100 == 4 && t.q.SlowDown != nil && t.a.SlowDown.IsZero() {
+		if r := t.Reply.SMTP(); t.q.SlowDown.Match(r) {
 			t.a.SlowDown = r
 		}
 	}
@@ -161,13 +162,13 @@ func (t *transaction) dialogue() error {
 	if err := t.envelope(); err != nil {
 		return err
 	}
-	if t.bdat && t.mailed && t.open > 0 && !t.closing && t.withhold == nil {
+	if t.bdat && t.mailed && t.open > 0 && !t.Closing && t.withhold == nil {
 		t.go354 = true // there is no such reply: the message may follow at once
 		t.a.Stage = msg.DeliverData
 		t.q.Progress.Reach(t.a.Stage)
 	}
 	switch {
-	case t.closing:
+	case t.Closing:
 		return nil
 	case t.withhold != nil:
 		t.withheld()
@@ -175,7 +176,7 @@ func (t *transaction) dialogue() error {
 	case t.go354 && t.open > 0 && t.ctx.Err() != nil:
 		// Nobody waits for the answer any more. The peer waits for content, which is the
 		// last moment at which the transaction can be given up for sure.
-		t.abort()
+		t.Abort()
 		return t.ctx.Err()
 	case t.go354 && t.open > 0:
 		return t.message()
@@ -196,20 +197,20 @@ func (t *transaction) envelope() error {
 	if t.needReset {
 		next = cmdReset
 	}
-	for next <= end && t.open > 0 && !t.closing {
+	for next <= end && t.open > 0 && !t.Closing {
 		t.group = t.group[:0]
-		for next <= end && (len(t.out) == 0 || t.ext.Pipelining && len(t.out) < groupBytesMax) {
+		for next <= end && (len(t.Out) == 0 || t.ext.Pipelining && len(t.Out) < groupBytesMax) {
 			if t.appendCommand(next) {
 				t.group = append(t.group, next)
 			}
 			next++
 		}
-		werr := t.write(t.limits.mail)
+		werr := t.Flush(t.limits.mail)
 		for _, cmd := range t.group {
 			if err := t.envelopeReply(cmd, werr); err != nil {
 				return err
 			}
-			if t.closing || t.broken && t.open == 0 {
+			if t.Closing || t.Broken && t.open == 0 {
 				return nil
 			}
 		}
@@ -232,7 +233,7 @@ func (t *transaction) envelopeReply(cmd int, werr error) error {
 	if t.open > 0 {
 		t.a.Stage = stage
 	}
-	if err := t.replyAfter(werr, timeout); err != nil {
+	if err := t.ReplyAfter(werr, timeout); err != nil {
 		return err
 	}
 	t.steps.mark(step)
@@ -243,7 +244,7 @@ func (t *transaction) envelopeReply(cmd int, werr error) error {
 	case cmd >= 0 && cmd < len(t.q.Rcpts):
 		t.logReply("RCPT", &t.rcptSaid, slog.Any("rcpt", &t.q.Rcpts[cmd].To))
 	}
-	if t.rep.code == 421 {
+	if t.Reply.Code == 421 {
 		if t.a.Reused {
 			t.again = append(t.again, t.unsettled()...)
 		}
@@ -265,23 +266,23 @@ func (t *transaction) envelopeReply(cmd int, werr error) error {
 // shutDown applies a 421 (RFC 5321 section 3.8): the host closes the connection,
 // whatever the command was.
 func (t *transaction) shutDown() {
-	t.closing = true
+	t.Closing = true
 	t.a.HostFailed = true
 	if t.open > 0 {
-		t.answerAll(t.rep.smtp())
+		t.answerAll(t.Reply.SMTP())
 	}
 }
 
 // resetReply applies the reply to RSET. A session that refuses it is of no use any more,
 // which says nothing of the host.
 func (t *transaction) resetReply() error {
-	if t.rep.positive() {
+	if t.Reply.Positive() {
 		t.needReset = false
 		return nil
 	}
-	t.broken = true // MAIL, and even DATA, may have been accepted behind it
+	t.Broken = true // MAIL, and even DATA, may have been accepted behind it
 	t.again = t.unsettled()
-	t.answerAll(smtp.NewReply(451, "4.5.0", "host "+t.hop.String()+" refused RSET: "+t.rep.smtp().String()))
+	t.answerAll(smtp.NewReply(451, "4.5.0", "host "+t.hop.String()+" refused RSET: "+t.Reply.SMTP().String()))
 	return nil
 }
 
@@ -290,15 +291,15 @@ func (t *transaction) resetReply() error {
 func (t *transaction) mailReply() error {
 	t.answered = true
 	switch {
-	case t.rep.positive():
+	case t.Reply.Positive():
 		t.mailed = true
-	case t.rep.failed():
-		if t.a.Reused && t.served && t.rep.code < 500 {
+	case t.Reply.Failed():
+		if t.a.Reused && t.served && t.Reply.Code < 500 {
 			t.again = t.unsettled()
 		}
-		t.answerAll(t.rep.smtp())
+		t.answerAll(t.Reply.SMTP())
 	default:
-		return errUnfit
+		return wire.ErrUnfit
 	}
 	return nil
 }
@@ -308,11 +309,11 @@ func (t *transaction) mailReply() error {
 // 5321 section 4.5.3.1.10).
 func (t *transaction) rcptReply(i int) error {
 	switch {
-	case t.rep.positive():
+	case t.Reply.Positive():
 		t.taken++
 		t.served = true
-	case t.rep.failed():
-		r := t.rep.smtp()
+	case t.Reply.Failed():
+		r := t.Reply.SMTP()
 		if t.taken > 0 && tooManyRcpts(r) {
 			r = asTemporary(r, 452)
 		}
@@ -322,7 +323,7 @@ func (t *transaction) rcptReply(i int) error {
 		}
 		t.answer(i, r)
 	default:
-		return errUnfit
+		return wire.ErrUnfit
 	}
 	return nil
 }
@@ -345,12 +346,12 @@ func asTemporary(r smtp.Reply, code int) smtp.Reply {
 
 func (t *transaction) dataReply() error {
 	switch {
-	case t.rep.code/100 == 3:
+	case t.Reply.Code/100 == 3:
 		t.go354 = true
-	case !t.rep.failed():
-		return errUnfit
+	case !t.Reply.Failed():
+		return wire.ErrUnfit
 	case t.open > 0:
-		t.answerAll(t.rep.smtp())
+		t.answerAll(t.Reply.SMTP())
 	}
 	return nil
 }
@@ -361,19 +362,19 @@ func (t *transaction) emptyMessage() error {
 	if t.taken > 0 {
 		// MAIL was refused, RCPT accepted: we are out of step with the host, which might take the
 		// dot for a message without content.
-		t.broken = true
+		t.Broken = true
 		return nil
 	}
-	t.out = append(t.out, dotCRLF...)
-	if err := t.write(t.limits.block); err != nil {
-		t.broken = true
+	t.Out = append(t.Out, dotCRLF...)
+	if err := t.Flush(t.limits.block); err != nil {
+		t.Broken = true
 		return nil // every recipient has its reply
 	}
-	if err := t.readReply(t.limits.dot); err != nil {
+	if err := t.ReadReply(t.limits.dot); err != nil {
 		return nil // as above; the connection is marked as broken
 	}
 	t.needReset = true
-	if t.rep.code == 421 {
+	if t.Reply.Code == 421 {
 		t.shutDown()
 	}
 	return nil

@@ -35,7 +35,8 @@ var layers = []struct {
 	{2, "mta/store mta/store/salvage", true}, // salvage reads what is left of a store
 	{2, "mta/cdb", true},                     // its files end with the envelope, as mta/msg has it
 	{2, "mta/tracing", false},
-	{2, "pmilter", false}, // its goroutines are kept by mta/supervise
+	{2, "client/ehlo client/wire", false}, // what sessions and transactions stand on
+	{2, "pmilter", false},                 // its goroutines are kept by mta/supervise
 	{2, "mta/dsn mta/dayfiles queue/entry queue/pace queue/retry queue/turns queue/verp confparse/manual", false},
 	{2, "server/authn/dmarc", false},
 	{1, "confparse maps mta/vfs/crashfs", true},      // confparse stands on its own confparse/syntax, the tests of maps on mta/vfs/crashfs

@@ -1,4 +1,4 @@
-package client
+package wire
 
 import (
 	"net"
@@ -19,7 +19,7 @@ type socket struct {
 func newSocket(nc net.Conn) *socket {
 	s := &socket{Conn: nc}
 	if sc, ok := nc.(syscall.Conn); ok {
-		s.raw, _ = sc.SyscallConn() // without it heard knows less
+		s.raw, _ = sc.SyscallConn() // without it Heard knows less
 	}
 	return s
 }
@@ -76,5 +76,5 @@ func (s *socket) readNow(nc net.Conn, p []byte) (n int, over bool) {
 	s.noWait = true
 	n, err := nc.Read(p)
 	s.noWait = false
-	return n, err != nil && !isTimeout(err)
+	return n, err != nil && !IsTimeout(err)
 }

@@ -1,4 +1,4 @@
-package client
+package wire
 
 import (
 	"errors"
@@ -10,7 +10,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"meta1/client/ehlo"
 	"meta1/mta/smtp"
 )
 
@@ -51,7 +50,7 @@ func TestHiddenReply(t *testing.T) {
 		"250 one\r250 two\r\n": true, "250 one\rx250 two\r\n": true, "250 one\r\r550-two\r\n250 three\r\n": true, "250-one\r250\r\n": true,
 		"250 one\r\r\r\n": false, "250 one\rtwo\r\n": false, "250 one\r25 two\r\n": false, "250 one 250 two\r\n": false, "250 one\r199 two\r\n": false,
 	} {
-		if _, err := readFrom([]byte(in)); hidden != errors.Is(err, errNotAReply) || !hidden && err != nil {
+		if _, err := readFrom([]byte(in)); hidden != errors.Is(err, ErrNotAReply) || !hidden && err != nil {
 			t.Errorf("%q: %v", in, err)
 		}
 	}
@@ -59,13 +58,12 @@ func TestHiddenReply(t *testing.T) {
 
 // readFrom reads one reply from a peer that sends b and closes.
 func readFrom(b []byte) (smtp.Reply, error) {
-	peer := &cannedConn{}
-	peer.out.Write(b)
-	c := newConn(peer, line{}, "", time.Time{})
-	if err := c.readReply(time.Minute); err != nil {
+	peer := &packets{data: b, size: max(len(b), 1)}
+	c := New(peer)
+	if err := c.ReadReply(time.Minute); err != nil {
 		return smtp.Reply{}, err
 	}
-	return c.rep.smtp(), nil
+	return c.Reply.SMTP(), nil
 }
 
 // FuzzReply: whatever a peer sends, what is kept of it is bounded, printable, and the
@@ -80,18 +78,18 @@ func FuzzReply(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, packet uint8) {
 		whole, err := readFrom(in)
 		peer := &packets{data: in, size: int(packet%100) + 1}
-		c := newConn(peer, line{}, "", time.Time{})
-		perr := c.readReply(time.Minute)
+		c := New(peer)
+		perr := c.ReadReply(time.Minute)
 		if (err == nil) != (perr == nil) {
 			t.Fatalf("whole: %v, in packets of %d: %v", err, peer.size, perr)
 		}
 		if err != nil {
-			if !c.broken {
+			if !c.Broken {
 				t.Error("connection not marked as broken")
 			}
 			return
 		}
-		parts := c.rep.smtp()
+		parts := c.Reply.SMTP()
 		if whole.String() != parts.String() || len(whole.Lines) != len(parts.Lines) {
 			t.Fatalf("whole %v, in packets %v", whole, parts)
 		}
@@ -113,18 +111,19 @@ func FuzzReply(f *testing.F) {
 				t.Fatalf("line %q", line)
 			}
 		}
-		if n > replyTextMax {
+		if n > ReplyTextMax {
 			t.Fatalf("%d bytes kept", n)
 		}
-		_ = ehlo.Parse(c.rep.text)
 	})
 }
 
-// packets gives its data in parts of one size.
+// packets is a peer that gives its data in parts of one size, whatever it is told.
 type packets struct {
 	net.Conn
-	data []byte
-	size int
+	data    []byte
+	size    int
+	written []byte
+	closed  bool
 }
 
 func (p *packets) Read(b []byte) (int, error) {
@@ -135,4 +134,15 @@ func (p *packets) Read(b []byte) (int, error) {
 	p.data = p.data[n:]
 	return n, nil
 }
-func (p *packets) SetReadDeadline(time.Time) error { return nil }
+
+func (p *packets) Write(b []byte) (int, error) {
+	p.written = append(p.written, b...)
+	return len(b), nil
+}
+
+func (p *packets) Close() error {
+	p.closed = true
+	return nil
+}
+func (p *packets) SetReadDeadline(time.Time) error  { return nil }
+func (p *packets) SetWriteDeadline(time.Time) error { return nil }

@@ -1,75 +1,65 @@
-package client
+package wire
 
 import (
 	"bytes"
-	"errors"
 	"unicode/utf8"
 
 	"meta1/mta/smtp"
 )
 
-var (
-	errNotAReply = errors.New("peer sent something that is not an SMTP reply")
-	errUnfit     = errors.New("peer's reply does not fit the command")
-	errEarly     = errors.New("peer sent a reply before its command")
-	errInjected  = errors.New("peer sent something behind its reply to STARTTLS")
-	errLineLong  = errors.New("peer sent a reply line that is too long")
-	errReplyLong = errors.New("peer sent a reply that is too long")
-)
-
-// reply is one answer of a peer as it is being read. It is used again for each
+// Reply is one answer of a peer as it was read. It is used again for each
 // reply of a connection, so a positive reply costs no allocation.
-type reply struct {
-	code  int
-	text  []byte // the lines that are kept, without code, each with a '\n' at its end
+type Reply struct {
+	Code  int    // 200 to 599; 0 before the first line
+	Text  []byte // the lines that are kept, without code, each with a '\n' at its end
 	lines int
 	total int // bytes read for this reply
 }
 
-func (p *reply) reset() { *p = reply{text: p.text[:0]} }
+func (p *Reply) reset() { *p = Reply{Text: p.Text[:0]} }
 
 // add takes one line without its line end and reports whether it was the last. The
 // code of the last line counts, as RFC 5321 section 4.2.1 advises clients.
-func (p *reply) add(line []byte) (last bool, err error) {
+func (p *Reply) add(line []byte) (last bool, err error) {
 	if p.total += len(line) + 2; p.total > replyBytesMax {
 		return false, errReplyLong
 	}
 	code, last, text, ok := parseReplyLine(line)
 	if !ok || hidesReply(text) {
-		return false, errNotAReply
+		return false, ErrNotAReply
 	}
-	p.code = code
-	if p.lines < replyLinesMax && len(p.text)+len(text) < replyTextMax {
-		p.text = append(append(p.text, text...), '\n')
+	p.Code = code
+	if p.lines < replyLinesMax && len(p.Text)+len(text) < ReplyTextMax {
+		p.Text = append(append(p.Text, text...), '\n')
 		p.lines++
 	}
 	return last, nil
 }
 
-// positive reports 2yz, the only success of all commands but DATA.
-func (p *reply) positive() bool { return p.code >= 200 && p.code < 300 }
+// Positive reports 2yz, the only success of all commands but DATA.
+func (p *Reply) Positive() bool { return p.Code >= 200 && p.Code < 300 }
 
-// failed reports 4yz and 5yz.
-func (p *reply) failed() bool { return p.code >= 400 && p.code < 600 }
+// Failed reports 4yz and 5yz.
+func (p *Reply) Failed() bool { return p.Code >= 400 && p.Code < 600 }
 
-// firstWord is the first word of the reply: the peer's name in a greeting or in the
+// FirstWord is the first word of the reply: the peer's name in a greeting or in the
 // reply to EHLO.
-func (p *reply) firstWord() string {
-	line, _, _ := bytes.Cut(p.text, []byte{'\n'})
+func (p *Reply) FirstWord() string {
+	line, _, _ := bytes.Cut(p.Text, []byte{'\n'})
 	word, _, _ := bytes.Cut(bytes.TrimLeft(line, " "), []byte{' '})
 	return string(word)
 }
 
-// smtp makes a value of the reply that may be kept: control bytes are cleaned, the
+// SMTP makes a value of the reply that may be kept: control bytes are cleaned, the
 // enhanced code is taken off each line.
-func (p *reply) smtp() smtp.Reply {
-	r := smtp.Reply{Code: p.code, Lines: make([]string, 0, max(p.lines, 1))}
-	all := cleanText(p.text)
-	for line := range bytes.Lines(p.text) {
+func (p *Reply) SMTP() smtp.Reply {
+	r := smtp.Reply{Code: p.Code, Lines: make([]string, 0, max(p.lines, 1))}
+	all := CleanText(p.Text)
+	for line := range bytes.Lines(p.Text) {
 		n := len(line)
 		text := all[:n-1]
 		all = all[n:]
-		if e, rest, ok := enhancedCode(text, p.code); ok && (r.Enhanced.IsZero() || r.Enhanced == e) {
+		if e, rest, ok := enhancedCode(text, p.Code); ok && (r.Enhanced.IsZero() || r.Enhanced == e) {
 			r.Enhanced, text = e, rest
 		}
 		r.Lines = append(r.Lines, text)
@@ -80,9 +70,9 @@ func (p *reply) smtp() smtp.Reply {
 	return r
 }
 
-// said is the last reply to one kind of command as a value. Most hosts say the same each time, so that
-// the log's lines of the envelope cost no allocation.
-type said struct {
+// Said is the last reply to one kind of command as a value. Most hosts say the same each time, so that
+// the lines of a log cost no allocation.
+type Said struct {
 	code  int
 	text  []byte
 	reply *smtp.Reply // nil before the first
@@ -91,14 +81,14 @@ type said struct {
 // saidMax bounds the text that is kept.
 const saidMax = 128
 
-// value is p.smtp, which nobody may change.
-func (s *said) value(p *reply) *smtp.Reply {
-	if s.reply != nil && s.code == p.code && bytes.Equal(s.text, p.text) {
+// Value is p.SMTP, which nobody may change.
+func (s *Said) Value(p *Reply) *smtp.Reply {
+	if s.reply != nil && s.code == p.Code && bytes.Equal(s.text, p.Text) {
 		return s.reply
 	}
-	r := p.smtp()
-	if len(p.text) <= saidMax {
-		s.code, s.text, s.reply = p.code, append(s.text[:0], p.text...), &r
+	r := p.SMTP()
+	if len(p.Text) <= saidMax {
+		s.code, s.text, s.reply = p.Code, append(s.text[:0], p.Text...), &r
 	}
 	return &r
 }
@@ -175,9 +165,9 @@ func enhancedCode(s string, code int) (e smtp.EnhancedCode, rest string, ok bool
 	return smtp.EnhancedCode{}, s, false
 }
 
-// cleanText makes a string of text in which every control character and every byte
+// CleanText makes a string of text in which every control character and every byte
 // that is not UTF-8 is a question mark. The length stays as it is.
-func cleanText(text []byte) string {
+func CleanText(text []byte) string {
 	if isPrintable(text) {
 		return string(text)
 	}
