@@ -122,10 +122,10 @@ faults:
 million:
 	META1_MAILQ_ENTRIES=1000000 $(GO) test -count=1 -timeout 0 -v -run '^TestMailqLong$$' ./e2e
 
-# Beside Postfix, on this machine: docs/performance.md. Root, on Debian; a quarter
+# Beside Postfix, on this machine, into docs/benchmark.md. Root, on Debian; a quarter
 # of an hour. BENCH="-reps 1 -scenarios c50" and the like change that.
 bench: build needs
-	$(GO) run ./scripts/bench -report docs/performance.md $(BENCH)
+	$(GO) run ./scripts/bench -report docs/benchmark.md $(BENCH)
 
 # Where the time goes: ./profile. Root.
 profile: build

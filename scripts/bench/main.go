@@ -1,7 +1,7 @@
 //go:build linux
 
 // Command bench measures meta1 and Postfix as relays on this machine, in turn in one
-// run, and writes a section of docs/performance.md. "make bench" runs it, as root and
+// run, and writes docs/benchmark.md. "make bench" runs it, as root and
 // after "make needs", which unpacks Postfix from Debian.
 //
 // It is source and sink of the mail in one process, so that it knows of each message when
