@@ -9,6 +9,7 @@ import (
 	"meta1/mta/smtp"
 	"meta1/server/authn"
 	"meta1/server/authn/verify"
+	"meta1/server/content"
 	"meta1/server/milter"
 )
 
@@ -59,14 +60,14 @@ func (c *session) heed(d *verify.Decision) smtp.Reply {
 // authenticateMessage verifies a message that has come in, before anybody else decides on it, and
 // puts the results on top of it in place of those that somebody else claims to be ours. The reply
 // is zero if it may go on.
-func (c *session) authenticateMessage(body *content) smtp.Reply {
+func (c *session) authenticateMessage(body *content.Content) smtp.Reply {
 	m := c.tx.authn
-	if m == nil || body.drop || !body.failed.IsZero() {
-		return body.failed
+	if m == nil || body.Discarded() || !body.Failed().IsZero() {
+		return body.Failed()
 	}
-	d, err := m.Message(c.asks.parent, body.reader(body.received), body.takes)
-	if err != nil || !body.failed.IsZero() {
-		body.cause = errors.Join(body.cause, err)
+	d, err := m.Message(c.asks.parent, body.Reader(body.Received()), body.Take)
+	if err != nil || !body.Failed().IsZero() {
+		body.Blame(err)
 		return replyNotVerified
 	}
 	if r := c.heed(&d); !r.IsZero() {
@@ -75,49 +76,41 @@ func (c *session) authenticateMessage(body *content) smtp.Reply {
 	return c.reportResults(body)
 }
 
-// takes takes n bytes of the budget for messages, or gives back -n.
-func (c *content) takes(n int64) bool {
-	if n < 0 {
-		c.memory.Give(-n)
-		return true
-	}
-	return c.memory.Take(n)
-}
-
 // reportResults puts our Authentication-Results: on top of the message, and removes those that
 // claim to be ours.
-func (c *session) reportResults(body *content) smtp.Reply {
-	r := bufio.NewReaderSize(body.reader(body.received), smallWriter)
+func (c *session) reportResults(body *content.Content) smtp.Reply {
+	r := bufio.NewReaderSize(body.Reader(body.Received()), headerPiece)
 	header, err := milter.ReadBlock(r, headerMax)
 	switch {
 	case errors.Is(err, milter.ErrHeaderLarge):
-		return replyHeaderLarge
+		return content.ReplyHeaderLarge
 	case err != nil:
-		body.failStore(err)
-		return body.failed
-	case !body.memory.Take(int64(len(header))):
-		return replyFull
+		body.FailStore(err)
+		return body.Failed()
+	case !body.Memory().Take(int64(len(header))):
+		return content.ReplyFull
 	}
-	defer body.memory.Give(int64(len(header)))
+	defer body.Memory().Give(int64(len(header)))
 	// A line that is no field ends the header for us, but not for all who read on. An empty line
 	// says so to everybody: behind it nothing counts, whoever it claims to be from.
-	open := !endsHeader(header) && body.written > body.received+int64(len(header))
-	body.results = c.tx.authn.Field()
+	open := !endsHeader(header) && body.Written() > body.Received()+int64(len(header))
+	results := c.tx.authn.Field()
+	body.SetResults(results)
 	left := c.tx.authn.Remove(header)
 	if left.Fields == 0 && !open {
-		body.prepend(body.results)
-		return body.failed
+		body.Prepend(results)
+		return body.Failed()
 	}
 	if left.Fields > 0 {
 		c.emit(slog.LevelInfo, "forged Authentication-Results removed", slog.Any("ss_ta", c.tx.env.TA), slog.Int("fields", left.Fields))
 	}
-	text := append(append([]byte(nil), body.results...), c.trace()...)
+	text := append(append([]byte(nil), results...), c.trace()...)
 	text = append(text, left.Header...)
 	if open {
 		text = append(text, "\r\n"...)
 	}
-	body.setHead(body.received+int64(len(header)), text)
-	return body.failed
+	body.SetHead(body.Received()+int64(len(header)), text)
+	return body.Failed()
 }
 
 // endsHeader reports whether a header ends with its empty line.

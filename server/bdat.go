@@ -1,10 +1,10 @@
 package server
 
 import (
-	"bytes"
 	"time"
 
 	"meta1/mta/smtp"
+	"meta1/server/content"
 	"meta1/server/crowd"
 )
 
@@ -18,8 +18,8 @@ var (
 
 // chunks is the message of a transaction as it comes in by BDAT (RFC 3030).
 type chunks struct {
-	body  *content
-	lines lineScanner
+	body  *content.Content
+	lines content.LineScanner
 	start time.Time // of the first chunk
 	told  bool      // the client knows why the message cannot be accepted
 }
@@ -35,13 +35,15 @@ func (c *session) bdat(arg string) smtp.Reply {
 		return replyBadChunk
 	}
 	refusal := c.chunkRefusal()
-	body := &content{drop: true, failed: refusal} // which keeps nothing
+	var body *content.Content
 	if refusal.IsZero() {
 		body = c.chunkBody(size)
+	} else {
+		body = content.Refused(refusal)
 	}
-	if !body.failed.IsZero() && c.tooLarge(size) {
+	if !body.Failed().IsZero() && c.tooLarge(size) {
 		c.enter(phaseClosed)
-		return body.failed
+		return body.Failed()
 	}
 	if err := c.readChunk(body, size); err != nil {
 		c.lost(err)
@@ -69,22 +71,22 @@ func (c *session) chunkRefusal() smtp.Reply {
 }
 
 // chunkBody is the content to which a chunk of that size is added. The first one begins it.
-func (c *session) chunkBody(size int64) *content {
+func (c *session) chunkBody(size int64) *content.Content {
 	tx := c.tx
 	if tx.chunks == nil {
 		tx.chunks = &chunks{body: c.newContent(), start: time.Now()}
-		tx.chunks.lines = lineScanner{max: c.srv.cfg.LineLengthMax, binary: tx.env.Mail.Binary()}
+		tx.chunks.lines = tx.chunks.body.Lines(c.srv.cfg.LineLengthMax, tx.env.Mail.Binary())
 		if r := c.barred(); !r.IsZero() {
-			tx.chunks.body.fail(r)
+			tx.chunks.body.Fail(r)
 		} else {
-			tx.chunks.body.begin(c.trace(), max(tx.env.Mail.Size, size))
+			tx.chunks.body.Begin(c.trace(), max(tx.env.Mail.Size, size))
 		}
 		c.wire.patient = true // until the transaction ends
 		c.enter(phaseChunk)
 	}
 	body := tx.chunks.body
-	if body.sizeMax > 0 && size > body.sizeMax-body.size {
-		body.fail(replyTooBig)
+	if most := c.srv.cfg.MessageSizeMax; most > 0 && size > most-body.Size() {
+		body.Fail(content.ReplyTooBig)
 	}
 	return body
 }
@@ -93,7 +95,7 @@ func (c *session) chunkBody(size int64) *content {
 func (c *session) tooLarge(size int64) bool { return size-c.srv.cfg.MessageSizeMax > drainMin }
 
 // readChunk reads the octets of a chunk.
-func (c *session) readChunk(body *content, size int64) error {
+func (c *session) readChunk(body *content.Content, size int64) error {
 	w, s, start := c.wire, c.srv, time.Now()
 	var ch *chunks
 	if c.tx != nil && c.tx.chunks != nil && c.tx.chunks.body == body {
@@ -111,12 +113,12 @@ func (c *session) readChunk(body *content, size int64) error {
 		in, full := w.unread(), w.full()
 		in = in[:min(int64(len(in)), size)]
 		if ch != nil {
-			ch.lines.scan(in, body)
+			ch.lines.Scan(in)
 		}
-		body.write(in)
+		body.Write(in)
 		w.consume(len(in))
 		size -= int64(len(in))
-		if err := c.tooMuch(body, start); err != nil {
+		if err := c.tooMuch(body.Came(), start); err != nil {
 			return err
 		}
 		if full && size > 0 && w.home == nil && s.deps.Memory.Take(bigBuffer) {
@@ -133,12 +135,12 @@ func (c *session) chunkReply(size int64, last bool) smtp.Reply {
 	ch := tx.chunks
 	c.note.expected, c.note.tx = ch.told, tx
 	if last {
-		ch.lines.end(ch.body)
+		ch.lines.End()
 		r := c.accept(ch.body)
 		c.endTransaction()
 		return r
 	}
-	if r := ch.body.failed; !r.IsZero() {
+	if r := ch.body.Failed(); !r.IsZero() {
 		ch.told = true
 		c.noteMessage(ch.body)
 		return r
@@ -149,56 +151,4 @@ func (c *session) chunkReply(size int64, last bool) smtp.Reply {
 		}
 	}
 	return replyChunk // the same for all: a thousand chunks of one octet cost no more than one
-}
-
-// lineScanner finds line ends other than CR LF in content that comes in pieces without
-// dot-stuffing: such a message could not go on by DATA, and hosts on the way would not
-// agree on where its lines end (README 6.3.1). Of BINARYMIME that holds for the header alone,
-// which must have no NUL either. The zero value is at the start of a line.
-type lineScanner struct {
-	cr     bool  // the last octet was a CR
-	binary bool  // behind the header stand any octets
-	body   bool  // the header of such a message has ended
-	len    int64 // octets of the current line
-	max    int64 // longest line without CR LF; 0 for no limit
-}
-
-// scan examines the next piece.
-func (l *lineScanner) scan(in []byte, out *content) {
-	for len(in) > 0 && !l.body {
-		line := in
-		i := bytes.IndexByte(in, '\n')
-		if i >= 0 {
-			line = in[:i]
-		}
-		if l.binary && bytes.IndexByte(line, 0) >= 0 {
-			out.fail(replyNUL)
-		}
-		cr := bytes.IndexByte(line, '\r')
-		if l.cr && len(line) > 0 || cr >= 0 && cr != len(line)-1 {
-			out.fail(replyBareLine)
-		}
-		l.cr = cr >= 0 || l.cr && len(line) == 0
-		if l.len += int64(len(line)); cr >= 0 {
-			l.len--
-		}
-		if l.max > 0 && l.len > l.max {
-			out.fail(replyLongLine)
-		}
-		if i < 0 {
-			return
-		}
-		if !l.cr {
-			out.fail(replyBareLine)
-		}
-		l.body = l.binary && l.len == 0
-		l.cr, l.len, in = false, 0, in[i+1:]
-	}
-}
-
-// end is the end of the content.
-func (l *lineScanner) end(out *content) {
-	if l.cr {
-		out.fail(replyBareLine)
-	}
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"meta1/mta/msg"
 	"meta1/mta/supervise"
+	"meta1/server/content"
 )
 
 // bareEnds reports a CR or LF that is not part of CR LF.
@@ -50,7 +50,7 @@ func playChunks(t testing.TB, input []byte, piece int, inlineMax int64) (*fakeMT
 	fake.inlineMax = inlineMax
 	g := supervise.NewGroup(context.Background())
 	fake.serve(g.Context(), g)
-	s := mustNew(t, Config{NUL: nulAccept, Flags: Flags{Offers: Offers{EightBitMIME: true, Chunking: true, Binary: true}}}, fake.deps())
+	s := mustNew(t, Config{NUL: content.AcceptNUL, Flags: Flags{Offers: Offers{EightBitMIME: true, Chunking: true, Binary: true}}}, fake.deps())
 	conn := &greetedConn{scriptConn: scriptConn{addrConn: addrConn{peer: "192.0.2.1"}, in: input, piece: piece}}
 	if err := supervise.Call(g.Context(), s.newSession(conn).run); err != nil {
 		t.Fatal(err)
@@ -118,18 +118,6 @@ func TestChunkCost(t *testing.T) {
 		if n := fake.store.writes; n > 3 {
 			t.Errorf("chunks of %v: %d writes of content", sizes, n)
 		}
-	}
-	memory := msg.NewMemory(1 << 30)
-	for _, step := range []int{1, len(text)} {
-		c := &content{memory: memory.Reserve(), inlineMax: 1 << 20}
-		c.begin(nil, 0)
-		for i := 0; i < len(text); i += step {
-			c.write(text[i : i+step])
-		}
-		if cap(c.mem) > 2*len(text) {
-			t.Errorf("chunks of %d octets take %d octets of memory", step, cap(c.mem))
-		}
-		c.abort()
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/server/condition"
+	"meta1/server/content"
 )
 
 // The actions of a section check (README 8.5.1).
@@ -48,7 +49,7 @@ func (s *Server) indexChecks() error {
 // decides; the reply is zero if none does. A condition that cannot be evaluated refuses for
 // now: a rule must not be skipped because of a number that the client chose. Nothing exempts
 // from these sections, neither quick: nor delay_checks.
-func (c *session) checkSections(stage condition.Stage, rcpt smtp.Path, body *content) smtp.Reply {
+func (c *session) checkSections(stage condition.Stage, rcpt smtp.Path, body *content.Content) smtp.Reply {
 	sections := c.srv.checks[stage]
 	if len(sections) == 0 {
 		return smtp.Reply{}
@@ -88,7 +89,7 @@ func checkReply(stage condition.Stage, action string) smtp.Reply {
 
 // facts are the values of the identifiers of README 8.5.1. rcpt is that of RCPT, body the
 // message at its end, else nil.
-func (c *session) facts(rcpt smtp.Path, body *content) *condition.Facts {
+func (c *session) facts(rcpt smtp.Path, body *content.Content) *condition.Facts {
 	f := &condition.Facts{}
 	if c.client.IP.IsValid() {
 		f.Text[condition.ClientIP] = maps.FullIP(c.client.IP)
@@ -129,9 +130,9 @@ func (c *session) facts(rcpt smtp.Path, body *content) *condition.Facts {
 		}
 	}
 	if body != nil {
-		f.Text[condition.MessageID] = body.header.msgid
-		f.Number[condition.Hops] = int64(body.header.hops)
-		f.Number[condition.MessageSize] = body.size
+		f.Text[condition.MessageID] = body.MessageID()
+		f.Number[condition.Hops] = int64(body.Hops())
+		f.Number[condition.MessageSize] = body.Size()
 	}
 	return f
 }

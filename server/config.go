@@ -11,6 +11,7 @@ import (
 	"meta1/server/auth"
 	"meta1/server/authn/arc"
 	"meta1/server/authn/verify"
+	"meta1/server/content"
 	"meta1/server/dkim"
 )
 
@@ -186,7 +187,7 @@ func (c Config) withDefaults() Config {
 			*d.field = d.value
 		}
 	}
-	c.NUL = cmp.Or(c.NUL, nulReject)
+	c.NUL = cmp.Or(c.NUL, content.RejectNUL)
 	c.AddressShare = cmp.Or(c.AddressShare, 25)
 	return c
 }

@@ -8,6 +8,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/server/condition"
+	"meta1/server/content"
 )
 
 const (
@@ -56,7 +57,7 @@ func (c *session) receive() smtp.Reply {
 	tx := c.tx
 	c.note = note{where: "final_dot", tx: tx}
 	body := c.newContent()
-	defer body.abort()
+	defer body.Abort()
 	c.wire.patient = true
 	begun := c.stages.begin()
 	err := c.readMessage(body)
@@ -74,16 +75,19 @@ func (c *session) receive() smtp.Reply {
 }
 
 // newContent is for the content of the message in progress.
-func (c *session) newContent() *content {
+func (c *session) newContent() *content.Content { return content.New(c.contentConfig()) }
+
+// contentConfig says what is known of the message in progress before it comes in.
+func (c *session) contentConfig() content.Config {
 	s, tx := c.srv, c.tx
 	nul := s.cfg.NUL
 	if tx.env.Mail.Binary() {
-		nul = nulAccept // lineScanner refuses them in the header
+		nul = content.AcceptNUL // content.LineScanner refuses them in the header
 	}
-	return &content{
-		ta: tx.env.TA, store: s.deps.Content, pool: &s.pools, memory: s.deps.Memory.Reserve(),
-		inlineMax: tx.inlineMax, sizeMax: s.cfg.MessageSizeMax, drop: tx.dropped(), nul: nul, shape: msg.Shape{ASCII: true},
-		missing: c.newMissing(),
+	return content.Config{
+		TA: tx.env.TA, Store: s.deps.Content, Pools: &s.contents, Memory: s.deps.Memory.Reserve(),
+		InlineMax: tx.inlineMax, SizeMax: s.cfg.MessageSizeMax, Discard: tx.dropped(), NUL: nul,
+		Missing: c.newMissing(),
 	}
 }
 
@@ -91,26 +95,25 @@ func (c *session) newContent() *content {
 func (tx *transaction) dropped() bool { return tx.discard || len(tx.env.Rcpts) == 0 }
 
 // readMessage reads up to the final dot.
-func (c *session) readMessage(body *content) error {
+func (c *session) readMessage(body *content.Content) error {
 	w, s := c.wire, c.srv
 	if len(w.unread()) == 0 {
 		if err := w.fill(true); err != nil {
 			return err
 		}
 	}
-	body.shape.NoDots = true // until the scanner finds one
-	body.begin(c.trace(), max(c.tx.env.Mail.Size, int64(len(w.unread()))))
-	scan := dotScanner{lineMax: s.cfg.LineLengthMax}
+	scan := body.Dots(s.cfg.LineLengthMax)
+	body.Begin(c.trace(), max(c.tx.env.Mail.Size, int64(len(w.unread()))))
 	start := time.Now()
 	for {
 		full := w.full()
-		n, end := scan.scan(w.unread(), body)
+		n, end := scan.Scan(w.unread())
 		w.consume(n)
 		if end {
 			s.returnInput(w.giveBack())
 			return nil
 		}
-		if err := c.tooMuch(body, start); err != nil {
+		if err := c.tooMuch(body.Came(), start); err != nil {
 			return err
 		}
 		if full && w.home == nil && s.deps.Memory.Take(bigBuffer) {
@@ -138,14 +141,14 @@ func (s *Server) lendInput() []byte {
 	return s.pools.input()
 }
 
-// tooMuch ends a message that comes in too slowly or does not end.
-func (c *session) tooMuch(body *content, start time.Time) error {
-	slow, size := &c.srv.cfg.Slow, body.size+body.stripped
+// tooMuch ends a message that comes in too slowly or does not end. size is how much of it has come.
+func (c *session) tooMuch(size int64, start time.Time) error {
+	slow, sizeMax := &c.srv.cfg.Slow, c.srv.cfg.MessageSizeMax
 	if beyond := time.Since(start) - slow.Grace; slow.Rate > 0 && beyond.Seconds() > float64(size)/float64(slow.Rate) {
 		return errSlow
 	}
 	// Sums of sizeMax could overflow: it may be as large as an int64 can be.
-	if over := size - body.sizeMax; body.sizeMax > 0 && over > drainMin && over-drainMin > body.sizeMax {
+	if over := size - sizeMax; sizeMax > 0 && over > drainMin && over-drainMin > sizeMax {
 		return errFlood
 	}
 	return nil
@@ -179,7 +182,7 @@ func (c *session) receivedField() []byte {
 
 // accept decides on a message that was read to its end. Only if QMGR says that it is
 // durable the reply is 250.
-func (c *session) accept(body *content) smtp.Reply {
+func (c *session) accept(body *content.Content) smtp.Reply {
 	r := c.commit(body)
 	c.progress()
 	if r.IsZero() {
@@ -198,27 +201,27 @@ func (c *session) accept(body *content) smtp.Reply {
 }
 
 // noteMessage says of which message and recipients a refusal is.
-func (c *session) noteMessage(body *content) {
+func (c *session) noteMessage(body *content.Content) {
 	n, rcpts := &c.note, c.tx.env.Rcpts
 	if len(rcpts) > 0 {
 		n.rcpt = rcpts[0].To
 	}
-	n.add(slog.Int("rcpts", len(rcpts)), slog.String("msgid", body.header.msgid), slog.Int64("size", body.size))
-	if body.cause != nil {
-		n.add(slog.Any("error", body.cause))
+	n.add(slog.Int("rcpts", len(rcpts)), slog.String("msgid", body.MessageID()), slog.Int64("size", body.Size()))
+	if err := body.Cause(); err != nil {
+		n.add(slog.Any("error", err))
 	}
 }
 
 // commit makes the message durable. The reply is zero then, and not otherwise.
-func (c *session) commit(body *content) smtp.Reply {
-	if !body.failed.IsZero() {
-		return body.failed
+func (c *session) commit(body *content.Content) smtp.Reply {
+	if !body.Failed().IsZero() {
+		return body.Failed()
 	}
-	if exceeds(body.header.hops, c.srv.cfg.Limits.Hops) {
+	if exceeds(body.Hops(), c.srv.cfg.Limits.Hops) {
 		return replyManyHops
 	}
-	body.endHeader()
-	c.tx.env.Mail.TLSOptional = body.header.tlsOptional && !c.tx.env.Mail.RequireTLS
+	body.EndHeader()
+	c.tx.env.Mail.TLSOptional = body.TLSOptional() && !c.tx.env.Mail.RequireTLS
 	begun := c.stages.begin()
 	r := c.authenticateMessage(body)
 	if c.tx.authn != nil {
@@ -230,43 +233,38 @@ func (c *session) commit(body *content) smtp.Reply {
 	if r := c.checkSections(condition.AtEOM, smtp.Path{}, body); !r.IsZero() {
 		return r
 	}
-	if body.drop {
+	if body.Discarded() {
 		return smtp.Reply{}
 	}
 	sent := body // which is logged
 	begun = c.stages.begin()
 	body, r = c.filterMessage(sent)
 	c.filtersAsked("eom", begun)
-	defer func() {
-		sent.size, sent.signatures, sent.cause = body.size, body.signatures, body.cause
-		if body != sent {
-			body.abort()
-		}
-	}()
+	defer func() { sent.Become(body) }()
 	if !r.IsZero() {
 		return r
 	}
 	if c.tx.dropped() {
-		sent.drop = true
+		sent.Discard()
 		return smtp.Reply{}
 	}
 	if r := c.signContent(body); !r.IsZero() {
 		return r
 	}
 	c.tx.declare8Bit(body)
-	inline, r := body.finish(c.tx.env)
+	inline, r := body.Finish(c.tx.env)
 	if !r.IsZero() {
 		return r
 	}
 	begun = c.stages.begin()
 	a, err := ask(&c.asks, c.srv.deps.Ports.Commit, c.srv.cfg.ModuleTimeout, msg.CommitQ{
-		Envelope: c.tx.env, Inline: inline, Shape: body.shape, Memory: body.memory, Size: body.total(), Hold: c.tx.hold,
+		Envelope: c.tx.env, Inline: inline, Shape: body.Shape(), Memory: body.Memory(), Size: body.Total(), Hold: c.tx.hold,
 	})
 	c.stages.end("commit", "", begun, a.Reply)
 	if err != nil {
 		// Whether QMGR has it is unknown. The client will send it again, and so one copy
 		// too many is possible; a content file without envelope is QMGR's to remove.
-		body.cause = err
+		body.Blame(err)
 		return replyDown
 	}
 	return a.Reply
@@ -274,19 +272,19 @@ func (c *session) commit(body *content) smtp.Reply {
 
 // declare8Bit has the envelope say that content is 8-bit, although the client or a filter has not declared it: the next
 // host must be told (RFC 6152 section 3), also when the content is not in memory any more and nobody looks at it again.
-func (tx *transaction) declare8Bit(body *content) {
-	if !body.shape.ASCII && !tx.env.Mail.Binary() {
+func (tx *transaction) declare8Bit(body *content.Content) {
+	if !body.Shape().ASCII && !tx.env.Mail.Binary() {
 		tx.env.Mail.Body = smtp.Body8Bit
 	}
 }
 
 // accepted counts and logs an accepted message (README 10.4).
-func (c *session) accepted(body *content) {
+func (c *session) accepted(body *content.Content) {
 	m, env := c.srv.metrics, c.tx.env
 	m.messages.Inc()
 	c.seen.messages.Add(1)
 	m.recipients.Add(float64(c.tx.accepted))
-	m.bytes.Add(float64(body.size))
+	m.bytes.Add(float64(body.Size()))
 	if !c.log.Handler().Enabled(c.asks.parent, slog.LevelInfo) {
 		return
 	}
@@ -295,17 +293,17 @@ func (c *session) accepted(body *content) {
 		c.emit(slog.LevelInfo, "rcpt", ta, slog.Any("rcpt", &env.Rcpts[i].To), slog.Int("idx", i), slog.Int("stat", 0))
 	}
 	attrs := append(make([]slog.Attr, 0, 8),
-		ta, slog.Any("mail", &env.Mail.From), slog.String("msgid", body.header.msgid),
-		slog.Int64("size", body.size), slog.Int("stat", 0))
+		ta, slog.Any("mail", &env.Mail.From), slog.String("msgid", body.MessageID()),
+		slog.Int64("size", body.Size()), slog.Int("stat", 0))
 	if found := c.tx.authn.Summary(); found != "" {
 		attrs = append(attrs, slog.String("auth", found))
 	}
 	switch {
-	case body.drop:
+	case body.Discarded():
 		c.emit(slog.LevelInfo, "message discarded", attrs...)
-	case body.signatures == "":
+	case c.tx.signatures == "":
 		c.emit(slog.LevelInfo, "message", attrs...)
 	default:
-		c.emit(slog.LevelInfo, "message", append(attrs, slog.String("dkim", body.signatures))...)
+		c.emit(slog.LevelInfo, "message", append(attrs, slog.String("dkim", c.tx.signatures))...)
 	}
 }

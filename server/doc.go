@@ -37,6 +37,6 @@
 // sessions grow scarce idle clients have less time, and make room for others (package
 // crowd). An idle session has no buffers, and one goroutine. The
 // numbers of bad commands, of commands without effect, of recipients, of sessions
-// and the size of messages are options. Content beyond what QMGR lets a transaction
-// hold in memory goes to a file.
+// and the size of messages are options. Content (package content) beyond what QMGR lets a
+// transaction hold in memory goes to a file.
 package server

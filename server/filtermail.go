@@ -2,7 +2,6 @@ package server
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -11,11 +10,15 @@ import (
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/server/content"
 	"meta1/server/milter"
 )
 
 // headerMax bounds the header of a message that filters see, in bytes: they want it in memory.
 const headerMax = 1 << 20
+
+// headerPiece is how much of a message is read at a time to find its header, in bytes.
+const headerPiece = 4 << 10
 
 // addedMax bounds the recipients that filters add to a message.
 const addedMax = 1000
@@ -24,14 +27,14 @@ const addedMax = 1000
 type draft struct {
 	c      *session
 	fields []milter.Header
-	empty  bool     // an empty line ends the header
-	body   *content // has the body, and perhaps more before it
-	from   int64    // where the body begins
-	first  *content // as the client sent it
-	lines  lineEnds // of a new body
-	header bool     // it was changed
-	hold   string   // why the message is to be held; "": it is not
-	added  int      // recipients
+	empty  bool             // an empty line ends the header
+	body   *content.Content // has the body, and perhaps more before it
+	from   int64            // where the body begins
+	first  *content.Content // as the client sent it
+	lines  content.LineEnds // of a new body
+	header bool             // it was changed
+	hold   string           // why the message is to be held; "": it is not
+	added  int              // recipients
 	// results is our Authentication-Results:, which stands above our trace fields as long as
 	// filters let it stand; nil: there is none.
 	results []milter.Header
@@ -44,18 +47,18 @@ type draft struct {
 // filterMessage gives the message to the filters, one after the other, and makes the changes
 // that they want. The message is then what it returns; the caller aborts both. The reply is
 // zero to go on.
-func (c *session) filterMessage(body *content) (*content, smtp.Reply) {
-	if c.filter.session == nil && c.filter.policy == nil || body.drop {
+func (c *session) filterMessage(body *content.Content) (*content.Content, smtp.Reply) {
+	if c.filter.session == nil && c.filter.policy == nil || body.Discarded() {
 		return body, smtp.Reply{}
 	}
-	c.filter.msgid = body.header.msgid
+	c.filter.msgid = body.MessageID()
 	d := &draft{c: c, body: body, first: body}
 	if r := d.policyMessage(); !r.IsZero() || c.tx.dropped() {
 		return d.body, r
 	}
 	if c.filter.session == nil && !d.header {
 		d.finish()
-		return d.body, d.body.failed
+		return d.body, d.body.Failed()
 	}
 	if r := d.open(); !r.IsZero() {
 		return d.body, r
@@ -66,16 +69,7 @@ func (c *session) filterMessage(body *content) (*content, smtp.Reply) {
 		}
 	}
 	d.finish()
-	return d.body, d.body.failed
-}
-
-// message reads the message of the client, without what we have put on top of it.
-func (d *draft) message() io.Reader {
-	in := d.body.whole()
-	if _, err := io.CopyN(io.Discard, in, int64(len(d.body.results))+d.body.received); err != nil && !errors.Is(err, io.EOF) {
-		d.body.failStore(err)
-	}
-	return in
+	return d.body, d.body.Failed()
 }
 
 // open reads the header.
@@ -83,37 +77,37 @@ func (d *draft) open() smtp.Reply {
 	if d.opened {
 		return smtp.Reply{}
 	}
-	in, own := d.message(), milter.OneField(d.first.results)
-	if !d.body.failed.IsZero() {
-		return d.body.failed
+	in, own := d.body.Message(), milter.OneField(d.first.Results())
+	if !d.body.Failed().IsZero() {
+		return d.body.Failed()
 	}
-	fields, empty, size, err := milter.ReadHeader(bufio.NewReaderSize(in, smallWriter), headerMax)
+	fields, empty, size, err := milter.ReadHeader(bufio.NewReaderSize(in, headerPiece), headerMax)
 	switch {
 	case errors.Is(err, milter.ErrHeaderLarge):
-		return replyHeaderLarge
+		return content.ReplyHeaderLarge
 	case err != nil:
-		d.body.failStore(err)
-		return d.body.failed
-	case !d.body.memory.Take(int64(size)):
-		return replyFull
+		d.body.FailStore(err)
+		return d.body.Failed()
+	case !d.body.Memory().Take(int64(size)):
+		return content.ReplyFull
 	}
 	d.opened = true
-	d.fields, d.empty, d.from = append(own, fields...), empty, d.body.received+int64(size)
-	if h := d.body.head; h != nil && h.drop > 0 { // it has the header in its place
-		d.from = h.drop
+	d.fields, d.empty, d.from = append(own, fields...), empty, d.body.Received()+int64(size)
+	if n := d.body.Replaced(); n > 0 { // the head has the header in its place
+		d.from = n
 	}
 	d.results = own
-	return d.body.failed
+	return d.body.Failed()
 }
 
 // give has one filter decide on the message, and makes the changes that it wants.
 func (d *draft) give(i int) smtp.Reply {
 	c := d.c
 	in := d.body
-	var next *content // the new body, if there is one
+	var next *content.Content // the new body, if there is one
 	changes, v, err := c.filter.session.Message(i, &milter.Content{
 		Header: d.fields, Macros: c.macro,
-		Body: func() io.Reader { return in.reader(d.from) },
+		Body: func() io.Reader { return in.Reader(d.from) },
 		Replace: func(p []byte) error {
 			if next == nil {
 				var err error
@@ -121,103 +115,45 @@ func (d *draft) give(i int) smtp.Reply {
 					return err
 				}
 			}
-			return d.lines.write(next, p)
+			return d.lines.Write(next, p)
 		},
 	})
 	if next != nil {
 		d.body = next
 		defer func() {
 			if in != d.first {
-				in.abort()
+				in.Abort()
 			}
 		}()
 	}
-	if err != nil || !d.body.failed.IsZero() {
-		if d.body.failed.IsZero() {
-			d.body.failStore(err)
+	if err != nil || !d.body.Failed().IsZero() {
+		if d.body.Failed().IsZero() {
+			d.body.FailStore(err)
 		}
-		return d.body.failed
+		return d.body.Failed()
 	}
 	if r := c.filterVerdict(&v); !r.IsZero() || c.tx.discard {
 		return r
 	}
 	if next != nil {
-		d.lines.end(next)
+		d.lines.End(next)
 		d.from = 0
 	}
 	d.apply(&changes, c.filter.set.milters[i].Name(), next != nil)
-	return d.body.failed
+	return d.body.Failed()
 }
 
 // replace begins a new body, in the place of the one that there was. That can still be read.
-func (d *draft) replace() (*content, error) {
-	if d.body.file != nil {
-		if err := d.body.buffer.Flush(); err != nil {
-			return nil, err
-		}
-		if err := d.body.file.Detach(); err != nil {
-			return nil, err
-		}
+func (d *draft) replace() (*content.Content, error) {
+	if err := d.body.Detach(); err != nil {
+		return nil, err
 	}
-	next := d.c.newContent()
-	next.missing = nil
-	next.header, next.stripped = d.first.header, 0
-	next.begin(nil, 0)
-	d.lines = lineEnds{}
-	if !next.failed.IsZero() {
-		return next, errors.Join(next.cause, next.failed)
+	next := content.NewBody(d.c.contentConfig(), d.first)
+	d.lines = content.LineEnds{}
+	if r := next.Failed(); !r.IsZero() {
+		return next, errors.Join(next.Cause(), r)
 	}
 	return next, nil
-}
-
-// lineEnds makes CR LF of all line ends of a new body: filters are not always exact about
-// them, and nothing else may end a line.
-type lineEnds struct {
-	cr   bool // the last octet was a CR
-	open bool // the last line has no end yet
-}
-
-func (l *lineEnds) write(c *content, p []byte) error {
-	out := make([]byte, 0, len(p)+len(p)/8)
-	for _, b := range p {
-		if l.cr && b != '\n' || b == '\n' {
-			out = append(out, "\r\n"...)
-			l.open = false
-		}
-		l.cr = b == '\r'
-		if b != '\r' && b != '\n' {
-			out = append(out, b)
-			l.open = true
-		}
-	}
-	c.addBody(out)
-	if !c.failed.IsZero() {
-		return c.failed
-	}
-	return nil
-}
-
-// end ends the last line.
-func (l *lineEnds) end(c *content) {
-	if l.cr || l.open {
-		c.addBody([]byte("\r\n"))
-	}
-}
-
-// addBody takes a piece of a new body, after what the option nul says.
-func (c *content) addBody(p []byte) {
-	if bytes.IndexByte(p, 0) >= 0 {
-		switch c.nul {
-		case nulReject:
-			c.fail(replyNUL)
-		case nulStrip:
-			p = bytes.ReplaceAll(p, []byte{0}, nil)
-		}
-	}
-	if c.size += int64(len(p)); c.sizeMax > 0 && c.size > c.sizeMax {
-		c.fail(replyTooBig)
-	}
-	c.keep(p)
 }
 
 // apply makes the changes of header and envelope.
@@ -376,19 +312,15 @@ func (d *draft) finish() {
 		if d.empty || d.from == 0 {
 			text = append(text, "\r\n"...)
 		}
-		body.received = int64(top)
-		body.setHead(d.from, text)
-		if body.failed.IsZero() {
-			body.size = body.total() - body.received
-		}
-		if body.sizeMax > 0 && body.size > body.sizeMax+headerMax { // what filters add is not the client's fault
-			body.fail(replyTooBig)
+		body.Rewrite(d.from, text, top)
+		if most := d.c.srv.cfg.MessageSizeMax; most > 0 && body.Size() > most+headerMax { // what filters add is not the client's fault
+			body.Fail(content.ReplyTooBig)
 		}
 	}
 	if tx.hold == "" {
 		tx.hold = d.hold
 	}
 	if len(tx.env.Rcpts) == 0 {
-		body.drop = true
+		body.Discard()
 	}
 }

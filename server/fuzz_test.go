@@ -15,6 +15,7 @@ import (
 
 	"meta1/mta/msg"
 	"meta1/mta/supervise"
+	"meta1/server/content"
 )
 
 // scriptConn is a client that sends what it has in pieces of a given size and
@@ -73,7 +74,7 @@ func FuzzSession(f *testing.F) {
 			},
 			Access: flags&8 != 0, StrictEHLO: flags&16 != 0, SoftBounce: flags&32 != 0, RequireEHLO: flags&64 != 0,
 		}
-		cfg.NUL = [...]string{nulReject, nulStrip, nulAccept}[flags>>9%3]
+		cfg.NUL = [...]string{content.RejectNUL, content.StripNUL, content.AcceptNUL}[flags>>9%3]
 		if flags&8192 != 0 {
 			cfg.Checks = fuzzChecks
 		}
@@ -94,7 +95,7 @@ func FuzzSession(f *testing.F) {
 			t.Fatal(err)
 		}
 		checkOutput(t, conn.out.Bytes())
-		checkAccepted(t, fake, cfg.NUL == nulAccept)
+		checkAccepted(t, fake, cfg.NUL == content.AcceptNUL)
 	})
 }
 

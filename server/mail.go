@@ -9,6 +9,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/server/condition"
+	"meta1/server/content"
 )
 
 // mail is MAIL (RFC 5321 section 4.1.1.2).
@@ -208,7 +209,7 @@ func (c *session) begin(m mailArgs) smtp.Reply {
 	}
 	c.note.tx = tx
 	if s.cfg.MessageSizeMax > 0 && m.Size > s.cfg.MessageSizeMax {
-		return replyTooBig
+		return content.ReplyTooBig
 	}
 	c.count.transactions++
 	if exceeds(c.count.transactions, s.cfg.Limits.Transactions) {

@@ -1,6 +1,9 @@
 package server
 
-import "meta1/confparse"
+import (
+	"meta1/confparse"
+	"meta1/server/content"
+)
 
 // Options is the option table of a section smtps. Its rows point into c.
 func (c *Config) Options() *confparse.Table {
@@ -89,7 +92,7 @@ func (c *Config) generalRows() []confparse.Option {
 			Doc: "Longest line of a message; 0 for no limit. RFC 5321 allows 998 octets, but mail with longer lines is common and harmless.",
 		},
 		{
-			Name: "nul", Type: confparse.Enum, Words: []string{nulReject, nulStrip, nulAccept}, Default: nulReject, Readme: "own", Into: &c.NUL,
+			Name: "nul", Type: confparse.Enum, Words: []string{content.RejectNUL, content.StripNUL, content.AcceptNUL}, Default: content.RejectNUL, Readme: "own", Into: &c.NUL,
 			Doc: "What becomes of a message with NUL characters, which RFC 5322 forbids and which hosts on the way may read otherwise than we do: reject refuses it, strip removes them, accept passes them on.",
 		},
 		{

@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"errors"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	form "meta1/pmilter"
+	"meta1/server/content"
 	"meta1/server/milter"
 	"meta1/server/pmilter"
 )
@@ -156,41 +158,41 @@ func (d *draft) policyMessage() smtp.Reply {
 	if c.filter.policy == nil {
 		return smtp.Reply{}
 	}
-	var next *content // the new message, if there is one
+	var next *content.Content // the new message, if there is one
 	changes, v, err := c.filter.policy.Message(&pmilter.Content{
 		Macros:  c.macro,
-		Message: d.message,
+		Message: func() io.Reader { return d.body.Message() },
 		Replace: func(p []byte) (err error) {
 			if next == nil {
 				if next, err = d.replace(); err != nil {
 					return err
 				}
 			}
-			return d.lines.write(next, p)
+			return d.lines.Write(next, p)
 		},
 	})
 	if next != nil {
 		if changes.Replaced && err == nil {
 			d.body = next
 		} else {
-			next.abort()
+			next.Abort()
 		}
 	}
 	switch {
-	case err != nil && next != nil && !next.failed.IsZero():
-		in.cause = errors.Join(in.cause, next.cause)
-		return next.failed
+	case err != nil && next != nil && !next.Failed().IsZero():
+		in.Blame(next.Cause())
+		return next.Failed()
 	case err != nil:
-		d.body.failStore(err)
+		d.body.FailStore(err)
 	}
-	if !d.body.failed.IsZero() {
-		return d.body.failed
+	if !d.body.Failed().IsZero() {
+		return d.body.Failed()
 	}
 	if r := c.policyVerdict(&v); !r.IsZero() || c.tx.discard {
 		return r
 	}
 	if changes.Replaced {
-		d.lines.end(next)
+		d.lines.End(next)
 		d.header = true
 	}
 	return d.policyChanges(&changes)

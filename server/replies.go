@@ -1,6 +1,9 @@
 package server
 
-import "meta1/mta/smtp"
+import (
+	"meta1/mta/smtp"
+	"meta1/server/content"
+)
 
 // The replies that do not depend on anything. None repeats what the client sent.
 var (
@@ -46,7 +49,7 @@ var (
 	replyManyHops    = smtp.NewReply(554, "5.4.6", "Too many hops, mail loop assumed")
 	replyPipelining  = smtp.NewReply(554, "5.5.0", "Illegal pipelining")
 	replyEarly       = smtp.NewReply(554, "5.5.0", "Data sent before the greeting")
-	replyDown        = smtp.NewReply(451, "4.3.0", "Temporary local problem, try again later")
+	replyDown        = content.ReplyDown
 	replyDownSession = smtp.NewReply(421, "4.3.0", "Service not available, try again later")
 
 	// Those that end a session.

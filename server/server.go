@@ -26,6 +26,7 @@ import (
 	"meta1/server/authn/dmarcrpt"
 	"meta1/server/authn/verify"
 	"meta1/server/condition"
+	"meta1/server/content"
 	"meta1/server/crowd"
 	"meta1/server/dkim"
 	"meta1/server/pmilter"
@@ -112,16 +113,17 @@ type Server struct {
 
 // hall is what a server has whatever its configuration says: its sessions and its listeners.
 type hall struct {
-	log     *slog.Logger
-	metrics *metrics
-	pools   pools
-	halt    halt
-	stopped chan struct{} // closed when the server stops: nobody waits for a turn any more
-	made    time.Time
-	stress  chan struct{}   // says that there is stress
-	ending  context.Context // ends when the server begins to stop
-	end     context.CancelFunc
-	filters filterSets
+	log      *slog.Logger
+	metrics  *metrics
+	pools    pools
+	contents content.Pools // of the content of messages
+	halt     halt
+	stopped  chan struct{} // closed when the server stops: nobody waits for a turn any more
+	made     time.Time
+	stress   chan struct{}   // says that there is stress
+	ending   context.Context // ends when the server begins to stop
+	end      context.CancelFunc
+	filters  filterSets
 
 	mu        sync.Mutex                // guards the following
 	now       *Server                   // for the sessions that begin now

@@ -86,28 +86,29 @@ type counts struct {
 
 // transaction lasts from MAIL to the end of the message, RSET or EHLO.
 type transaction struct {
-	env       *msg.Envelope
-	inlineMax int64
-	discard   bool
-	marks     msg.Marks // of the access map, at MAIL
-	refusal   refusal   // to be sent at RCPT (delay_checks)
-	greylist  refusal   // to be sent at DATA (delay_greylisting_error_until_DATA)
-	accepted  int       // recipients, discarded ones included
-	rcpts     int       // RCPT commands with an address
-	surplus   int       // RCPT commands beyond the limits on recipients
-	inVain    int       // RCPT commands that added none, invalid ones apart
-	bad       int
-	nops      int
-	invalid   int
-	seen      map[string]int // places in env.Rcpts, once they are many
-	prdr      bool           // PRDR was asked for
-	taken     int            // RCPT commands that were accepted, repeated recipients included
-	chunks    *chunks        // the message as it comes in by BDAT; nil: it does not
-	prepend   []byte         // fields that policy services put on top of the message
-	hold      string         // why the message is to be held; "": it is not
-	authn     *verify.Mail   // what section authentication has found; nil: there is none
-	each      []smtp.Reply   // of PRDR, for each RCPT that was accepted, zero for one that takes the message; nil: all do
-	order     []int          // for each RCPT that was accepted the recipient's number for the policy milter, -1 for none
+	env        *msg.Envelope
+	inlineMax  int64
+	discard    bool
+	marks      msg.Marks // of the access map, at MAIL
+	refusal    refusal   // to be sent at RCPT (delay_checks)
+	greylist   refusal   // to be sent at DATA (delay_greylisting_error_until_DATA)
+	accepted   int       // recipients, discarded ones included
+	rcpts      int       // RCPT commands with an address
+	surplus    int       // RCPT commands beyond the limits on recipients
+	inVain     int       // RCPT commands that added none, invalid ones apart
+	bad        int
+	nops       int
+	invalid    int
+	seen       map[string]int // places in env.Rcpts, once they are many
+	prdr       bool           // PRDR was asked for
+	taken      int            // RCPT commands that were accepted, repeated recipients included
+	signatures string         // of DKIM that were made, for the log
+	chunks     *chunks        // the message as it comes in by BDAT; nil: it does not
+	prepend    []byte         // fields that policy services put on top of the message
+	hold       string         // why the message is to be held; "": it is not
+	authn      *verify.Mail   // what section authentication has found; nil: there is none
+	each       []smtp.Reply   // of PRDR, for each RCPT that was accepted, zero for one that takes the message; nil: all do
+	order      []int          // for each RCPT that was accepted the recipient's number for the policy milter, -1 for none
 }
 
 // newSession makes the session of a connection.
@@ -453,7 +454,7 @@ func (c *session) endTransaction() {
 // dropTransaction forgets the transaction, and what came in of its message by BDAT.
 func (c *session) dropTransaction() {
 	if c.tx != nil && c.tx.chunks != nil {
-		c.tx.chunks.body.abort()
+		c.tx.chunks.body.Abort()
 		c.wire.patient = false
 	}
 	c.filter.session.Abort()

@@ -1,12 +1,12 @@
 package server
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"log/slog"
 
 	"meta1/mta/smtp"
+	"meta1/server/content"
 	"meta1/server/dkim"
 )
 
@@ -27,28 +27,28 @@ func (c *session) signed() bool {
 
 // signContent puts the signatures on top of a message that has come in, when nothing of it
 // changes any more. The reply is zero unless the message must not be accepted without them.
-func (c *session) signContent(body *content) smtp.Reply {
-	if !c.signed() || !body.failed.IsZero() {
-		return body.failed
+func (c *session) signContent(body *content.Content) smtp.Reply {
+	if !c.signed() || !body.Failed().IsZero() {
+		return body.Failed()
 	}
 	m := c.srv.metrics.dkimMessages
 	signatures, made, err := c.signatures(body)
 	switch {
 	case err == nil && len(made) == 0:
 		m.WithLabelValues(signedNot).Inc()
-		return body.failed
+		return body.Failed()
 	case err == nil:
 		m.WithLabelValues(signedOK).Inc()
-		body.signatures = dkim.Algorithms(made)
-		body.prepend(signatures)
-		return body.failed
+		c.tx.signatures = dkim.Algorithms(made)
+		body.Prepend(signatures)
+		return body.Failed()
 	}
 	m.WithLabelValues(signedFailed).Inc()
 	if c.srv.deps.DKIM.Config().IgnoreErrors {
 		c.emit(slog.LevelWarn, "message accepted without a DKIM signature", slog.Any("ss_ta", c.tx.env.TA), slog.Any("error", err))
-		return body.failed
+		return body.Failed()
 	}
-	body.cause = err
+	body.Blame(err)
 	if wrong := (*dkim.Error)(nil); errors.As(err, &wrong) && !wrong.Temporary {
 		return replyNotSigned
 	}
@@ -59,17 +59,17 @@ func (c *session) signContent(body *content) smtp.Reply {
 const signPiece = 32 << 10
 
 // signatures reads the content as it is to be, and makes its signatures.
-func (c *session) signatures(body *content) ([]byte, []dkim.Signature, error) {
+func (c *session) signatures(body *content.Content) ([]byte, []dkim.Signature, error) {
 	message := c.srv.deps.DKIM.Begin()
 	held := int64(0)
-	defer func() { body.memory.Give(held) }()
-	in, piece := body.whole(), make([]byte, signPiece)
+	defer func() { body.Memory().Give(held) }()
+	in, piece := body.Whole(), make([]byte, signPiece)
 	for {
 		n, err := in.Read(piece)
 		_, _ = message.Write(piece[:n]) // it never fails
 		more := int64(message.Held()) - held
 		switch {
-		case more > 0 && !body.memory.Take(more):
+		case more > 0 && !body.Memory().Take(more):
 			return nil, nil, errSigningMemory
 		case errors.Is(err, io.EOF) || err == nil && !message.More():
 			held += more
@@ -87,20 +87,3 @@ const (
 	signedNot    = "no_key"
 	signedFailed = "failed"
 )
-
-// whole reads the content as it is to be, behind what was put on top of it.
-func (c *content) whole() io.Reader {
-	if h := c.head; h != nil {
-		return io.MultiReader(bytes.NewReader(h.text), c.reader(h.drop))
-	}
-	return c.reader(0)
-}
-
-// prepend puts text on top of the content that has come in.
-func (c *content) prepend(text []byte) {
-	drop := int64(0)
-	if h := c.head; h != nil {
-		drop, text = h.drop, append(text, h.text...)
-	}
-	c.setHead(drop, text)
-}

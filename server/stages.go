@@ -6,6 +6,7 @@ import (
 
 	"meta1/mta/smtp"
 	"meta1/mta/tracing"
+	"meta1/server/content"
 )
 
 // stagesMax bounds what is told of the stages of one message: it may have a hundred thousand recipients.
@@ -62,9 +63,9 @@ func (c *session) filtersAsked(stage string, begun time.Time) {
 
 // traceMessage records how a message was received, if it is traced. One that is dropped is no message of the
 // queue and has no trace.
-func (c *session) traceMessage(body *content) {
+func (c *session) traceMessage(body *content.Content) {
 	t, env := c.srv.deps.Tracer, c.tx.env
-	if c.stages == nil || body.drop || !t.Sampled(env.TA) {
+	if c.stages == nil || body.Discarded() || !t.Sampled(env.TA) {
 		return
 	}
 	receive := tracing.Span{
@@ -73,7 +74,7 @@ func (c *session) traceMessage(body *content) {
 			{Key: "meta1.ss_ta", Text: env.TA.String()},
 			{Key: "meta1.ss_se", Text: c.id.String()},
 			{Key: "meta1.recipients", Number: int64(len(env.Rcpts))},
-			{Key: "meta1.size", Number: body.size},
+			{Key: "meta1.size", Number: body.Size()},
 			{Key: "network.protocol.name", Text: env.Client.Protocol},
 		},
 	}

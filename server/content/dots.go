@@ -1,4 +1,4 @@
-package server
+package content
 
 import (
 	"bytes"
@@ -12,19 +12,28 @@ var (
 	replyLongLine = smtp.NewReply(554, "5.6.0", "Message contains a line that is too long")
 )
 
-// dotScanner takes the data of a message off the wire (RFC 5321 section 4.5.2): it
+// DotScanner takes the data of a message off the wire (RFC 5321 section 4.5.2): it
 // finds the end, removes the dots that were stuffed, and refuses lines that are not
-// ended by CR LF. The zero value is at the beginning of the data.
-type dotScanner struct {
+// ended by CR LF. Dots makes one.
+type DotScanner struct {
+	out     *Content
 	inLine  bool  // the last byte scanned was not the LF of a CR LF
 	lineLen int64 // bytes scanned of the current line
 	lineMax int64 // longest line without CR LF; 0 for no limit
 }
 
-// scan examines in and passes content to out. It returns how many bytes it has
+// Dots is by what all of the message will come in, at the beginning of its data. It is called before
+// Begin. lineMax bounds a line without CR LF, in bytes; 0 is no limit.
+func (c *Content) Dots(lineMax int64) DotScanner {
+	c.shape.NoDots = true // until one is found
+	return DotScanner{out: c, lineMax: lineMax}
+}
+
+// Scan examines in and passes what is of the message to its content. It returns how many bytes it has
 // taken, and whether they end with the final dot. What is left of in, at most two
 // bytes if it is not the end, must be given again with more behind it.
-func (d *dotScanner) scan(in []byte, out *content) (n int, end bool) {
+func (d *DotScanner) Scan(in []byte) (n int, end bool) {
+	out := d.out
 	run, i, ends := 0, 0, 0 // in[run:i] is content that out has not got yet, in[:i] has so many line ends
 	for i < len(in) {
 		if !d.inLine && in[i] == '.' {
@@ -32,7 +41,7 @@ func (d *dotScanner) scan(in []byte, out *content) (n int, end bool) {
 			if len(rest) < 2 && (len(rest) == 0 || rest[0] == '\r') {
 				break // perhaps the final dot
 			}
-			out.write(in[run:i])
+			out.Write(in[run:i])
 			if rest[0] == '\r' && rest[1] == '\n' {
 				run, end = i, true
 				break
@@ -41,7 +50,7 @@ func (d *dotScanner) scan(in []byte, out *content) (n int, end bool) {
 			out.shape.NoDots = false
 			run, d.inLine = i, true
 		}
-		taken := d.line(in[i:], out)
+		taken := d.line(in[i:])
 		if taken == 0 {
 			break // a CR whose LF may follow
 		}
@@ -50,9 +59,9 @@ func (d *dotScanner) scan(in []byte, out *content) (n int, end bool) {
 			ends++
 		}
 	}
-	out.write(in[run:i])
+	out.Write(in[run:i])
 	if bytes.Count(in[:i], []byte{'\r'}) != ends { // counting all at once is quicker than a search in each line
-		out.fail(replyBareLine)
+		out.Fail(replyBareLine)
 	}
 	if end {
 		i += len(".\r\n")
@@ -61,26 +70,26 @@ func (d *dotScanner) scan(in []byte, out *content) (n int, end bool) {
 }
 
 // line examines in up to its first LF or its end and returns the number of bytes
-// taken. A CR at the very end is left, one elsewhere is scan's to find.
-func (d *dotScanner) line(in []byte, out *content) int {
+// taken. A CR at the very end is left, one elsewhere is Scan's to find.
+func (d *DotScanner) line(in []byte) int {
 	j := bytes.IndexByte(in, '\n')
 	if j < 0 {
-		return d.unfinished(in, out)
+		return d.unfinished(in)
 	}
 	if j > 0 && in[j-1] == '\r' {
-		d.measure(j-1, out)
+		d.measure(j - 1)
 		d.inLine, d.lineLen = false, 0
 		return j + 1
 	}
 	// A bare LF ends no line: a dot behind it is an ordinary one.
-	out.fail(replyBareLine)
-	d.measure(j+1, out)
+	d.out.Fail(replyBareLine)
+	d.measure(j + 1)
 	d.inLine = true
 	return j + 1
 }
 
 // unfinished takes a piece of a line.
-func (d *dotScanner) unfinished(in []byte, out *content) int {
+func (d *DotScanner) unfinished(in []byte) int {
 	n := len(in)
 	if in[n-1] == '\r' {
 		n--
@@ -89,13 +98,13 @@ func (d *dotScanner) unfinished(in []byte, out *content) int {
 		return 0
 	}
 	d.inLine = true
-	d.measure(n, out)
+	d.measure(n)
 	return n
 }
 
 // measure adds n bytes to the current line.
-func (d *dotScanner) measure(n int, out *content) {
+func (d *DotScanner) measure(n int) {
 	if d.lineLen += int64(n); d.lineMax > 0 && d.lineLen > d.lineMax {
-		out.fail(replyLongLine)
+		d.out.Fail(replyLongLine)
 	}
 }

@@ -1,8 +1,6 @@
-package server
+package content
 
-import (
-	"bytes"
-)
+import "bytes"
 
 const (
 	// headerLineMax is how much of a header line is looked at.

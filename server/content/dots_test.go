@@ -1,4 +1,4 @@
-package server
+package content
 
 import (
 	"bytes"
@@ -10,7 +10,7 @@ import (
 	"meta1/mta/smtp"
 )
 
-// plainScan is the meaning of dotScanner, byte by byte: what the content is, where
+// plainScan is the meaning of DotScanner, byte by byte: what the content is, where
 // the data end (-1 if they do not), and whether the message is to be refused.
 func plainScan(in []byte) (out []byte, end int, bare bool) {
 	lineStart := true
@@ -46,14 +46,14 @@ type scanned struct {
 	shape  msg.Shape
 }
 
-// scanChunks runs a dotScanner over in, cut into chunks of the given sizes, which
+// scanChunks runs a DotScanner over in, cut into chunks of the given sizes, which
 // are used in turn.
 func scanChunks(in []byte, sizes ...int) scanned {
-	body := &content{memory: msg.NewMemory(1 << 40).Reserve(), inlineMax: 1 << 30, shape: msg.Shape{ASCII: true, NoDots: true}}
-	d := dotScanner{}
+	body := New(Config{Memory: msg.NewMemory(1 << 40).Reserve(), InlineMax: 1 << 30})
+	d := body.Dots(0)
 	given, used := 0, 0
 	for i := 0; ; i++ {
-		n, end := d.scan(in[used:given], body)
+		n, end := d.Scan(in[used:given])
 		used += n
 		if end {
 			return scanned{body.mem, used, body.failed, body.shape}
@@ -108,8 +108,8 @@ func TestShape(t *testing.T) {
 	}{
 		{name: "plain", data: "a: b\r\n\r\nc.d\r\n", noDots: true},
 		{name: "dot", data: "a: b\r\n\r\n..c\r\n"},
-		{name: "end of the data behind a NUL", nul: nulStrip, data: "a: b\r\n\r\n\x00.\r\nMAIL\r\n"},
-		{name: "NUL", nul: nulAccept, data: "a: b\r\n\r\n\x00.\r\nMAIL\r\n", noDots: true},
+		{name: "end of the data behind a NUL", nul: StripNUL, data: "a: b\r\n\r\n\x00.\r\nMAIL\r\n"},
+		{name: "NUL", nul: AcceptNUL, data: "a: b\r\n\r\n\x00.\r\nMAIL\r\n", noDots: true},
 		{name: "a dot on top", top: "A: b\r\n.\r\n", data: "a: b\r\n\r\nc\r\n"},
 		{name: "a dot first", top: ".A: b\r\n", data: "a: b\r\n\r\nc\r\n"},
 		{name: "8 bit on top", top: "A: \xe9\r\n", data: "a: b\r\n\r\nc\r\n", noDots: true},
@@ -119,16 +119,16 @@ func TestShape(t *testing.T) {
 		{name: "header with 8 bit", head: "A: \xe9\r\n", data: "a: b\r\n\r\nc\r\n", noDots: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			body := &content{
-				memory: msg.NewMemory(1 << 40).Reserve(), inlineMax: 1 << 20, nul: tt.nul,
-				shape: msg.Shape{ASCII: true, NoDots: true},
-			}
-			body.begin([]byte(tt.top), 0)
-			(&dotScanner{}).scan([]byte(tt.data+".\r\n"), body)
+			body := New(Config{
+				Memory: msg.NewMemory(1 << 40).Reserve(), InlineMax: 1 << 20, NUL: tt.nul,
+			})
+			scan := body.Dots(0)
+			body.Begin([]byte(tt.top), 0)
+			scan.Scan([]byte(tt.data + ".\r\n"))
 			if tt.head != "" {
-				body.setHead(int64(len(tt.top)), []byte(tt.head))
+				body.SetHead(int64(len(tt.top)), []byte(tt.head))
 			}
-			kept, r := body.finish(&msg.Envelope{})
+			kept, r := body.Finish(&msg.Envelope{})
 			if !r.IsZero() {
 				t.Fatal(r)
 			}
@@ -188,8 +188,8 @@ func TestDotScan(t *testing.T) {
 // buffer cannot fill up without an end.
 func TestDotScanProgress(t *testing.T) {
 	for _, in := range []string{"a", "\r", ".", ".\r", "a\r", "a\r\n.", "a\r\n.\r", "\r\r", "..", ".\r\r"} {
-		d := dotScanner{}
-		n, end := d.scan([]byte(in), &content{memory: msg.NewMemory(1 << 40).Reserve(), inlineMax: 100})
+		d := New(Config{Memory: msg.NewMemory(1 << 40).Reserve(), InlineMax: 100}).Dots(0)
+		n, end := d.Scan([]byte(in))
 		if end || len(in)-n > 2 {
 			t.Errorf("%q: took %d, end %v", in, n, end)
 		}
@@ -208,13 +208,13 @@ func TestLongLine(t *testing.T) {
 		{".12345\r\n.\r\n", false},
 	} {
 		for size := 1; size <= len(tt.in); size++ {
-			body := &content{memory: msg.NewMemory(1 << 40).Reserve(), inlineMax: 1 << 20}
-			d := dotScanner{lineMax: 5}
+			body := New(Config{Memory: msg.NewMemory(1 << 40).Reserve(), InlineMax: 1 << 20})
+			d := body.Dots(5)
 			in := []byte(tt.in)
 			for given, used, end := 0, 0, false; !end && given < len(in); {
 				given = min(len(in), given+size)
 				var n int
-				n, end = d.scan(in[used:given], body)
+				n, end = d.Scan(in[used:given])
 				used += n
 			}
 			if got := !body.failed.IsZero(); got != tt.refuse {
