@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"meta1/client/auth"
+	"meta1/client/socks"
 	"meta1/confparse"
 	"meta1/mta/msg"
 	"meta1/mta/tlsconf"
@@ -27,7 +28,7 @@ type class struct {
 	// What else a connection was made with, so that a reload knows which ones are as before.
 	section tlsconf.Section
 	roots   *x509.CertPool
-	proxy   *Proxy // nil: none
+	proxy   *socks.Config // nil: none
 
 	retired bool // a reload has put another in its place; guarded by pool.mu
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"meta1/client/ehlo"
+	"meta1/client/socks"
 	"meta1/client/tlspolicy"
 	"meta1/client/wire"
 	"meta1/mta/msg"
@@ -257,14 +258,14 @@ func doing(stage msg.DeliverStage) string {
 // proxy fails. It says nothing of the host.
 func isOurs(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
-		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM) || errors.As(err, new(*proxyError))
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM) || errors.As(err, new(*socks.Error))
 }
 
 // isNoNetwork tells whether a connection failed because this system has no way to the address. Where
 // IPv6 is off the reason is that there is no address of ours; with IPv4 that may be a lack of ports.
 // What a proxy says of its own network does not count.
 func isNoNetwork(hop msg.Hop, err error) bool {
-	if errors.As(err, new(*hostError)) || errors.As(err, new(*proxyError)) {
+	if errors.As(err, new(*socks.HostError)) || errors.As(err, new(*socks.Error)) {
 		return false
 	}
 	return errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EAFNOSUPPORT) ||
@@ -273,8 +274,8 @@ func isNoNetwork(hop msg.Hop, err error) bool {
 
 // isRefusal tells whether the host is there and has refused the connection.
 func isRefusal(err error) bool {
-	if h := (*hostError)(nil); errors.As(err, &h) {
-		return h.refused
+	if h := (*socks.HostError)(nil); errors.As(err, &h) {
+		return h.Refused
 	}
 	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET)
 }
@@ -288,7 +289,7 @@ func connectError(hop msg.Hop, err error, stopped bool) smtp.Reply {
 	var errno syscall.Errno
 	var op *net.OpError
 	switch {
-	case errors.As(err, new(*proxyError)), errors.As(err, new(*hostError)):
+	case errors.As(err, new(*socks.Error)), errors.As(err, new(*socks.HostError)):
 		text = err.Error()
 	case wire.IsTimeout(err), errors.Is(err, context.DeadlineExceeded):
 		text = "connection timed out"

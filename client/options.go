@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"meta1/client/auth"
+	"meta1/client/socks"
 	"meta1/client/tlsrpt"
 	"meta1/confparse"
 	"meta1/mta/tlsconf"
@@ -41,7 +42,7 @@ type Config struct {
 	Auth                    auth.Config
 	AuthPresent             bool
 	SessionFeatures         []SessionFeature
-	Proxy                   Proxy
+	Proxy                   socks.Config
 	ProxyPresent            bool
 	TLSReports              tlsrpt.Config
 }
@@ -207,7 +208,7 @@ func (c *Config) readmeOptions() []confparse.Option {
 		},
 		{
 			Name: "proxy", Kind: confparse.KindSection, Readme: "3.11",
-			Sub: c.Proxy.options(), Present: &c.ProxyPresent,
+			Sub: c.Proxy.Options(), Present: &c.ProxyPresent,
 			Doc: "The SOCKS5 proxy (RFC 1928) through which SMTP sessions are made; LMTP is spoken directly. Without it connections are made directly. It chooses the source address itself. A proxy that fails is not held against a host: the mail waits.",
 		},
 		{

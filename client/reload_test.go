@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"meta1/client/auth"
+	"meta1/client/socks"
 	"meta1/mta/msg"
 	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
@@ -167,7 +168,7 @@ func TestReloadIdle(t *testing.T) {
 		"tls":             {cfg: func(c *Config) { c.TLS.Violation = violationAbort }},
 		"provider":        {deps: func(d *Deps) { d.TLS = other }},
 		"auth":            {cfg: func(c *Config) { c.AuthPresent, c.Auth = true, auth.Config{TLS: string(auth.None)} }},
-		"proxy":           {cfg: func(c *Config) { c.ProxyPresent, c.Proxy = true, Proxy{Type: "unix", Path: "x"} }},
+		"proxy":           {cfg: func(c *Config) { c.ProxyPresent, c.Proxy = true, socks.Config{Type: "unix", Path: "x"} }},
 		"flags":           {cfg: func(c *Config) { c.TalkToMyself = true }},
 		"chunking":        {cfg: func(c *Config) { c.Chunking = chunkingNever }},
 		"transactions":    {deps: func(d *Deps) { d.TransactionsPerSession = 5 }},
@@ -340,7 +341,7 @@ func TestReloadProxy(t *testing.T) {
 		if a := r.deliver(t, question()); !a.Rcpts[0].Accepted() {
 			t.Errorf("%+v", a.Rcpts)
 		}
-		r.reload(Config{ProxyPresent: true, Proxy: Proxy{Type: "unix", Path: "/run/proxy"}})
+		r.reload(Config{ProxyPresent: true, Proxy: socks.Config{Type: "unix", Path: "/run/proxy"}})
 		if a := r.deliver(t, question()); !strings.Contains(a.Rcpts[0].Text(), "proxy") {
 			t.Errorf("%+v", a.Rcpts)
 		}

@@ -54,7 +54,7 @@ func (c *Client) dial(ctx context.Context, to line, id string) (net.Conn, error)
 	}
 	addr := to.hop.Addr.String()
 	if c.cfg.ProxyPresent && to.hop.Protocol == msg.ProtoSMTP {
-		return c.proxied(ctx, addr)
+		return c.cfg.Proxy.Dial(ctx, c.deps.Dial, addr)
 	}
 	if !to.source.IsValid() {
 		return c.deps.Dial(ctx, "tcp", addr)

@@ -1,4 +1,7 @@
-package client
+// Package socks is the section proxy of smtpc: which SOCKS5 proxy there is (RFC 1928, with user and
+// password by RFC 1929), and connections through it. It tells a host that the proxy cannot reach
+// ([HostError]) from a proxy that fails ([Error]), which says nothing of the host.
+package socks
 
 import (
 	"context"
@@ -14,22 +17,22 @@ import (
 	"meta1/confparse"
 )
 
-// Proxy is the section proxy (README 3.11, item 7; 4.6): a SOCKS5 proxy (RFC 1928) with user
-// and password (RFC 1929) if a key is set.
-type Proxy struct {
-	Type    string
-	Port    int
-	Address netip.Addr
-	Path    string
+// Config is the section proxy (README 3.11, item 7; 4.6): a SOCKS5 proxy (RFC 1928) with user
+// and password (RFC 1929) if a key is set. Two that are the same can be compared.
+type Config struct {
+	Type    string     // of the proxy's socket: "inet", "inet6" or "unix"
+	Port    int        // of inet and inet6
+	Address netip.Addr // of inet and inet6
+	Path    string     // of unix
 	User    string
-	Key     string
+	Key     string // "": we do not say who we are
 }
 
 // RFC 1929 counts user and password in one octet each.
-const proxyWordMax = 255
+const wordMax = 255
 
-// options is the table of section proxy.
-func (p *Proxy) options() *confparse.Table {
+// Options is the table of section proxy, bound to p.
+func (p *Config) Options() *confparse.Table {
 	return &confparse.Table{Check: p.check, Options: []confparse.Option{
 		{
 			Name: "type", Type: confparse.Enum, Words: []string{"inet", "inet6", "unix"}, Default: "inet",
@@ -60,7 +63,7 @@ func (p *Proxy) options() *confparse.Table {
 }
 
 // check refuses a section that names no proxy.
-func (p *Proxy) check(r *confparse.Report) {
+func (p *Config) check(r *confparse.Report) {
 	switch {
 	case p.Type == "unix" && p.Path == "":
 		r.Errorf("type", "a proxy of type unix needs a path")
@@ -69,32 +72,32 @@ func (p *Proxy) check(r *confparse.Report) {
 	case p.Type == "inet" && !p.Address.Unmap().Is4(), p.Type == "inet6" && p.Address.Unmap().Is4():
 		r.Errorf("address", "%s is no address of type %s", p.Address, p.Type)
 	}
-	if len(p.Key) > proxyWordMax {
-		r.Errorf("proxy_key", "has %d octets, and SOCKS allows %d", len(p.Key), proxyWordMax)
+	if len(p.Key) > wordMax {
+		r.Errorf("proxy_key", "has %d octets, and SOCKS allows %d", len(p.Key), wordMax)
 	}
-	if p.User == "" || len(p.User) > proxyWordMax {
-		r.Errorf("user", "has %d octets, and SOCKS allows 1 to %d", len(p.User), proxyWordMax)
+	if p.User == "" || len(p.User) > wordMax {
+		r.Errorf("user", "has %d octets, and SOCKS allows 1 to %d", len(p.User), wordMax)
 	}
 }
 
-// proxyError is a failure of the proxy itself. It says nothing of the host.
-type proxyError struct{ err error }
+// Error is a failure of the proxy itself. It says nothing of the host.
+type Error struct{ err error }
 
-func (e *proxyError) Error() string { return "the proxy failed: " + e.err.Error() }
-func (e *proxyError) Unwrap() error { return e.err }
+func (e *Error) Error() string { return "the proxy failed: " + e.err.Error() }
+func (e *Error) Unwrap() error { return e.err }
 
-// hostError is what a proxy says of a host that it cannot reach.
-type hostError struct {
+// HostError is what a proxy says of a host that it cannot reach.
+type HostError struct {
 	says    string
-	refused bool
+	Refused bool // the host is there, and refused the connection
 }
 
-func (e *hostError) Error() string { return "the proxy says: " + e.says }
+func (e *HostError) Error() string { return "the proxy says: " + e.says }
 
-// proxied opens a connection to addr through the proxy. The error is a *hostError if the proxy
-// answered that it cannot reach the host, else a *proxyError.
-func (c *Client) proxied(ctx context.Context, addr string) (net.Conn, error) {
-	p := &c.cfg.Proxy
+// Dial opens a connection to addr, an IP address and a port, through the proxy, to which dial
+// connects. It obeys ctx if dial does. The error is a *HostError if the proxy
+// answered that it cannot reach the host, or nothing in time, else a *Error.
+func (p *Config) Dial(ctx context.Context, dial func(ctx context.Context, network, addr string) (net.Conn, error), addr string) (net.Conn, error) {
 	network, at := "tcp", net.JoinHostPort(p.Address.String(), strconv.Itoa(p.Port))
 	if p.Type == "unix" {
 		network, at = "unix", p.Path
@@ -103,10 +106,10 @@ func (c *Client) proxied(ctx context.Context, addr string) (net.Conn, error) {
 	if p.Key != "" {
 		auth = &proxy.Auth{User: p.User, Password: p.Key}
 	}
-	to := &toProxy{dial: c.deps.Dial}
+	to := &toProxy{dial: dial}
 	d, err := proxy.SOCKS5(network, at, auth, to)
 	if err != nil {
-		return nil, &proxyError{err}
+		return nil, &Error{err}
 	}
 	if _, err := d.(proxy.ContextDialer).DialContext(ctx, "tcp", addr); err != nil {
 		return nil, to.failure(err)
@@ -143,17 +146,17 @@ func (t *toProxy) failure(err error) error {
 		err = op.Err // without the addresses, which the reply has
 	}
 	if t.conn != nil && (wire.IsTimeout(err) || errors.Is(err, context.DeadlineExceeded)) {
-		return &hostError{says: "nothing in time"}
+		return &HostError{says: "nothing in time"}
 	}
 	says, answered := strings.CutPrefix(err.Error(), "unknown error ")
 	if t.conn == nil || !answered {
-		return &proxyError{err}
+		return &Error{err}
 	}
 	switch says {
 	case "connection refused":
-		return &hostError{says: says, refused: true}
+		return &HostError{says: says, Refused: true}
 	case "host unreachable", "network unreachable", "TTL expired":
-		return &hostError{says: says}
+		return &HostError{says: says}
 	}
-	return &proxyError{errors.New(says)}
+	return &Error{errors.New(says)}
 }
