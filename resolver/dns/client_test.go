@@ -215,6 +215,47 @@ func TestTruncatedGoesToTCP(t *testing.T) {
 	}
 }
 
+// TestTruncatedByTCP: a reply that is truncated by TCP as well says nothing of records that it does not have: mail would be
+// bounced because of it. Those that it has are taken.
+func TestTruncatedByTCP(t *testing.T) {
+	for _, tt := range []struct {
+		records []string
+		want    Status
+	}{
+		{nil, Temporary},
+		{[]string{"cut.example.org. 60 IN A 10.0.0.1"}, Success},
+	} {
+		s := serve(t, func(_ string, q *mdns.Msg) []*mdns.Msg {
+			m := reply(t, q, tt.records...)
+			m.Truncated = true
+			return one(m)
+		})
+		if a := newClient(t, nil, s).Lookup(t.Context(), "cut.example.org", mdns.TypeA); a.Status != tt.want || len(a.RRs) != len(tt.records) {
+			t.Errorf("with %q: %v %s, %q", tt.records, a.Status, a.Err, texts(a))
+		}
+	}
+}
+
+// TestMissingRecords: a reply that ends before the records that its header announces is malformed, not one without
+// records.
+func TestMissingRecords(t *testing.T) {
+	q := new(mdns.Msg)
+	q.SetQuestion("x.example.org.", mdns.TypeA)
+	for _, records := range [][]string{nil, {"x.example.org. 60 IN A 10.0.0.1"}} {
+		wire, err := reply(t, q, records...).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fits(wire, q, true) == nil {
+			t.Errorf("%q does not fit", records)
+		}
+		wire[7]++ // ANCOUNT
+		if m := fits(wire, q, true); m != nil {
+			t.Errorf("one record less than announced: taken as %v", m)
+		}
+	}
+}
+
 // A reply must repeat id and question; forgeries are ignored, and many of them make
 // the client use TCP.
 func TestForgedReplies(t *testing.T) {

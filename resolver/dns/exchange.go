@@ -203,10 +203,16 @@ func exchangeTCP(conn net.Conn, q *mdns.Msg, wire []byte, exactCase bool) (*mdns
 	if _, err := io.ReadFull(conn, buf); err != nil {
 		return nil, fmt.Errorf("reading the reply: %w", err)
 	}
-	if reply := fits(buf, q, exactCase); reply != nil {
-		return reply, nil
+	reply := fits(buf, q, exactCase)
+	switch {
+	case reply == nil:
+		return nil, errors.New("reply does not belong to the question, or is malformed")
+	case reply.Truncated && len(reply.Answer) == 0 && reply.Rcode == mdns.RcodeSuccess:
+		// There is nothing larger than TCP to ask by. What there is of an answer is taken, as other resolvers do, but that
+		// there is none does not say that there are no records: mail would be bounced for it.
+		return nil, errors.New("reply is truncated although it came by TCP, and has no record")
 	}
-	return nil, errors.New("reply does not belong to the question")
+	return reply, nil
 }
 
 // fits unpacks a reply and checks that it is one to q (RFC 5452 section 9.1).
@@ -217,6 +223,9 @@ func fits(wire []byte, q *mdns.Msg, exactCase bool) *mdns.Msg {
 	reply := new(mdns.Msg)
 	if err := reply.Unpack(wire); err != nil && !reply.Truncated {
 		return nil
+	}
+	if !reply.Truncated && len(reply.Answer) != int(binary.BigEndian.Uint16(wire[6:])) {
+		return nil // it ends before its last record, which Unpack lets pass: it must not be taken for one without records
 	}
 	if !reply.Response || reply.Opcode != mdns.OpcodeQuery {
 		return nil
