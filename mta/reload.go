@@ -63,6 +63,7 @@ type reloading struct {
 	limits    []string
 	sinks     *sinks   // for the loggers of new sections
 	bound     []bound  // the sockets from the commit on
+	gone      []bound  // those that nobody serves then
 	renewed   []string // units that are started anew
 	// commits put in effect what was prepared, in their order; none can fail. discards give it up.
 	commits, discards []func()

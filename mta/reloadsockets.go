@@ -180,7 +180,7 @@ func (p *reloading) keepSockets(servers map[string]bool, next, left []bound) (ke
 }
 
 // moveSockets has everybody serve the sockets that are for them from the commit on. gone are those that nobody
-// serves then.
+// serves then; they are closed last.
 func (p *reloading) moveSockets(next, gone []bound) {
 	m := p.mta
 	was := m.sockets.list()
@@ -218,6 +218,6 @@ func (p *reloading) moveSockets(next, gone []bound) {
 			move()
 		}
 		m.moveDoors()
-		closeBound(gone)
 	}, nil)
+	p.gone = gone
 }

@@ -44,7 +44,10 @@ func (p *reloading) prepareUnits() {
 			}, nil)
 		}
 	}
-	p.step("", func() { _ = m.tree.Reshape(context.Background(), units, p.renewed...) }, nil) // else it has ended
+	p.step("", func() {
+		_ = m.tree.Reshape(context.Background(), units, p.renewed...) // else it has ended
+		closeBound(p.gone)                                            // services that go know by now that they do
+	}, nil)
 }
 
 // hasServer reports whether there is a section smtps of that path.

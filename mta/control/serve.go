@@ -35,7 +35,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 }
 
 // ServeUntil is Serve that also ends when moved is closed: it closes the listener then, and returns when the requests that
-// have begun are answered.
+// have begun are answered. The listener may be closed before that.
 func ServeUntil(ctx context.Context, moved <-chan struct{}, l net.Listener, h http.Handler) error {
 	open := &connections{all: map[net.Conn]*connection{}}
 	s := &http.Server{
@@ -45,7 +45,7 @@ func ServeUntil(ctx context.Context, moved <-chan struct{}, l net.Listener, h ht
 	}
 	g := supervise.NewGroup(context.WithoutCancel(ctx))
 	g.Go(func(context.Context) error {
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("serving HTTP on %s: %w", l.Addr(), err)
 		}
 		return nil

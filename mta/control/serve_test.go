@@ -16,6 +16,60 @@ import (
 	"meta1/mta/supervise"
 )
 
+// TestListenerTaken: who closes a listener before it says that the server has moved breaks no answer off, and that is no
+// failure of the server.
+func TestListenerTaken(t *testing.T) {
+	began, goOn := make(chan struct{}), make(chan struct{})
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(began)
+		<-goOn
+		_, _ = io.WriteString(w, "ok")
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := make(chan struct{})
+	g := supervise.NewGroup(context.Background())
+	ended := make(chan error, 1)
+	g.Go(func(ctx context.Context) error { ended <- ServeUntil(ctx, moved, l, h); return nil })
+	var body []byte
+	asked := make(chan error, 1)
+	g.Go(func(ctx context.Context) error {
+		q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.Addr().String(), nil)
+		if err != nil {
+			return err
+		}
+		a, err := new(http.Transport).RoundTrip(q)
+		if err == nil {
+			defer a.Body.Close()
+			body, err = io.ReadAll(a.Body)
+		}
+		asked <- err
+		return nil
+	})
+	<-began
+	_ = l.Close()
+	select {
+	case err := <-ended:
+		t.Errorf("it ended while it answered: %v", err)
+	case err := <-asked:
+		t.Errorf("the answer was broken off: %v", err)
+	case <-time.After(1500 * time.Millisecond): // more than what it would grant an answer at its end
+	}
+	close(moved)
+	close(goOn)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := <-asked; err != nil || string(body) != "ok" {
+		t.Errorf("%q, %v", body, err)
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSlowClients asks for health while others hold as many connections as they get: that
 // send nothing, half a request, or a request whose answer they do not read.
 func TestSlowClients(t *testing.T) {

@@ -8,21 +8,29 @@ import (
 
 // shape is what Reshape makes of a tree.
 type shape struct {
-	units []Unit
-	renew []string
+	units  []Unit
+	renew  []string
+	obeyed chan struct{} // closed when those that go have been told to end
 }
 
 // Reshape gives a tree other units while it runs, in their start order. A unit of a name that it has goes on, with the Policy
 // and the RestartDependencies of the new one; but those named in renew are stopped, and then started as the new one
 // says. A unit of a new name is started. Those that are not among the new ones are stopped, all at once, and then
-// removed; notify is told of that, and the cause of the end is ErrPaused. It does not wait for any of this. After the end of the
-// tree it does nothing.
+// removed; notify is told of that, and the cause of the end is ErrPaused. When it returns the contexts of those that are to
+// stop have ended, so that what they worked with can be taken away; it does not wait for the rest. After the end of the tree it does
+// nothing.
 func (t *Tree) Reshape(ctx context.Context, units []Unit, renew ...string) error {
-	return t.request(ctx, request{reshape: &shape{units, renew}})
+	s := &shape{units, renew, make(chan struct{})}
+	if err := t.request(ctx, request{reshape: s}); err != nil {
+		return err
+	}
+	<-s.obeyed // the tree has it by now
+	return nil
 }
 
 // reshape obeys Reshape.
 func (t *Tree) reshape(s *shape, now time.Time) {
+	defer close(s.obeyed)
 	var next []*node
 	for _, u := range s.units {
 		was := t.find(u.Name)
@@ -32,6 +40,9 @@ func (t *Tree) reshape(s *shape, now time.Time) {
 		case slices.Contains(s.renew, u.Name):
 			n := newNode(u)
 			n.after = was
+			if was.state == Down && was.after != nil && slices.Contains(t.units, was.after) { // it waits itself, and goes at once
+				n.after = was.after
+			}
 			next = append(next, n)
 		default:
 			was.Policy, was.RestartDependencies = u.Policy, u.RestartDependencies

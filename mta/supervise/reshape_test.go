@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -96,6 +97,87 @@ func TestReshape(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestReshapeRenewsTwice: a unit that is replaced again while its first instance still stops waits for that one, too.
+func TestReshapeRenewsTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running, most, started int
+		unit := Unit{Name: "a", Policy: DefaultPolicy(), New: func() (func(context.Context) error, error) {
+			return func(ctx context.Context) error {
+				running++
+				started++
+				most = max(most, running)
+				<-ctx.Done()
+				time.Sleep(3 * time.Second)
+				running--
+				return nil
+			}, nil
+		}}
+		tree, err := NewTree([]Unit{unit}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := NewGroup(t.Context())
+		g.Go(tree.Run)
+		synctest.Wait()
+		for range 3 {
+			if err := tree.Reshape(t.Context(), []Unit{unit}, "a"); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if most != 1 || started != 2 || running != 1 {
+			t.Errorf("%d instances at a time, %d started, %d run", most, started, running)
+		}
+		g.Stop()
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestReshapeTells: when Reshape returns, the units that go know that they are to end, so that an error of a socket that is closed
+// next is none of theirs.
+func TestReshapeTells(t *testing.T) {
+	for range 100 {
+		ran, taken, ended := make(chan context.Context, 1), make(chan struct{}), make(chan Event, 1)
+		unit := Unit{Name: "a", Policy: DefaultPolicy(), New: func() (func(context.Context) error, error) {
+			return func(ctx context.Context) error {
+				ran <- ctx
+				<-taken
+				if ctx.Err() != nil {
+					return nil
+				}
+				return net.ErrClosed
+			}, nil
+		}}
+		tree, err := NewTree([]Unit{unit}, func(e Event) {
+			if e.State == Down || e.State == Removed {
+				ended <- e
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := NewGroup(t.Context())
+		g.Go(tree.Run)
+		ctx := <-ran
+		if err := tree.Reshape(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		told := ctx.Err()
+		close(taken)
+		if e := <-ended; told == nil || e.Err != nil {
+			t.Fatalf("%v, %+v", told, e)
+		}
+		g.Stop()
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestReshapeOverdue: a unit that does not go in its grace ends the tree, as at any stop.
