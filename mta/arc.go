@@ -8,37 +8,20 @@ import (
 	"time"
 
 	"meta1/confparse"
+	"meta1/mta/settings"
 	"meta1/mta/tlsconf"
 	"meta1/server/authn/arc"
 	"meta1/server/dkim"
 )
 
-// arcSection is one section ARC_sealing of the configuration.
-type arcSection struct {
-	name   string // of the server section: "smtps MSA"
-	path   string // of the section itself in confparse.Result
-	config arc.Config
-}
-
-// arcSections are all that stand in the configuration, in its order.
-func (c *Config) arcSections() []arcSection {
-	var all []arcSection
-	for _, s := range c.Servers {
-		if s.Server.ARCPresent {
-			all = append(all, arcSection{s.Of.Section, s.Of.Section + "/ARC_sealing", s.Server.ARC})
-		}
-	}
-	return all
-}
-
 // loadARC reads the keys of the section ARC_sealing. It is called before the privileges are dropped, after
 // loadTLS. The queue has one sealer, since it no longer knows by which server a message came in; that there
 // is only one section is checked.
 func (m *mta) loadARC() error {
-	for _, s := range m.conf.arcSections() {
+	for _, s := range m.conf.ARCSections() {
 		sealer, err := m.newSealer(s)
 		if err != nil {
-			return exit(ExConfig, fmt.Errorf("section %s: %w", s.path, err))
+			return exit(ExConfig, fmt.Errorf("section %s: %w", s.Path, err))
 		}
 		m.arc.Store(sealer)
 	}
@@ -46,12 +29,12 @@ func (m *mta) loadARC() error {
 }
 
 // newSealer loads the keys of a section.
-func (m *mta) newSealer(s arcSection) (*arc.Sealer, error) {
+func (m *mta) newSealer(s settings.ARCSection) (*arc.Sealer, error) {
 	host := m.conf.Hostname
 	if host == "" {
 		host = ownHostname(context.Background())
 	}
-	return arc.NewSealer(s.config, dkim.Deps{Name: s.name + " ARC_sealing", Files: m.tlsFiles}, host)
+	return arc.NewSealer(s.Config, dkim.Deps{Name: s.Name + " ARC_sealing", Files: m.tlsFiles}, host)
 }
 
 // useARC has another sealer seal, nil for none, and looks for renewed keys of it.
@@ -79,19 +62,19 @@ func (m *mta) seal(message io.Reader) ([]byte, string, error) {
 }
 
 // verifyARC reads the keys of all sections ARC_sealing, and adds the warnings to the result.
-func (c *Config) verifyARC(result *confparse.Result, files tlsconf.Files) (errs confparse.Errors) {
+func verifyARC(c *Config, result *confparse.Result, files tlsconf.Files) (errs confparse.Errors) {
 	world := func(path string) bool {
 		mode, err := modeOf(path)
 		return err == nil && mode&fs.FileMode(0o004) != 0
 	}
-	for i, s := range c.arcSections() {
+	for i, s := range c.ARCSections() {
 		if i > 0 {
-			errs = append(errs, result.Diagnose(confparse.SeverityError, s.path, "%s: another server section has ARC_sealing already, and mail that is forwarded is sealed by one", s.path))
+			errs = append(errs, result.Diagnose(confparse.SeverityError, s.Path, "%s: another server section has ARC_sealing already, and mail that is forwarded is sealed by one", s.Path))
 		}
-		for _, f := range arc.Check(s.config, files, world, time.Now()) {
-			at, subject := s.path, s.path
+		for _, f := range arc.Check(s.Config, files, world, time.Now()) {
+			at, subject := s.Path, s.Path
 			if f.Option != "" {
-				at, subject = s.path+"/"+f.Option, "keyfile of "+s.path
+				at, subject = s.Path+"/"+f.Option, "keyfile of "+s.Path
 			}
 			if d := result.Diagnose(confparse.SeverityWarning, at, "%s: %s", subject, f.Text); f.Warning {
 				result.Warnings = append(result.Warnings, d)

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -20,9 +19,8 @@ import (
 	"meta1/client"
 	"meta1/mta/listen"
 	"meta1/mta/logfmt"
-	"meta1/mta/maildrop"
 	"meta1/mta/msg"
-	"meta1/mta/service"
+	"meta1/mta/settings"
 	"meta1/mta/smtp"
 	"meta1/mta/store"
 	"meta1/mta/supervise"
@@ -48,7 +46,7 @@ func (m *mta) build() error {
 	m.memory = msg.NewMemory(m.conf.Queue.ContentMemory)
 	m.hub = newHub(m.setup.Version)
 	var err error
-	if m.log, err = m.logs.logger("mta", m.conf.ownLog()); err != nil {
+	if m.log, err = m.logs.logger("mta", m.conf.OwnLog()); err != nil {
 		return err
 	}
 	m.makeAPI()
@@ -110,7 +108,7 @@ func (m *mta) module(name string, of *Common, status *msg.Port[msg.StatusQ, msg.
 	m.required[name] = true
 	m.mu.Unlock()
 	return supervise.Unit{
-		Name: name, Policy: of.policy(), Grace: grace, RestartDependencies: m.conf.dependencies(of),
+		Name: name, Policy: of.Policy(), Grace: grace, RestartDependencies: m.conf.Dependencies(of),
 		Ready: func(ctx context.Context) error { return awaitStatus(ctx, status) },
 		New: func() (func(context.Context) error, error) {
 			m.building.RLock()
@@ -119,47 +117,6 @@ func (m *mta) module(name string, of *Common, status *msg.Port[msg.StatusQ, msg.
 			return run, exit(exitStatus, err)
 		},
 	}, nil
-}
-
-// policy is the restart policy of a section.
-func (c *Common) policy() supervise.Policy {
-	p := supervise.DefaultPolicy()
-	switch {
-	case c.FailureMax >= 0:
-		return p.WithMax(c.FailureMax)
-	case c.StartAction == string(service.Accept):
-		return p.WithMax(0)
-	default:
-		return p
-	}
-}
-
-// dependencies are the units that restart_dependencies name.
-func (c *Config) dependencies(of *Common) []string {
-	var units []string
-	for _, d := range of.RestartDependencies {
-		switch {
-		case d == "smtps":
-			for _, s := range c.Servers {
-				units = append(units, s.Of.Section)
-			}
-		case len(c.serviceUnitNames(d)) > 0:
-			units = append(units, c.serviceUnitNames(d)...)
-		default:
-			units = append(units, d)
-		}
-	}
-	return units
-}
-
-// serviceUnitNames are the units of a service section; none if it is no service.
-func (c *Config) serviceUnitNames(section string) []string {
-	for _, s := range c.Services {
-		if s.Of.Section == section {
-			return service.UnitNames(section, service.Action(s.Of.StartAction), s.Of.ProcessesMin)
-		}
-	}
-	return nil
 }
 
 // The pause between two questions whether a module serves doubles from the first to
@@ -206,7 +163,7 @@ func (m *mta) resolverUnit() (supervise.Unit, error) {
 // resolverDeps is what SMAR needs, but for what only its instance has.
 func (m *mta) resolverDeps(c *Config, roots *x509.CertPool) resolver.Deps {
 	return resolver.Deps{
-		LMTPSocket: below(m.dir, c.Client.LMTPSocket), RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
+		LMTPSocket: settings.Below(m.dir, c.Client.LMTPSocket), RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
 		RcptConf: rcptConfSteps(&c.Queue.SMTPC), Roots: roots, TLSReports: m.tlsCounter(c), SRS: m.srs, Forwarding: func() bool { return m.arc.Load() != nil },
 	}
 }
@@ -248,7 +205,7 @@ func (m *mta) stsRoots(c *Config) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(below(filepath.Dir(m.result.File), path))
+	pem, err := os.ReadFile(settings.Below(filepath.Dir(m.result.File), path))
 	if err != nil {
 		return nil, fmt.Errorf("mta_sts.CAcert_file: %w", err)
 	}
@@ -268,7 +225,7 @@ func (m *mta) queueUnit() (supervise.Unit, error) {
 			c := m.current().conf
 			q, err := queue.New(c.Queue, queue.Deps{
 				Ports: m.ports, Log: log, Metrics: metrics, Hostname: m.hostname, Dir: m.dir, Fatal: m.fatal, Memory: m.memory,
-				SessionFeatures: c.clientFeatures(), Sign: m.signOwn, Rewrite: m.srs.Forward, Seal: m.seal, Tracer: m.tracer,
+				SessionFeatures: c.ClientFeatures(), Sign: m.signOwn, Rewrite: m.srs.Forward, Seal: m.seal, Tracer: m.tracer,
 			})
 			if err != nil {
 				return nil, explainStore(err)
@@ -305,8 +262,8 @@ func explainEnd(err error) error {
 	return explainStore(err)
 }
 
-// grace is how long a server may take to end.
-func (s *ServerSection) grace() time.Duration { return s.Server.StopTimeout + 10*time.Second }
+// serverGrace is how long a server may take to end.
+func serverGrace(s *ServerSection) time.Duration { return s.Server.StopTimeout + 10*time.Second }
 
 // serverUnit is the unit of one section smtps. Each instance gets copies of the
 // listeners, which it closes at its end; connections wait meanwhile.
@@ -315,9 +272,9 @@ func (m *mta) serverUnit(s *ServerSection) (supervise.Unit, error) {
 	grace := func() time.Duration {
 		c := m.current().conf
 		if i := slices.IndexFunc(c.Servers, func(s *ServerSection) bool { return s.Of.Section == name }); i >= 0 {
-			return c.Servers[i].grace()
+			return serverGrace(c.Servers[i])
 		}
-		return s.grace()
+		return serverGrace(s)
 	}
 	u, err := m.module(name, &s.Of, m.statusPortOf(s), grace, ExConfig,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
@@ -379,7 +336,7 @@ func (m *mta) serverConfig(s *ServerSection) server.Config {
 	cfg.Milters, cfg.PolicyServices = nil, nil
 	for _, path := range []*string{&cfg.Auth.Dovecot.Path, &cfg.Auth.Saslauthd.Path, &cfg.PolicyMilter.Socket.Path} {
 		if *path != "" {
-			*path = below(m.dir, *path)
+			*path = settings.Below(m.dir, *path)
 		}
 	}
 	return cfg
@@ -389,7 +346,7 @@ func (m *mta) serverConfig(s *ServerSection) server.Config {
 func (m *mta) serverDeps(s *ServerSection, p *parts) server.Deps {
 	return server.Deps{
 		Ports: m.ports, Content: &m.content, Memory: m.memory,
-		Hostname: m.hostname, Version: m.setup.Version, Name: s.Name, TLS: p.tls[s.Of.Section], DoubleBounce: p.conf.doubleBounce(),
+		Hostname: m.hostname, Version: m.setup.Version, Name: s.Name, TLS: p.tls[s.Of.Section], DoubleBounce: p.conf.DoubleBounce(),
 		DKIM: p.dkim[s.Of.Section], DMARCReports: m.dmarcReportsOf(s), Tracer: m.tracer,
 	}
 }
@@ -402,15 +359,6 @@ func (m *mta) made(note func(now *modules)) {
 		m.modules.servers = map[string]*server.Server{}
 	}
 	note(&m.modules)
-}
-
-// doubleBounce is double_bounce_address, zero for the default.
-func (c *Config) doubleBounce() smtp.Path {
-	p, err := smtp.ParseMailbox(strings.Trim(c.Queue.DoubleBounce, "<>"), smtp.ASCII)
-	if err != nil {
-		return smtp.Path{} // it is "", or has no domain
-	}
-	return p
 }
 
 // copyListeners makes listeners for the same sockets.
@@ -453,35 +401,4 @@ func (c *contentStore) Create(ta smtp.ID) (msg.ContentWriter, error) {
 		return nil, msg.ErrDown
 	}
 	return (*s).Create(ta)
-}
-
-// written are the directories in which the server makes, changes and removes files. dir is
-// the main queue directory.
-func (c *Config) written(dir string) []string {
-	d := c.Queue.Dirs(dir)
-	all := []string{d.Spool, d.CDB, d.Store} // some may be links to another disk (README 3.8, item 7)
-	if d.StoreLog != "" {
-		all = append(all, d.StoreLog)
-	}
-	add := func(path string) { all = append(all, filepath.Dir(below(dir, path))) }
-	for _, path := range []string{c.LogFile, c.Queue.Control} {
-		if path != "" {
-			add(path)
-		}
-	}
-	if c.LogDirectory != "" {
-		all = append(all, below(dir, c.LogDirectory))
-	}
-	if c.Drop.Access != string(maildrop.AccessNone) {
-		add(c.Drop.Directory)
-	}
-	for _, of := range c.commons() {
-		for _, l := range of.Listen {
-			if l.Type == "unix" {
-				add(l.Path)
-			}
-		}
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
 }

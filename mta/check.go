@@ -41,8 +41,8 @@ func check(file string, files *tlsFiles, set ...confparse.Assignment) (*Config, 
 		return nil, result, err // where sections end is not known
 	}
 	c.Queue.CDBBase = c.CDBBase
-	wrong := c.verify(result, files)
-	c.shareLog()
+	wrong := verifyConfig(c, result, files)
+	c.ShareLog()
 	return c, result, further(err, wrong)
 }
 
@@ -74,19 +74,10 @@ func untold(known, found confparse.Errors) (fresh confparse.Errors) {
 	return fresh
 }
 
-// shareLog gives the section log of all to those sections that have none.
-func (c *Config) shareLog() {
-	for _, of := range c.commons() {
-		if !of.Log.Present {
-			of.Log = c.Log
-		}
-	}
-}
-
 // CheckMaps opens all maps as a start would, and reads the entries of those that are
 // files. What is wrong in them is in the error, a confparse.Errors. It warns if mail for
 // postmaster or root at our own name has no route.
-func (c *Config) CheckMaps(ctx context.Context, result *confparse.Result) error {
+func CheckMaps(ctx context.Context, c *Config, result *confparse.Result) error {
 	name := c.Hostname
 	if name == "" {
 		name = ownHostname(ctx)
@@ -95,11 +86,11 @@ func (c *Config) CheckMaps(ctx context.Context, result *confparse.Result) error 
 		Ports: msg.NewPorts(), Hostname: name, ConfigDir: filepath.Dir(result.File),
 		LMTPSocket: c.Client.LMTPSocket, RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
 	})
-	errs := c.mapEntries(result)
-	passwords, warnings := c.passwordMaps(result)
+	errs := mapEntries(c, result)
+	passwords, warnings := passwordMaps(c, result)
 	errs, result.Warnings = append(errs, passwords...), append(result.Warnings, warnings...)
-	server, _ := c.serverAccount(os.Geteuid() == 0) // Check has told what is wrong
-	logins, warnings := c.loginMaps(result, c.filesFor(server, result))
+	server, _ := c.Account(os.Geteuid() == 0) // Check has told what is wrong
+	logins, warnings := loginMaps(c, result, filesFor(c, server, result))
 	errs, result.Warnings = append(errs, logins...), append(result.Warnings, warnings...)
 	if err != nil {
 		return append(errs, inMaps(nil, err)...)
@@ -129,37 +120,37 @@ func inMaps(list []confparse.Diagnostic, err error) []confparse.Diagnostic {
 	return append(list, d)
 }
 
-// verify makes the checks that ask this host, and adds their warnings to the result.
-func (c *Config) verify(result *confparse.Result, files *tlsFiles) error {
+// verifyConfig makes the checks that ask this host, and adds their warnings to the result.
+func verifyConfig(c *Config, result *confparse.Result, files *tlsFiles) error {
 	dir, err := filepath.Abs(c.WorkingDirectory)
 	if err != nil {
 		return confparse.Errors{result.Diagnose(confparse.SeverityError, "working_directory", "finding the main queue directory: %v", err)}
 	}
 	root := os.Geteuid() == 0
-	who, errs := c.verifyAccount(result, root)
+	who, errs := verifyAccount(c, result, root)
 	if len(errs) == 0 {
 		found, warnings := verify.Check(result, who, root && who.UID != 0, dir)
 		errs = append(errs, found...)
 		result.Warnings = append(result.Warnings, warnings...)
-		errs = append(errs, c.verifyContentGroup(result, who)...)
+		errs = append(errs, verifyContentGroup(c, result, who)...)
 		if files == nil {
-			files = c.filesFor(who, result)
+			files = filesFor(c, who, result)
 		}
-		errs = append(errs, c.verifyTLS(result, files)...)
-		errs = append(errs, c.verifyARC(result, files)...)
-		errs = append(errs, c.verifySRS(result, files)...)
-		errs = append(errs, c.verifyDKIM(result, files)...)
-		errs = append(errs, c.verifyControl(result, files)...)
+		errs = append(errs, verifyTLS(c, result, files)...)
+		errs = append(errs, verifyARC(c, result, files)...)
+		errs = append(errs, verifySRS(c, result, files)...)
+		errs = append(errs, verifyDKIM(c, result, files)...)
+		errs = append(errs, verifyControl(c, result, files)...)
 	}
-	errs = append(errs, c.verifyUsers(result)...)
+	errs = append(errs, verifyUsers(c, result)...)
 	if c.Landlock {
 		if err := account.LandlockPossible(); err != nil {
 			errs = append(errs, result.Diagnose(confparse.SeverityError, "landlock", "%v", err))
 		}
 	}
-	errs = append(errs, c.verifySockets(result, dir)...)
-	errs = append(errs, c.verifyPrograms(result, root)...)
-	errs = append(errs, c.mapNames(result)...)
+	errs = append(errs, verifySockets(c, result, dir)...)
+	errs = append(errs, verifyPrograms(c, result, root)...)
+	errs = append(errs, mapNames(c, result)...)
 	slices.SortStableFunc(result.Warnings, byPlace)
 	slices.SortStableFunc(errs, byPlace)
 	if len(errs) == 0 {
@@ -173,8 +164,8 @@ func byPlace(a, b confparse.Diagnostic) int {
 }
 
 // verifyAccount finds the account that will serve if we are started as root or not.
-func (c *Config) verifyAccount(result *confparse.Result, root bool) (*account.Account, confparse.Errors) {
-	a, err := c.serverAccount(root)
+func verifyAccount(c *Config, result *confparse.Result, root bool) (*account.Account, confparse.Errors) {
+	a, err := c.Account(root)
 	if err != nil {
 		return nil, confparse.Errors{result.Diagnose(confparse.SeverityError, "user", "%v", err)}
 	}
@@ -188,9 +179,9 @@ func (c *Config) verifyAccount(result *confparse.Result, root bool) (*account.Ac
 }
 
 // verifyUsers looks the accounts of sockets and services up.
-func (c *Config) verifyUsers(result *confparse.Result) confparse.Errors {
+func verifyUsers(c *Config, result *confparse.Result) confparse.Errors {
 	var errs confparse.Errors
-	for _, s := range c.sectionsOf(result.Root) {
+	for _, s := range sectionsOf(c, result.Root) {
 		for _, l := range s.Subs {
 			if l.Keyword != "listen_socket" {
 				continue
@@ -209,7 +200,7 @@ func (c *Config) verifyUsers(result *confparse.Result) confparse.Errors {
 }
 
 // sectionsOf are the sections that listen: servers and services.
-func (c *Config) sectionsOf(root *confparse.Section) []*confparse.Section {
+func sectionsOf(c *Config, root *confparse.Section) []*confparse.Section {
 	var all []*confparse.Section
 	for _, s := range root.Subs {
 		if s.Service || s.Keyword == "smtps" {

@@ -13,65 +13,8 @@ import (
 	"meta1/confparse"
 	"meta1/maps"
 	"meta1/mta/account"
+	"meta1/mta/settings"
 )
-
-// TestCrossChecks has configurations whose values do not fit each other.
-func TestCrossChecks(t *testing.T) {
-	const at = "/etc/meta1.conf:"
-	server := func(text string) string { return "smtps { " + listen25 + text + " }" }
-	tests := map[string]struct{ text, want string }{
-		"AQ": {
-			"qmgr { AQ_entries_max = 1000; }\n" + server(""),
-			at + "1:25: error: AQ_entries_max (1000) must be larger than recipients_per_transaction_max (1000) of section smtps",
-		},
-		"AQ of default": {
-			server("\nrecipients_per_transaction_max = 20000;"),
-			at + "2:34: error: AQ_entries_max (20000) must be larger than recipients_per_transaction_max (20000) of section smtps",
-		},
-		"AQ of the second": {
-			"smtps a { " + listen25 + "} smtps b { id = 1; " + listen25 + "\nrecipients_per_transaction_max = 20000; }",
-			at + "2:34: error: AQ_entries_max (20000) must be larger than recipients_per_transaction_max (20000) of section smtps b",
-		},
-		"IQDB": {
-			"qmgr { IQDB { cache_entries_max = 9; } }\n" + server(""),
-			at + "1:35: error: cache_entries_max (9) must be larger than recipients_per_transaction_max (1000)",
-		},
-		"IQDB hash":        {"qmgr { IQDB {\nhash_table_entries = 65536; } }", at + "2:22: error: hash_table_entries (65536) must be larger than cache_entries_max (65536)"},
-		"IQDB hash, cache": {"qmgr { IQDB {\ncache_entries_max = 70000; } }", at + "2:21: error: hash_table_entries (65537) must be larger than cache_entries_max (70000)"},
-		"disk":             {"qmgr { disk_space_min = 20;\ndisk_space_ok = 20; }", at + "2:17: error: disk_space_ok (20 KB) must be larger than disk_space_min (20 KB)"},
-		"retry":            {"qmgr { retry_delay_min = 2h;\nretry_delay_max = 1h; }", at + "2:19: error: retry_delay_max (1h0m0s) must not be less"},
-		"connections":      {"qmgr { smtpc {\nconnections_max = 5; } }", at + "2:19: error: connections_max (5) must not be less than initial_connections (10)"},
-		"file and name":    {"smar { map m { type = passwd; } access_map { file = a;\nname = m; } }", at + "2:8: error: only one of file and name may be given"},
-		"aliases both":     {"smar { map m { type = passwd; } aliases { file = a;\nname = m; } }", at + "2:8: error: only one of file and name may be given"},
-		"mailertable both": {"smar { map m { type = passwd; } mailertable { file = a;\nname = m; } }", at + "2:8: error: only one of file and name may be given"},
-		"no such map":      {"smar { aliases {\nname = m; } }", at + `2:8: error: map "m" is not declared`},
-		"local users":      {"smar {\nlocal_user_map { name = m; } }", at + `2:25: error: map "m" is not declared`},
-		"local users what": {"smar {\nlocal_user_map { } }", at + "2:1: error: local_user_map needs name"},
-		"sequence":         {"smar { map s { type = sequence;\nmaps = { a }; } }", at + `2:10: error: map "a" is not declared`},
-		"sequence of none": {"smar {\nmap s { type = sequence; } }", at + "2:1: error: map s of type sequence lacks maps"},
-		"sequence in it":   {"smar { map s { type = sequence;\nmaps = { t }; } map t { type = sequence; maps = { s }; } }", at + `2:10: error: sequence "s" contains itself`},
-		"hash map":         {"smar {\nmap h { type = hash; } }", at + "2:1: error: map h of type hash lacks file"},
-		"socket map":       {"smar {\nmap h { type = socket; path = p; port = 1; } }", at + "2:1: error: map h of type socket needs either path, or address and port"},
-		"socket map where": {"smar {\nmap h { type = socket; port = 1; } }", at + "2:1: error: map h of type socket needs either path, or address and port"},
-		"listen_socket":    {"smtps { start_action = pass; pass_fd_socket = x; }", at + "1:1: error: section smtps lacks listen_socket"},
-		"wait, nowhere":    {"smtps { start_action = wait; }", at + "1:1: error: section smtps lacks listen_socket"},
-		"allow_by":         {server("\nprotected_recipients { }"), at + "2:1: error: protected_recipients needs allow_by"},
-		"allow_by nobody":  {server("\nprotected_recipients { allow_by = { no_sender }; }"), at + "2:1: error: protected_recipients needs allow_by"},
-		"DKIM":             {server("\nDKIM_signing { }"), at + "2:1: error: DKIM_signing needs at least one section sign"},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			if _, _, err := loadText(tt.text); err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("error %v\nwant %s", err, tt.want)
-			}
-		})
-	}
-	for _, text := range []string{"", server(""), "smtps { start_action = wait; " + listen25 + "}", "smtps { start_action = wait; daemon_address = { \":25\" }; }", server("protected_recipients { allow_by = sender; }")} {
-		if _, _, err := loadText(text); err != nil {
-			t.Errorf("%s: %v", text, err)
-		}
-	}
-}
 
 // checkIn checks a configuration in a folder that has an empty mailertable and these
 // files.
@@ -224,16 +167,16 @@ func TestCheckHost(t *testing.T) {
 func TestCheckUser(t *testing.T) {
 	c, r, _ := checkIn(t, "smtps { listen_socket { type = inet; port = 25; } }", nil)
 	c.User = "no-such"
-	if _, errs := c.verifyAccount(r, true); len(errs) != 1 || !strings.Contains(errs[0].Message, `there is no user "no-such"`) {
+	if _, errs := verifyAccount(c, r, true); len(errs) != 1 || !strings.Contains(errs[0].Message, `there is no user "no-such"`) {
 		t.Errorf("%v", errs)
 	}
 	warnings := len(r.Warnings)
-	if a, errs := c.verifyAccount(r, false); len(errs) != 0 || a.UID != os.Geteuid() || len(r.Warnings) != warnings+1 {
+	if a, errs := verifyAccount(c, r, false); len(errs) != 0 || a.UID != os.Geteuid() || len(r.Warnings) != warnings+1 {
 		t.Errorf("%v, %v, %v", a, errs, r.Warnings)
 	}
 	c.User, c.AllowRoot = "", false
-	if _, err := account.User(defaultUser); err != nil {
-		if _, errs := c.verifyAccount(r, true); len(errs) != 1 || !strings.Contains(errs[0].Message, "there is no account meta1") {
+	if _, err := account.User(settings.DefaultUser); err != nil {
+		if _, errs := verifyAccount(c, r, true); len(errs) != 1 || !strings.Contains(errs[0].Message, "there is no account meta1") {
 			t.Errorf("%v, %v", errs, r.Warnings)
 		}
 	}

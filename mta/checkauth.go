@@ -10,41 +10,18 @@ import (
 	"meta1/server/auth"
 )
 
-// checkAuth checks that the maps are declared that sections auth name, and warns of
-// servers for submission to which nobody can authenticate.
-func (c *Config) checkAuth(r *confparse.Report) {
-	for _, s := range c.logins() {
-		if name := s.auth.PasswordMap; name != "" && !c.Resolver.Declares(name) {
-			r.Errorf(s.path+"/password_map", "map %q is not declared in section smar", name)
-		}
-	}
-	for _, s := range c.Servers {
-		if !s.Server.AuthPresent {
-			if s.Server.Flags.Submission {
-				r.Warnf(s.Of.Section+"/submission", "section %s has the flag submission and no section auth: only clients that may relay for their address can send", s.Of.Section)
-			}
-			continue
-		}
-		for option, name := range map[string]string{"password_map": s.Server.Auth.PasswordMap, "sender_login": s.Server.Auth.SenderLogin} {
-			if name != "" && !c.Resolver.Declares(name) {
-				r.Errorf(s.Of.Section+"/auth/"+option, "map %q is not declared in section smar", name)
-			}
-		}
-	}
-}
-
 // passwordMaps reads the entries of the maps with passwords. Those that cannot be read are
 // errors; it warns of passwords in the clear, of files that everybody may read, and of
 // entries with which an account cannot use a mechanism that is offered. No message has
 // anything of a value.
-func (c *Config) passwordMaps(result *confparse.Result) (errs confparse.Errors, warnings []confparse.Diagnostic) {
+func passwordMaps(c *Config, result *confparse.Result) (errs confparse.Errors, warnings []confparse.Diagnostic) {
 	for _, s := range c.Servers {
 		a := &s.Server.Auth
 		if !s.Server.AuthPresent || a.PasswordMap == "" {
 			continue
 		}
 		option := s.Of.Section + "/auth/password_map"
-		for _, file := range c.mapFiles(resolver.MapRef{Name: a.PasswordMap}) {
+		for _, file := range c.MapFiles(resolver.MapRef{Name: a.PasswordMap}) {
 			e, w := passwordFile(result, option, file, a.Offers())
 			errs, warnings = append(errs, e...), append(warnings, w...)
 		}

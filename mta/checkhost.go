@@ -10,6 +10,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/mta/account"
+	"meta1/mta/settings"
 	"meta1/mta/verify"
 )
 
@@ -19,7 +20,7 @@ func CheckAll(ctx context.Context, file string) (*confparse.Result, error) {
 	c, result, err := check(file, nil)
 	if err != nil && c != nil {
 		var known, found confparse.Errors
-		if errors.As(err, &known) && errors.As(c.CheckMaps(ctx, result), &found) {
+		if errors.As(err, &known) && errors.As(CheckMaps(ctx, c, result), &found) {
 			return result, append(slices.Clone(known), untold(known, found)...)
 		}
 		return result, err
@@ -28,7 +29,7 @@ func CheckAll(ctx context.Context, file string) (*confparse.Result, error) {
 		return result, err
 	}
 	var all confparse.Errors
-	for _, err := range []error{c.CheckMaps(ctx, result), c.CheckHost(ctx, result)} {
+	for _, err := range []error{CheckMaps(ctx, c, result), CheckHost(ctx, c, result)} {
 		var errs confparse.Errors
 		if errors.As(err, &errs) {
 			all = append(all, errs...)
@@ -46,22 +47,22 @@ func CheckAll(ctx context.Context, file string) (*confparse.Result, error) {
 // CheckHost makes the checks of "config check" that a start goes on without: that the
 // programs of services can be executed, that this host knows its full name, and that source
 // addresses have names. What is wrong is in the error, a confparse.Errors.
-func (c *Config) CheckHost(ctx context.Context, result *confparse.Result) error {
+func CheckHost(ctx context.Context, c *Config, result *confparse.Result) error {
 	if name := ownHostname(ctx); c.Hostname == "" && !strings.Contains(name, ".") {
 		result.Warnings = append(result.Warnings, result.Diagnose(confparse.SeverityWarning, "hostname",
 			"this host does not know its fully qualified name, only %s, with which other hosts may refuse mail: set hostname", name))
 	}
-	result.Warnings = append(result.Warnings, c.sourceNames(ctx, result)...)
+	result.Warnings = append(result.Warnings, sourceNames(ctx, c, result)...)
 	root := os.Geteuid() == 0
-	server, err := c.serverAccount(root)
+	server, err := c.Account(root)
 	dir, absErr := filepath.Abs(c.WorkingDirectory)
 	if err != nil || absErr != nil {
 		return nil // Check has told
 	}
 	var errs confparse.Errors
-	for _, s := range c.sectionsOf(result.Root) {
+	for _, s := range sectionsOf(c, result.Root) {
 		path := text(s, "path")
-		if !s.Service || path == ownProgram || path == "" {
+		if !s.Service || path == settings.OwnProgram || path == "" {
 			continue
 		}
 		a := server
@@ -73,7 +74,7 @@ func (c *Config) CheckHost(ctx context.Context, result *confparse.Result) error 
 		if a == nil {
 			a = account.Self()
 		}
-		if err := verify.CanExecute(a, below(dir, path)); err != nil {
+		if err := verify.CanExecute(a, settings.Below(dir, path)); err != nil {
 			errs = append(errs, s.Diagnose(confparse.SeverityError, "path", "path of service %s: %v", s.Title(), err))
 		}
 	}
@@ -84,8 +85,8 @@ func (c *Config) CheckHost(ctx context.Context, result *confparse.Result) error 
 }
 
 // verifySockets sees to it that no two sockets have the same address.
-func (c *Config) verifySockets(result *confparse.Result, dir string) (errs confparse.Errors) {
-	tcp, unix, err := c.wantedSockets(dir, nil)
+func verifySockets(c *Config, result *confparse.Result, dir string) (errs confparse.Errors) {
+	tcp, unix, err := wantedSockets(c, dir, nil)
 	if err != nil {
 		return nil // an account that does not exist, which verifyUsers tells
 	}
@@ -102,19 +103,16 @@ func (c *Config) verifySockets(result *confparse.Result, dir string) (errs confp
 	return errs
 }
 
-// ownProgram is the word that stands for our own binary in the option path of a service.
-const ownProgram = "meta1"
-
 // verifyPrograms sees to it that nobody but root could put another program in the place
 // of a service's: it is started with the rights of another account than the server's. Our
-// own binary root has started already.
-func (c *Config) verifyPrograms(result *confparse.Result, root bool) (errs confparse.Errors) {
-	if a, err := c.serverAccount(root); a == nil || err != nil {
+// ownSocket binary root has started already.
+func verifyPrograms(c *Config, result *confparse.Result, root bool) (errs confparse.Errors) {
+	if a, err := c.Account(root); a == nil || err != nil {
 		return nil // every program runs as who starts it, or it was told
 	}
-	for _, s := range c.sectionsOf(result.Root) {
+	for _, s := range sectionsOf(c, result.Root) {
 		path := text(s, "path")
-		if !s.Service || path == ownProgram || path == "" {
+		if !s.Service || path == settings.OwnProgram || path == "" {
 			continue
 		}
 		if !filepath.IsAbs(path) {

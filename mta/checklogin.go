@@ -12,25 +12,6 @@ import (
 	"meta1/resolver"
 )
 
-// loginSection is one section auth of smtpc, with its place in the configuration.
-type loginSection struct {
-	path string // in confparse.Result
-	auth *clientauth.Config
-}
-
-// logins are all sections auth of smtpc and of its session_features.
-func (c *Config) logins() (all []loginSection) {
-	if c.Client.AuthPresent {
-		all = append(all, loginSection{"smtpc/auth", &c.Client.Auth})
-	}
-	for i := range c.Client.SessionFeatures {
-		if f := &c.Client.SessionFeatures[i]; f.AuthPresent {
-			all = append(all, loginSection{"smtpc/session_features " + f.Name + "/auth", &f.Auth})
-		}
-	}
-	return all
-}
-
 // readToken reads a file with a token that the configuration names, with root's help where it
 // is needed.
 func (m *mta) readToken(path string) ([]byte, error) { return m.tlsFiles.token(path) }
@@ -44,13 +25,13 @@ func (f *tlsFiles) token(path string) ([]byte, error) {
 // tokens. Entries that cannot be read are errors; it warns of files that everybody may read, and
 // of tokens that cannot be read now: whoever renews them may not have begun yet. No message has
 // anything of a value.
-func (c *Config) loginMaps(result *confparse.Result, files *tlsFiles) (errs confparse.Errors, warnings []confparse.Diagnostic) {
+func loginMaps(c *Config, result *confparse.Result, files *tlsFiles) (errs confparse.Errors, warnings []confparse.Diagnostic) {
 	warn := func(option, format string, args ...any) {
 		warnings = append(warnings, result.Diagnose(confparse.SeverityWarning, option, format, args...))
 	}
 	told := map[string]bool{}                 // files of which it is told that everybody may read them
 	ours := &tlsFiles{account: files.account} // without root's help, for what the configuration does not name
-	for _, s := range c.logins() {
+	for _, s := range c.Logins() {
 		token := func(option, path string, by *tlsFiles) {
 			content, err := by.token(path)
 			if err == nil {
@@ -65,11 +46,11 @@ func (c *Config) loginMaps(result *confparse.Result, files *tlsFiles) (errs conf
 				}
 			}
 		}
-		if s.auth.TokenFile != "" {
-			token(s.path+"/token_file", s.auth.TokenFile, files)
+		if s.Auth.TokenFile != "" {
+			token(s.Path+"/token_file", s.Auth.TokenFile, files)
 		}
-		option := s.path + "/password_map"
-		for _, m := range c.mapFiles(resolver.MapRef{Name: s.auth.PasswordMap}) {
+		option := s.Path + "/password_map"
+		for _, m := range c.MapFiles(resolver.MapRef{Name: s.Auth.PasswordMap}) {
 			info, err := os.Stat(m.File)
 			if err != nil || info.Size() > maxNamesFile {
 				continue // that it is missing is told elsewhere
@@ -78,7 +59,7 @@ func (c *Config) loginMaps(result *confparse.Result, files *tlsFiles) (errs conf
 			tokens := map[string]bool{} // once is enough
 			err = maps.EachEntry(m.File, m.Type, func(e maps.Entry) error {
 				entries++
-				l, err := clientauth.ParseEntry(e.Value, s.auth.TokenFile)
+				l, err := clientauth.ParseEntry(e.Value, s.Auth.TokenFile)
 				switch {
 				case err != nil && len(errs) >= maxEntryErrors:
 					errs = append(errs, result.Diagnose(confparse.SeverityError, option, "map %s has more wrong entries", m.File))

@@ -33,7 +33,7 @@ type sourceAddr struct {
 
 // publicSources are the source addresses that other hosts see, each once. A proxy chooses the
 // address itself.
-func (c *Config) publicSources() (all []sourceAddr) {
+func publicSources(c *Config) (all []sourceAddr) {
 	if c.Client.ProxyPresent {
 		return nil
 	}
@@ -53,8 +53,8 @@ func (c *Config) publicSources() (all []sourceAddr) {
 // sourceNames warns of source addresses whose name in DNS is not one that has the address, or not
 // the name that SMTPC says in EHLO. It takes at most sourceTime; where no name server answers it
 // says nothing, for then nothing is known to be wrong.
-func (c *Config) sourceNames(ctx context.Context, result *confparse.Result) (warnings []confparse.Diagnostic) {
-	sources := c.publicSources()
+func sourceNames(ctx context.Context, c *Config, result *confparse.Result) (warnings []confparse.Diagnostic) {
+	sources := publicSources(c)
 	if len(sources) == 0 {
 		return nil
 	}

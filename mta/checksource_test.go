@@ -90,7 +90,7 @@ func TestSourceNamesUnanswered(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if got := c.sourceNames(ctx, r); len(got) > 0 {
+	if got := sourceNames(ctx, c, r); len(got) > 0 {
 		t.Error(got)
 	}
 }

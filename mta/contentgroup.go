@@ -14,20 +14,9 @@ import (
 	"meta1/mta/verify"
 )
 
-// contentGroup is the group that content files are to have (CDB_gid), 0 for none of its
-// own. All sections smtps name the same, see checkServer.
-func (c *Config) contentGroup() int {
-	for _, s := range c.Servers {
-		if s.Server.Host.CDBGid != 0 {
-			return s.Server.Host.CDBGid
-		}
-	}
-	return 0
-}
-
 // verifyContentGroup sees that the account may give files to the group.
-func (c *Config) verifyContentGroup(result *confparse.Result, who *account.Account) confparse.Errors {
-	gid := c.contentGroup()
+func verifyContentGroup(c *Config, result *confparse.Result, who *account.Account) confparse.Errors {
+	gid := c.ContentGroup()
 	if gid == 0 || who.UID == 0 || slices.Contains(who.Groups, gid) {
 		return nil
 	}

@@ -70,10 +70,10 @@ func TestContentGroupChecks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if errs := c.verifyContentGroup(r, &account.Account{Name: "meta1", UID: 5, Groups: []int{5}}); len(errs) != 1 || !strings.Contains(errs[0].String(), "1:19: error: group 77 is to own the content files, but user meta1") {
+	if errs := verifyContentGroup(c, r, &account.Account{Name: "meta1", UID: 5, Groups: []int{5}}); len(errs) != 1 || !strings.Contains(errs[0].String(), "1:19: error: group 77 is to own the content files, but user meta1") {
 		t.Error(errs)
 	}
-	if errs := slices.Concat(c.verifyContentGroup(r, &account.Account{UID: 5, Groups: []int{5, 77}}), c.verifyContentGroup(r, &account.Account{})); len(errs) != 0 {
+	if errs := slices.Concat(verifyContentGroup(c, r, &account.Account{UID: 5, Groups: []int{5, 77}}), verifyContentGroup(c, r, &account.Account{})); len(errs) != 0 {
 		t.Error(errs)
 	}
 	if _, _, err = loadText("smtps a { CDB_gid = 77; " + listen25 + "} smtps b { id = 1; CDB_gid = 78; " + listen25 + "}"); err == nil || !strings.Contains(err.Error(), "CDB_gid differs from that of section smtps a") {

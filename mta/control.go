@@ -29,7 +29,7 @@ func (m *mta) loadControl() error {
 
 // verifyControl checks the files with tokens of the API over TCP, and warns of those that everybody
 // may read.
-func (c *Config) verifyControl(result *confparse.Result, files *tlsFiles) (errs confparse.Errors) {
+func verifyControl(c *Config, result *confparse.Result, files *tlsFiles) (errs confparse.Errors) {
 	for option, path := range map[string]string{"token_file": c.Control.HTTP.TokenFile, "read_token_file": c.Control.HTTP.ReadTokenFile} {
 		if path == "" {
 			continue

@@ -29,24 +29,24 @@ type DKIMKey struct {
 
 // CheckDKIM reads the keys of all sections DKIM_signing, and compares them with DNS. section is
 // the name of one section smtps, or "" for all.
-func (c *Config) CheckDKIM(ctx context.Context, result *confparse.Result, section string) ([]DKIMKey, error) {
+func CheckDKIM(ctx context.Context, c *Config, result *confparse.Result, section string) ([]DKIMKey, error) {
 	client, err := resolver.NewDNS(c.Resolver, resolver.Deps{ConfigDir: filepath.Dir(result.File)})
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
 	var all []DKIMKey
-	for _, s := range c.dkimSections() {
-		if section != "" && s.name != section {
+	for _, s := range c.DKIMSections() {
+		if section != "" && s.Name != section {
 			continue
 		}
-		signer, err := dkim.New(s.config, dkim.Deps{})
+		signer, err := dkim.New(s.Config, dkim.Deps{})
 		if err != nil {
-			return nil, fmt.Errorf("section %s: %w", s.path, err)
+			return nil, fmt.Errorf("section %s: %w", s.Path, err)
 		}
 		for _, k := range signer.Keys(time.Now()) {
 			key := DKIMKey{
-				Server: s.name, Section: k.Section, Kind: dkim.KindOf(k.Private), InUse: k.InUse,
+				Server: s.Name, Section: k.Section, Kind: dkim.KindOf(k.Private), InUse: k.InUse,
 				Name: dkim.RecordName(k.Selector, k.Domain),
 			}
 			if key.Want, err = dkim.Record(k.Private.Public()); err != nil {

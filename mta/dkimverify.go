@@ -17,7 +17,7 @@ import (
 
 // VerifyDKIM verifies the signatures of a message, whose lines end in CR LF, with the keys that
 // the name servers of section smar.DNS have.
-func (c *Config) VerifyDKIM(ctx context.Context, result *confparse.Result, message io.Reader) ([]dkim.Result, error) {
+func VerifyDKIM(ctx context.Context, c *Config, result *confparse.Result, message io.Reader) ([]dkim.Result, error) {
 	client, err := resolver.NewDNS(c.Resolver, resolver.Deps{ConfigDir: filepath.Dir(result.File)})
 	if err != nil {
 		return nil, err

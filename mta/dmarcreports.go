@@ -14,20 +14,10 @@ import (
 	"meta1/server/authn/verify"
 )
 
-// reportingServer is the first section smtps that has dmarc_reports; nil: there is none.
-func (c *Config) reportingServer() *ServerSection {
-	for _, s := range c.Servers {
-		if s.Server.AuthenticationPresent && s.Server.Authentication.Reports.Present {
-			return s
-		}
-	}
-	return nil
-}
-
 // makeDMARCReports makes what counts mail and sends reports about DMARC, if a section smtps has
 // dmarc_reports. All servers count for the same reports. It outlives the modules.
 func (m *mta) makeDMARCReports() error {
-	s := m.conf.reportingServer()
+	s := m.conf.ReportingServer()
 	if s == nil {
 		return nil
 	}

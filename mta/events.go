@@ -94,10 +94,10 @@ func (m *mta) warn(list []confparse.Diagnostic) {
 
 // warnPasswords logs what is wrong in the maps with passwords.
 func (m *mta) warnPasswords(c *Config, result *confparse.Result) {
-	errs, warnings := c.passwordMaps(result)
+	errs, warnings := passwordMaps(c, result)
 	m.warn(errs)
 	m.warn(warnings)
-	errs, warnings = c.loginMaps(result, m.tlsFiles)
+	errs, warnings = loginMaps(c, result, m.tlsFiles)
 	m.warn(errs)
 	m.warn(warnings)
 }
@@ -113,7 +113,7 @@ func (m *mta) warnLimits(limits []string) {
 func (m *mta) announceStart() {
 	ctx := context.Background()
 	m.warn(m.result.Warnings)
-	m.warn(m.conf.mapEntries(m.result))
+	m.warn(mapEntries(m.conf, m.result))
 	m.warnPasswords(m.conf, m.result)
 	m.warnLimits(m.limits)
 	for _, s := range m.conf.Services {

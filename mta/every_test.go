@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"meta1/confparse"
+	"meta1/mta/settings"
 	"meta1/server/auth"
 	"meta1/server/dkim"
 )
@@ -252,7 +253,7 @@ func newWhole(t *testing.T, dir string, variant int) *whole {
 		"smar/access_map": named, "smar/aliases": named, "smar/mailertable": named,
 	}
 	rest := map[string]string{}
-	for _, o := range (&Config{}).newService("x", "").Options {
+	for _, o := range (&Config{}).Options().Any("x", "").Options {
 		if o.Kind != confparse.KindSection {
 			rest[o.Name] = ""
 		}
@@ -368,12 +369,12 @@ func TestEveryOption(t *testing.T) {
 // roundTrip reads what config show prints of a file.
 func roundTrip(t *testing.T, file string) {
 	t.Helper()
-	_, r, err := Load(file, confparse.LoadOptions{})
+	_, r, err := settings.Load(file, confparse.LoadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, defaults := range []bool{false, true} {
-		_, again, err := Load(file, confparse.LoadOptions{FS: confparse.Files{file: r.Show(defaults)}})
+		_, again, err := settings.Load(file, confparse.LoadOptions{FS: confparse.Files{file: r.Show(defaults)}})
 		if err != nil {
 			t.Fatalf("what is shown is refused: %v", err)
 		}

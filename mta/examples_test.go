@@ -12,6 +12,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/maps"
+	"meta1/mta/settings"
 	"meta1/mta/tlsconf/tlstest"
 )
 
@@ -125,7 +126,7 @@ func testExample(t *testing.T, file string) {
 
 // TestContainerConfiguration checks the configuration of the image, which e2e runs.
 func TestContainerConfiguration(t *testing.T) {
-	c, _, err := Load("../container/meta1.conf", confparse.LoadOptions{})
+	c, _, err := settings.Load("../container/meta1.conf", confparse.LoadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

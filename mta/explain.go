@@ -17,6 +17,7 @@ import (
 	"meta1/confparse"
 	"meta1/mta/explain"
 	"meta1/mta/msg"
+	"meta1/mta/settings"
 	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
 	"meta1/resolver"
@@ -63,11 +64,11 @@ func ExplainFile(ctx context.Context, file, version string, q explain.Question) 
 // withFile calls ask while the modules that a trial needs run by a configuration file, beside
 // nobody's spool. ask may try several dialogues at once.
 func withFile(ctx context.Context, file, version string, ask func(context.Context, *explainer) error) error {
-	c, result, err := Load(file, confparse.LoadOptions{})
+	c, result, err := settings.Load(file, confparse.LoadOptions{})
 	if err != nil {
 		return err
 	}
-	c.shareLog()
+	c.ShareLog()
 	e := &explainer{conf: c, result: result, hostname: c.Hostname, version: version, ports: msg.NewPorts()}
 	if e.hostname == "" {
 		e.hostname = ownHostname(ctx)
@@ -89,7 +90,7 @@ func withFile(ctx context.Context, file, version string, ask func(context.Contex
 		}
 	}
 	r, err := resolver.New(c.Resolver, resolver.Deps{
-		Ports: e.ports, Hostname: e.hostname, ConfigDir: filepath.Dir(result.File), LMTPSocket: below(e.dir, c.Client.LMTPSocket),
+		Ports: e.ports, Hostname: e.hostname, ConfigDir: filepath.Dir(result.File), LMTPSocket: settings.Below(e.dir, c.Client.LMTPSocket),
 		RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo, SpoolDir: spool, RcptConf: rcptConfSteps(&c.Queue.SMTPC), SRS: senders,
 	})
 	if err != nil {
@@ -109,11 +110,11 @@ func withFile(ctx context.Context, file, version string, ask func(context.Contex
 
 // providerOf loads the certificates of a section; nil without a certificate that can be used.
 func (e *explainer) providerOf(section string) server.TLSSource {
-	for _, s := range e.conf.tlsSections() {
-		if s.name != section {
+	for _, s := range e.conf.TLSSections() {
+		if s.Name != section {
 			continue
 		}
-		p, err := tlsconf.New(s.section, tlsconf.Deps{Role: s.role, Name: s.name})
+		p, err := tlsconf.New(s.Section, tlsconf.Deps{Role: s.Role, Name: s.Name})
 		if err == nil && p.ServerConfig() != nil {
 			return p
 		}
@@ -206,7 +207,7 @@ func (e *explainer) server(s *ServerSection, real server.TLSSource, t explain.Tr
 		cfg.Auth = trialAuth(cfg.Auth, t.Question)
 	}
 	deps := server.Deps{
-		Ports: t.Ports, Listeners: []net.Listener{t.Listener}, Log: t.Log, Hostname: e.hostname, Version: e.version, DoubleBounce: e.conf.doubleBounce(),
+		Ports: t.Ports, Listeners: []net.Listener{t.Listener}, Log: t.Log, Hostname: e.hostname, Version: e.version, DoubleBounce: e.conf.DoubleBounce(),
 	}
 	if real != nil {
 		deps.TLS = &trialTLS{TLSSource: real, q: t.Question.TLS}
@@ -286,7 +287,7 @@ func commonName(name string) string {
 
 // hops tells of a hop what QMGR has on it, and what limits it.
 func (e *explainer) hops(ctx context.Context) func(context.Context, *explain.Hop, msg.Hop, *msg.RouteA, *msg.RouteQ) {
-	rules, err := e.conf.Queue.Rules(e.conf.clientFeatures())
+	rules, err := e.conf.Queue.Rules(e.conf.ClientFeatures())
 	states, triedLast := map[string]string{}, map[string]string{}
 	if e.running {
 		if a, err := e.ports.Hosts.Ask(ctx, msg.HostsQ{Max: hostsMax}); err == nil {

@@ -163,7 +163,7 @@ func (e *explainer) entryLines(checks []explain.Check) {
 			refs = []resolver.MapRef{{File: c.Map}}
 		}
 		for _, ref := range refs {
-			for _, file := range e.conf.mapFiles(ref) {
+			for _, file := range e.conf.MapFiles(ref) {
 				if line := lineOf(file, c.Key); line > 0 {
 					c.Where = fmt.Sprintf("%s:%d", file.File, line)
 				}

@@ -9,6 +9,7 @@ import (
 	"meta1/confparse"
 	"meta1/maps"
 	"meta1/mta/explain"
+	"meta1/mta/settings"
 	"meta1/resolver"
 	"meta1/resolver/access"
 )
@@ -45,12 +46,12 @@ type ReplyCause struct {
 // that text, and replies of the program itself with the options behind them. reply may be a part
 // of one.
 func ExplainReply(file, reply string) (*ReplyReport, error) {
-	c, result, err := Load(file, confparse.LoadOptions{})
+	c, result, err := settings.Load(file, confparse.LoadOptions{})
 	if err != nil {
 		return nil, err
 	}
 	r := &ReplyReport{Config: result.File, Entries: []ReplyEntry{}, Replies: []ReplyCause{}}
-	for _, m := range c.mapFiles(c.Resolver.Access) {
+	for _, m := range c.MapFiles(c.Resolver.Access) {
 		if err := r.search(m, reply); err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package mta
 import (
 	"slices"
 
+	"meta1/mta/settings"
 	"meta1/server"
 )
 
@@ -12,12 +13,12 @@ func (m *mta) filtering(c *server.Config) server.Filtering {
 	f := server.Filtering{Milters: slices.Clone(c.Milters), PolicyServices: slices.Clone(c.PolicyServices)}
 	for i := range f.Milters {
 		if path := &f.Milters[i].Socket.Path; *path != "" {
-			*path = below(m.dir, *path)
+			*path = settings.Below(m.dir, *path)
 		}
 	}
 	for i := range f.PolicyServices {
 		if path := &f.PolicyServices[i].Socket.Path; *path != "" {
-			*path = below(m.dir, *path)
+			*path = settings.Below(m.dir, *path)
 		}
 	}
 	return f

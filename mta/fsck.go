@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"meta1/confparse"
+	"meta1/mta/settings"
 	"meta1/mta/store"
 	"meta1/mta/vfs"
 	"meta1/queue/fsck"
@@ -35,7 +36,7 @@ type FsckSetup struct {
 // is asked for. Started as root, it becomes the account that serves. The error has an
 // exit status, see ExitStatus.
 func Fsck(ctx context.Context, s FsckSetup) (sum fsck.Summary, err error) {
-	c, _, err := Load(s.File, confparse.LoadOptions{})
+	c, _, err := settings.Load(s.File, confparse.LoadOptions{})
 	if err != nil {
 		return sum, exit(ExConfig, err)
 	}
@@ -51,7 +52,7 @@ func Fsck(ctx context.Context, s FsckSetup) (sum fsck.Summary, err error) {
 		return sum, err
 	}
 	defer closeAll(logs)
-	release, err := c.takeSpool(dir)
+	release, err := takeSpool(c, dir)
 	if err != nil {
 		return sum, err
 	}
@@ -73,8 +74,8 @@ func Fsck(ctx context.Context, s FsckSetup) (sum fsck.Summary, err error) {
 }
 
 // takeSpool becomes the account that serves, and locks the spool as serve does.
-func (c *Config) takeSpool(dir string) (release func(), err error) {
-	a, err := c.serverAccount(os.Geteuid() == 0)
+func takeSpool(c *Config, dir string) (release func(), err error) {
+	a, err := c.Account(os.Geteuid() == 0)
 	if err != nil {
 		return nil, exit(ExConfig, err)
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"meta1/mta/settings"
 )
 
 // TestGlobalLog: the section log of all is that of meta1 itself and of each section that
@@ -28,10 +30,10 @@ smtps other { id = 1; listen_socket { type = inet; port = 2526; } }
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, of := range c.commons() {
-		want := LogConfig{Present: true, Facility: "local3", Ident: "gateway"}
+	for _, of := range c.Commons() {
+		want := settings.LogConfig{Present: true, Facility: "local3", Ident: "gateway"}
 		if of.Section == "smtps" {
-			want = LogConfig{Present: true, Facility: "local4"}
+			want = settings.LogConfig{Present: true, Facility: "local4"}
 		}
 		if of.Log.Facility != want.Facility || of.Log.Ident != want.Ident || !of.Log.Present {
 			t.Errorf("%s logs by %+v, want %+v", of.Section, of.Log, want)
@@ -42,7 +44,7 @@ smtps other { id = 1; listen_socket { type = inet; port = 2526; } }
 		t.Fatal(err)
 	}
 	defer l.stop()
-	if _, err := l.logger("mta", &Common{Section: ownSection, Log: c.Log}); err != nil {
+	if _, err := l.logger("mta", &Common{Section: settings.OwnSection, Log: c.Log}); err != nil {
 		t.Fatal(err)
 	}
 	if len(l.current().syslog) != 1 || l.onStderr("mta").Handler() == slog.DiscardHandler {

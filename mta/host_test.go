@@ -95,34 +95,3 @@ func TestSpoolRefused(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
-
-func TestServerAccount(t *testing.T) {
-	tests := map[string]struct {
-		c    Config
-		root bool
-		uid  int // -1: none
-		err  string
-	}{
-		"not root":    {Config{User: "nobody"}, false, -1, ""},
-		"allow_root":  {Config{AllowRoot: true}, true, -1, ""},
-		"user":        {Config{User: "nobody"}, true, 65534, ""},
-		"user number": {Config{User: "65534"}, true, 65534, ""},
-		"root":        {Config{User: "root"}, true, 0, "does not serve as root"},
-		"unknown":     {Config{User: "no-such-user"}, true, 0, `there is no user "no-such-user"`},
-		"group":       {Config{User: "nobody", Group: "no-such-group"}, true, 0, `there is no group "no-such-group"`},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			a, err := tt.c.serverAccount(tt.root)
-			if tt.err != "" {
-				if err == nil || !strings.Contains(err.Error(), tt.err) {
-					t.Errorf("error %v, want %s", err, tt.err)
-				}
-				return
-			}
-			if err != nil || (a == nil) != (tt.uid < 0) || a != nil && a.UID != tt.uid {
-				t.Errorf("account %+v, %v", a, err)
-			}
-		})
-	}
-}

@@ -44,3 +44,7 @@ func qualify(ctx context.Context, name string, lookup canonical) string {
 	}
 	return full
 }
+
+// Hostname is the name of this host for a configuration that sets none: what serve would
+// take. It takes at most a second.
+func Hostname(ctx context.Context) string { return ownHostname(ctx) }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"meta1/mta/logfmt"
+	"meta1/mta/settings"
 	"meta1/mta/store"
 )
 
@@ -91,7 +92,7 @@ func TestReaderStops(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		log, err := l.logger("mta", &Common{Section: ownSection, LogLevel: 9})
+		log, err := l.logger("mta", &Common{Section: settings.OwnSection, LogLevel: 9})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"meta1/confparse"
+	"meta1/mta/settings"
 )
 
 // rotatedMax is how many files that logrotate has put away are looked for.
@@ -24,21 +25,21 @@ func LogFiles(file string) (now, rotated []string, err error) {
 	if result.Root == nil {
 		return nil, nil, err
 	}
-	dir, err := filepath.Abs(understood(result.Root, "working_directory", defaultDirectory))
+	dir, err := filepath.Abs(settings.Understood(result.Root, "working_directory", settings.DefaultDirectory))
 	if err != nil {
 		return nil, nil, exit(ExOSErr, fmt.Errorf("finding the main queue directory: %w", err))
 	}
-	c.LogDirectory, c.LogFile = understood(result.Root, "log_directory", ""), understood(result.Root, "log_file", "")
+	c.LogDirectory, c.LogFile = settings.Understood(result.Root, "log_directory", ""), settings.Understood(result.Root, "log_file", "")
 	switch {
 	case c.LogDirectory != "":
-		for _, of := range append(c.commons(), &Common{Section: ownSection, Log: c.Log}) {
-			name := filepath.Join(below(dir, c.LogDirectory), of.logName())
+		for _, of := range append(c.Commons(), &Common{Section: settings.OwnSection, Log: c.Log}) {
+			name := filepath.Join(settings.Below(dir, c.LogDirectory), of.LogName())
 			if !of.Log.Present && !slices.Contains(now, name) {
 				now = append(now, name)
 			}
 		}
 	case c.LogFile != "":
-		now = []string{below(dir, c.LogFile)}
+		now = []string{settings.Below(dir, c.LogFile)}
 	default:
 		return nil, nil, exit(ExConfig, errNoLogFile)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"meta1/mta/account"
 	"meta1/mta/logfmt"
+	"meta1/mta/settings"
 	"meta1/mta/supervise"
 	"meta1/mta/verify"
 )
@@ -55,14 +56,6 @@ type sinks struct {
 	syslog   map[string]*logfmt.Syslog // by configuration
 	own      bool                      // meta1 itself logs by syslog
 	former   map[string]*logfmt.Syslog // those of the configuration before, while this one is prepared
-}
-
-// ownSection is where meta1 itself logs.
-const ownSection = "mta"
-
-// ownLog are the options of meta1 itself.
-func (c *Config) ownLog() *Common {
-	return &Common{Section: ownSection, LogLevel: c.QueueOf.LogLevel, Log: c.Log}
 }
 
 // openLogs opens the log files, if there are any. It must be called before the
@@ -115,7 +108,7 @@ func (l *logs) open(c *Config, was *sinks) (next *sinks, undo func(), err error)
 	case c.LogDirectory != "":
 		err = l.openDirectory(c, next, open)
 	case c.LogFile != "":
-		next.file, err = open(below(l.dir, c.LogFile))
+		next.file, err = open(settings.Below(l.dir, c.LogFile))
 	}
 	if err != nil {
 		undo()
@@ -127,12 +120,12 @@ func (l *logs) open(c *Config, was *sinks) (next *sinks, undo func(), err error)
 // openDirectory opens a log file for each section that does not log by syslog, and makes those that the processes of
 // services print to, so that they can be opened when the privileges are dropped.
 func (l *logs) openDirectory(c *Config, next *sinks, open func(path string) (*logfmt.File, error)) (err error) {
-	dir := below(l.dir, c.LogDirectory)
-	for _, of := range append(c.commons(), c.ownLog()) {
+	dir := settings.Below(l.dir, c.LogDirectory)
+	for _, of := range append(c.Commons(), c.OwnLog()) {
 		if of.Log.Present {
 			continue
 		}
-		if next.files[of.Section], err = open(filepath.Join(dir, of.logName())); err != nil {
+		if next.files[of.Section], err = open(filepath.Join(dir, of.LogName())); err != nil {
 			delete(next.files, of.Section)
 			return err
 		}
@@ -142,7 +135,7 @@ func (l *logs) openDirectory(c *Config, next *sinks, open func(path string) (*lo
 			if !s.Of.UseID && id > 0 {
 				break
 			}
-			f, err := openLog(filepath.Join(dir, s.Of.outputName(id)), l.account)
+			f, err := openLog(filepath.Join(dir, s.Of.OutputName(id)), l.account)
 			if err != nil {
 				return err
 			}
@@ -301,7 +294,7 @@ func (l *logs) prepareLogger(s *sinks, module string, of *Common) (log *slog.Log
 }
 
 // handler prints for an outlet where a configuration says. It adds to the sinks what they lack.
-func (l *logs) handler(s *sinks, out *outlet, c *LogConfig) (slog.Handler, error) {
+func (l *logs) handler(s *sinks, out *outlet, c *settings.LogConfig) (slog.Handler, error) {
 	o := logfmt.Options{Level: out.level, Module: out.module, JSON: s.json}
 	if !c.Present {
 		return logfmt.NewHandler(l.sink(s, out.section), o), nil
@@ -344,7 +337,7 @@ func (l *logs) sink(s *sinks, section string) logfmt.Sink {
 // goes anyway.
 func (l *logs) onStderr(module string) *slog.Logger {
 	now := l.current()
-	if now == nil || !now.own && l.sink(now, ownSection) == l.stderr {
+	if now == nil || !now.own && l.sink(now, settings.OwnSection) == l.stderr {
 		return slog.New(slog.DiscardHandler)
 	}
 	return slog.New(logfmt.NewHandler(l.stderr, logfmt.Options{Level: slog.LevelError, Module: module, JSON: now.json}))
@@ -358,8 +351,8 @@ func (l *logs) prepare(c *Config) (next *sinks, commit, discard func(), err erro
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	sections := map[string]*Common{ownSection: c.ownLog()}
-	for _, of := range c.commons() {
+	sections := map[string]*Common{settings.OwnSection: c.OwnLog()}
+	for _, of := range c.Commons() {
 		sections[of.Section] = of
 	}
 	var moves []func()
@@ -369,7 +362,7 @@ func (l *logs) prepare(c *Config) (next *sinks, commit, discard func(), err erro
 	for _, o := range l.outlets {
 		of := sections[o.section]
 		if of == nil { // it goes, and logs its end by where meta1 itself does
-			of = &Common{Section: ownSection, LogLevel: c.QueueOf.LogLevel, Log: c.Log}
+			of = &Common{Section: settings.OwnSection, LogLevel: c.QueueOf.LogLevel, Log: c.Log}
 		}
 		h, err := l.handler(next, &outlet{o.module, of.Section, o.level, nil}, &of.Log)
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 
 	"meta1/confparse"
@@ -25,7 +24,7 @@ var errEnough = errors.New("enough")
 // used or can have no effect: a mistyped rule would vanish silently, or fail at the
 // first mail. Of a map it tells at most maxEntryErrors mistakes. Maps that are no files
 // of keys, that cannot be read or that are larger than maxNamesFile are not its concern.
-func (c *Config) mapEntries(result *confparse.Result) confparse.Errors {
+func mapEntries(c *Config, result *confparse.Result) confparse.Errors {
 	var lists []string
 	for _, l := range c.Resolver.DNSBLs {
 		lists = append(lists, l.Tag)
@@ -45,34 +44,11 @@ func (c *Config) mapEntries(result *confparse.Result) confparse.Errors {
 		if m.ref.Name != "" {
 			option = "smar/" + m.section + "/name"
 		}
-		for _, file := range c.mapFiles(m.ref) {
+		for _, file := range c.MapFiles(m.ref) {
 			errs = append(errs, entriesOf(result, option, file, m.check)...)
 		}
 	}
 	return errs
-}
-
-// mapFiles are the files of keys behind a map, those of a sequence too.
-func (c *Config) mapFiles(ref resolver.MapRef) (files []resolver.MapConfig) {
-	if ref.Name == "" {
-		if ref.File == "" {
-			return nil
-		}
-		return []resolver.MapConfig{{Type: maps.TypeOf(ref.File), File: ref.File}}
-	}
-	i := slices.IndexFunc(c.Resolver.Maps, func(m resolver.MapConfig) bool { return m.Name == ref.Name })
-	if i < 0 {
-		return nil
-	}
-	switch m := c.Resolver.Maps[i]; m.Type {
-	case "sequence":
-		for _, name := range m.Maps {
-			files = append(files, c.mapFiles(resolver.MapRef{Name: name})...)
-		}
-	case "hash", "cdb", "text":
-		files = []resolver.MapConfig{m}
-	}
-	return files
 }
 
 // entriesOf checks one map, which option names.

@@ -30,7 +30,7 @@ type nameTag struct {
 }
 
 // accessTags are those of the access map.
-func (c *Config) accessTags() []nameTag {
+func accessTags(c *Config) []nameTag {
 	var names []string
 	noSessionConf, noServerRcptConf := "without flag lookup_session_conf of smtps", "without flag rcpt_conf of smtps"
 	for _, s := range c.Servers {
@@ -49,25 +49,17 @@ func (c *Config) accessTags() []nameTag {
 		noRcptConf = "without flag lookup_rcpt_conf of qmgr.smtpc"
 	}
 	return []nameTag{
-		{"smtpc_session_conf:", "smtpc", c.clientFeatures(), "in the access map: QMGR looks them up in its own (option conf of qmgr)"},
-		{"smtpc_rcpt_conf:", "smtpc", c.clientFeatures(), noRcptConf},
+		{"smtpc_session_conf:", "smtpc", c.ClientFeatures(), "in the access map: QMGR looks them up in its own (option conf of qmgr)"},
+		{"smtpc_rcpt_conf:", "smtpc", c.ClientFeatures(), noRcptConf},
 		{"smtps_session_conf:", "smtps", names, noSessionConf},
 		{"smtps_se_conf:", "smtps", names, noSessionConf},
 		{"smtps_rcpt_conf:", "smtps", names, noServerRcptConf},
 	}
 }
 
-// clientFeatures are the names of the session_features of smtpc.
-func (c *Config) clientFeatures() (names []string) {
-	for _, f := range c.Client.SessionFeatures {
-		names = append(names, f.Name)
-	}
-	return names
-}
-
 // mapNames checks that the sections exist that the access map and QMGR's
 // configuration map name. Maps that cannot be read are not its concern.
-func (c *Config) mapNames(result *confparse.Result) confparse.Errors {
+func mapNames(c *Config, result *confparse.Result) confparse.Errors {
 	a := c.Resolver.Access
 	var errs confparse.Errors
 	if a.Present || a.Name != "" {
@@ -79,15 +71,15 @@ func (c *Config) mapNames(result *confparse.Result) confparse.Errors {
 				m = c.Resolver.Maps[i]
 			}
 		}
-		errs = namesIn(errs, result, option, m, c.accessTags())
+		errs = namesIn(errs, result, option, m, accessTags(c))
 	}
-	return append(errs, c.confMap(result)...)
+	return append(errs, confMap(c, result)...)
 }
 
 // confMap reads QMGR's configuration map as QMGR will. That it is missing is not its
 // concern.
-func (c *Config) confMap(result *confparse.Result) confparse.Errors {
-	names := c.Queue.Names(c.clientFeatures())
+func confMap(c *Config, result *confparse.Result) confparse.Errors {
+	names := c.Queue.Names(c.ClientFeatures())
 	if _, err := os.Stat(c.Queue.Conf); c.Queue.Conf == "" || err != nil {
 		return nil
 	}

@@ -32,7 +32,7 @@ const (
 // fitMemory lowers what scales to what fits into limit bytes, the limit of the Go runtime,
 // and says what it has lowered: the logs and cache of the store, the cache of the resolver,
 // content_memory_max and deliveries_max. A quarter is left to garbage. 0 is no limit.
-func (c *Config) fitMemory(limit int64) (lowered []string) {
+func fitMemory(c *Config, limit int64) (lowered []string) {
 	if limit <= 0 {
 		return nil
 	}

@@ -24,7 +24,7 @@ func TestFitMemory(t *testing.T) {
 	for limit := int64(1 << 30); limit > 64<<20; limit -= 8 << 20 {
 		c := roomy()
 		c.Resolver.Greylist.Present = limit%(16<<20) == 0
-		lowered := c.fitMemory(limit)
+		lowered := fitMemory(c, limit)
 		said, q := strings.Join(lowered, "\n"), &c.Queue
 		if q.ContentMemory < fewestContent || q.SMTPC.DeliveriesAtOnce < fewest || q.DEFEDB.CacheSize < storeCache {
 			t.Fatalf("%d MB: too low: %+v", limit>>20, q)
@@ -51,7 +51,7 @@ func TestFitMemory(t *testing.T) {
 	}
 	for _, limit := range []int64{0, 1 << 30} {
 		c := roomy()
-		if lowered := c.fitMemory(limit); len(lowered) > 0 || c.Queue.ContentMemory != 128<<20 {
+		if lowered := fitMemory(c, limit); len(lowered) > 0 || c.Queue.ContentMemory != 128<<20 {
 			t.Errorf("%d bytes: lowered %v without need", limit, lowered)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"meta1/mta/control"
+	"meta1/mta/settings"
 	"meta1/mta/supervise"
 )
 
@@ -147,7 +148,7 @@ func (m *mta) httpHandler() http.Handler {
 }
 
 // profile has the runtime record blocking and contention if they can be asked for.
-func profile(c *MetricsConfig) {
+func profile(c *settings.MetricsConfig) {
 	rate, fraction := 0, 0
 	if c.Present && c.Pprof {
 		rate, fraction = blockProfileRate, mutexProfileFraction

@@ -89,7 +89,7 @@ type mta struct {
 	}
 	local *service.Local // starts the programs of reloads; starter, if that is no monitor
 
-	tls      map[string]*tlsconf.Provider // by tlsSection.name
+	tls      map[string]*tlsconf.Provider // by settings.TLSSection.name
 	tlsFiles *tlsFiles
 	dkim     map[string]*dkim.Signer // by section smtps
 	srs      *srs.Rewriter
@@ -207,7 +207,7 @@ func (m *mta) load() (err error) {
 	if m.dir, err = filepath.Abs(m.conf.WorkingDirectory); err != nil {
 		return exit(ExOSErr, fmt.Errorf("finding the main queue directory: %w", err))
 	}
-	if m.account, err = m.conf.serverAccount(os.Geteuid() == 0); err != nil {
+	if m.account, err = m.conf.Account(os.Geteuid() == 0); err != nil {
 		return exit(ExConfig, err)
 	}
 	return nil
@@ -217,15 +217,15 @@ func (m *mta) load() (err error) {
 // have, and drops the privileges. As root it opens the main queue directory and nothing
 // below it, since what is there the account may have put there.
 func (m *mta) prepare(ctx context.Context) (err error) {
-	if m.limits, err = m.conf.fitOpenFiles(limits.OpenFiles); err != nil {
+	if m.limits, err = fitOpenFiles(m.conf, limits.OpenFiles); err != nil {
 		return exit(ExOSErr, err)
 	}
-	m.limits = append(m.limits, m.conf.fitMemory(limits.Memory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))...)
-	tcp, unix, err := m.conf.wantedSockets(m.dir, m.account)
+	m.limits = append(m.limits, fitMemory(m.conf, limits.Memory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))...)
+	tcp, unix, err := wantedSockets(m.conf, m.dir, m.account)
 	if err != nil {
 		return err
 	}
-	programs, err := m.conf.programs(m.dir, m.setup.Executable, m.account)
+	programs, err := programs(m.conf, m.dir, m.setup.Executable, m.account)
 	if err != nil {
 		return err
 	}
@@ -267,7 +267,7 @@ func (m *mta) prepare(ctx context.Context) (err error) {
 	if err := m.becomeServer(programs); err != nil {
 		return err
 	}
-	if gid := m.conf.contentGroup(); gid != 0 {
+	if gid := m.conf.ContentGroup(); gid != 0 {
 		if err := giveContentTo(gid, m.conf.Queue.Dirs(m.dir).CDB); err != nil {
 			return exit(ExCantCreate, err)
 		}
@@ -318,7 +318,7 @@ func (m *mta) becomeServer(programs []service.Program) error {
 	if !m.conf.Landlock {
 		return nil
 	}
-	return exit(ExOSErr, account.LandlockTo(m.conf.written(m.dir)))
+	return exit(ExOSErr, account.LandlockTo(m.conf.Written(m.dir)))
 }
 
 // serve runs everything until ctx ends, a signal says so, or a module is given up.

@@ -27,12 +27,12 @@ const (
 // allows, so that neither a store nor the sessions ever find it reached, and says what
 // it has lowered. raise raises the limit to what is wanted as far as it can, and returns
 // it.
-func (c *Config) fitOpenFiles(raise func(wanted uint64) uint64) (lowered []string, err error) {
-	fixed := c.fixedFiles()
+func fitOpenFiles(c *Config, raise func(wanted uint64) uint64) (lowered []string, err error) {
+	fixed := fixedFiles(c)
 	wanted, least := fixed, fixed+fewest*filesOfDelivery+len(c.Servers)*fewest*filesOfSession
 	for _, s := range c.Servers {
-		wanted += cmp.Or(s.Server.ThreadsMax, unlimited) * s.filesOfSession()
-		least += fewest * (s.filesOfSession() - filesOfSession)
+		wanted += cmp.Or(s.Server.ThreadsMax, unlimited) * sessionFiles(s)
+		least += fewest * (sessionFiles(s) - filesOfSession)
 	}
 	wanted += c.Queue.SMTPC.DeliveriesAtOnce * filesOfDelivery
 	limit := raise(uint64(wanted))
@@ -59,7 +59,7 @@ func (c *Config) fitOpenFiles(raise func(wanted uint64) uint64) (lowered []strin
 }
 
 // fixedFiles are open whatever the load is.
-func (c *Config) fixedFiles() int {
+func fixedFiles(c *Config) int {
 	stores := 1 // the queue
 	if c.Resolver.Greylist.Present {
 		stores++
@@ -73,8 +73,8 @@ func (c *Config) fixedFiles() int {
 	return files
 }
 
-// filesOfSession are those of a session: milters have a connection each.
-func (s *ServerSection) filesOfSession() int {
+// sessionFiles are those of a session: milters have a connection each.
+func sessionFiles(s *ServerSection) int {
 	n := filesOfSession + len(s.Server.Milters) // one connection to each
 	if len(s.Server.PolicyServices) > 0 {       // one at a time
 		n++

@@ -28,7 +28,7 @@ func TestFitOpenFiles(t *testing.T) {
 		for limit := uint64(16); limit < 100_000; limit += limit/7 + 1 {
 			c := files(1000, sessions...)
 			wanted := uint64(0)
-			lowered, err := c.fitOpenFiles(func(w uint64) uint64 { wanted = w; return limit })
+			lowered, err := fitOpenFiles(c, func(w uint64) uint64 { wanted = w; return limit })
 			if err != nil {
 				if started {
 					t.Errorf("%v with %d files is refused, though fewer were enough: %v", sessions, limit, err)
@@ -45,9 +45,9 @@ func TestFitOpenFiles(t *testing.T) {
 				}
 				continue
 			}
-			need := c.fixedFiles() + c.Queue.SMTPC.DeliveriesAtOnce*filesOfDelivery
+			need := fixedFiles(c) + c.Queue.SMTPC.DeliveriesAtOnce*filesOfDelivery
 			for _, s := range c.Servers {
-				need += s.Server.ThreadsMax * s.filesOfSession()
+				need += s.Server.ThreadsMax * sessionFiles(s)
 				if s.Server.ThreadsMax < 5 {
 					t.Errorf("%v with %d files: %s may have %d sessions", sessions, limit, s.Of.Section, s.Server.ThreadsMax)
 				}
@@ -69,11 +69,11 @@ func TestFitOpenFiles(t *testing.T) {
 // TestOpenStores: the queue has one store, and greylisting one of its own if it is used.
 func TestOpenStores(t *testing.T) {
 	c := files(1000)
-	if got, want := c.fixedFiles(), filesOfAll+store.Descriptors; got != want {
+	if got, want := fixedFiles(c), filesOfAll+store.Descriptors; got != want {
 		t.Errorf("%d files, want %d", got, want)
 	}
 	c.Resolver.Greylist.Present = true
-	if got, want := c.fixedFiles(), filesOfAll+2*store.Descriptors; got != want {
+	if got, want := fixedFiles(c), filesOfAll+2*store.Descriptors; got != want {
 		t.Errorf("%d files with greylisting, want %d", got, want)
 	}
 }

@@ -175,12 +175,12 @@ func (p *reloading) compare() {
 	p.result.Keep(p.now.result)
 	p.compareServices()
 	p.conf.Queue.CDBBase = p.conf.CDBBase
-	p.conf.shareLog()
+	p.conf.ShareLog()
 	var err error
-	if p.limits, err = p.conf.fitOpenFiles(limits.OpenFiles); err != nil {
+	if p.limits, err = fitOpenFiles(p.conf, limits.OpenFiles); err != nil {
 		p.fail(err)
 	}
-	p.limits = append(p.limits, p.conf.fitMemory(limits.Memory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))...)
+	p.limits = append(p.limits, fitMemory(p.conf, limits.Memory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))...)
 }
 
 // fail notes an error of the preparation.
@@ -236,7 +236,7 @@ func (m *mta) noteReload(ctx context.Context, p *reloading, r control.ReloadRepo
 	}
 	m.reloads.applied.Add(1)
 	m.warn(p.result.Warnings)
-	m.warn(p.conf.mapEntries(p.result))
+	m.warn(mapEntries(p.conf, p.result))
 	m.warnPasswords(p.conf, p.result)
 	m.warnLimits(p.limits)
 	m.log.LogAttrs(ctx, levelNotice, "reload", slog.Int("generation", r.Generation), slog.Int("changed", len(r.Changed)),

@@ -25,7 +25,7 @@ func (p *reloading) prepareMaps() {
 		}
 	}
 	if q := p.modules.queue; q != nil {
-		next, err := q.Prepare(p.conf.Queue, p.conf.clientFeatures())
+		next, err := q.Prepare(p.conf.Queue, p.conf.ClientFeatures())
 		if err != nil {
 			p.failMaps(err)
 		} else {
@@ -65,35 +65,35 @@ func (p *reloading) failMaps(err error) {
 func (p *reloading) prepareTLS() {
 	next := map[string]*tlsconf.Provider{}
 	p.sources = map[string]server.TLSSource{}
-	for _, s := range p.conf.tlsSections() {
-		old := p.tls[s.name]
-		if old != nil && (s.role == tlsconf.Client || old.ServerConfig() == nil || len(s.section.Files()) > 0) {
-			n, err := old.Prepare(s.section)
+	for _, s := range p.conf.TLSSections() {
+		old := p.tls[s.Name]
+		if old != nil && (s.Role == tlsconf.Client || old.ServerConfig() == nil || len(s.Section.Files()) > 0) {
+			n, err := old.Prepare(s.Section)
 			if err != nil {
-				p.fail(inSection(s.path, err))
+				p.fail(inSection(s.Path, err))
 				continue
 			}
-			next[s.name] = old
+			next[s.Name] = old
 			if n.Serves() {
-				p.sources[s.name] = old
+				p.sources[s.Name] = old
 			}
-			what := s.path
-			if len(s.section.Files()) == 0 {
+			what := s.Path
+			if len(s.Section.Files()) == 0 {
 				what = "" // it reads nothing
 			}
 			p.step(what, n.Commit, nil)
 			continue
 		}
-		fresh, err := tlsconf.New(s.section, tlsconf.Deps{Role: s.role, Name: s.name, Files: p.tlsFiles})
+		fresh, err := tlsconf.New(s.Section, tlsconf.Deps{Role: s.Role, Name: s.Name, Files: p.tlsFiles})
 		if err != nil {
-			p.fail(inSection(s.path, err))
+			p.fail(inSection(s.Path, err))
 			continue
 		}
-		next[s.name] = fresh
+		next[s.Name] = fresh
 		if fresh.ServerConfig() != nil {
-			p.sources[s.name] = fresh
+			p.sources[s.Name] = fresh
 		}
-		p.step(s.path, func() {}, nil)
+		p.step(s.Path, func() {}, nil)
 	}
 	p.providers = next
 	p.step("", func() { p.useTLS(next) }, nil)
@@ -138,26 +138,26 @@ func (p *reloading) prepareSRS() {
 // prepareARC reads the keys of section ARC_sealing. One that has come, or stands in another section smtps now, gets a sealer
 // of its own.
 func (p *reloading) prepareARC() {
-	sections := p.conf.arcSections()
+	sections := p.conf.ARCSections()
 	if len(sections) == 0 {
 		p.step("", func() { p.useARC(nil) }, nil)
 		return
 	}
-	if was := p.now.conf.arcSections(); len(was) > 0 && was[0].name == sections[0].name {
-		n, err := p.arc.Load().Prepare(sections[0].config)
+	if was := p.now.conf.ARCSections(); len(was) > 0 && was[0].Name == sections[0].Name {
+		n, err := p.arc.Load().Prepare(sections[0].Config)
 		if err != nil {
-			p.fail(inSection(sections[0].path, err))
+			p.fail(inSection(sections[0].Path, err))
 			return
 		}
-		p.step(sections[0].path, n.Commit, nil)
+		p.step(sections[0].Path, n.Commit, nil)
 		return
 	}
 	sealer, err := p.newSealer(sections[0])
 	if err != nil {
-		p.fail(inSection(sections[0].path, err))
+		p.fail(inSection(sections[0].Path, err))
 		return
 	}
-	p.step(sections[0].path, func() { p.useARC(sealer) }, nil)
+	p.step(sections[0].Path, func() { p.useARC(sealer) }, nil)
 }
 
 // prepareTraces reads what section traces names.
@@ -186,7 +186,7 @@ func (p *reloading) prepareTLSReports() {
 
 // prepareDMARCReports makes what counts for reports about DMARC, if the section has come.
 func (p *reloading) prepareDMARCReports() {
-	s := p.conf.reportingServer()
+	s := p.conf.ReportingServer()
 	if s == nil {
 		return // what was counted is still sent
 	}
@@ -211,24 +211,24 @@ func (p *reloading) prepareDMARCReports() {
 // prepareDKIM reads the keys of all sections DKIM_signing.
 func (p *reloading) prepareDKIM() {
 	next := map[string]*dkim.Signer{}
-	for _, s := range p.conf.dkimSections() {
-		if old := p.dkim[s.name]; old != nil {
-			n, err := old.Prepare(s.config)
+	for _, s := range p.conf.DKIMSections() {
+		if old := p.dkim[s.Name]; old != nil {
+			n, err := old.Prepare(s.Config)
 			if err != nil {
-				p.fail(inSection(s.path, err))
+				p.fail(inSection(s.Path, err))
 				continue
 			}
-			next[s.name] = old
-			p.step(s.path, n.Commit, nil)
+			next[s.Name] = old
+			p.step(s.Path, n.Commit, nil)
 			continue
 		}
-		fresh, err := dkim.New(s.config, dkim.Deps{Name: s.name, Files: p.tlsFiles})
+		fresh, err := dkim.New(s.Config, dkim.Deps{Name: s.Name, Files: p.tlsFiles})
 		if err != nil {
-			p.fail(inSection(s.path, err))
+			p.fail(inSection(s.Path, err))
 			continue
 		}
-		next[s.name] = fresh
-		p.step(s.path, func() {}, nil)
+		next[s.Name] = fresh
+		p.step(s.Path, func() {}, nil)
 	}
 	p.signers = next
 	p.step("", func() { p.useDKIM(next) }, nil)
@@ -277,7 +277,7 @@ func (p *reloading) prepareDrop() {
 	if p.conf.Drop == p.now.conf.Drop {
 		return
 	}
-	commit, discard, err := p.drop.Prepare(p.conf.Drop.config(p.dir))
+	commit, discard, err := p.drop.Prepare(dropConfig(&p.conf.Drop, p.dir))
 	if err != nil {
 		p.fail(inSection("maildrop", err))
 		return

@@ -8,6 +8,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/mta/limits"
+	"meta1/mta/settings"
 )
 
 // TestReloadOfTheQueue: the running queue gets what the file says, as a fresh start would, but for what needs
@@ -54,14 +55,14 @@ func TestReloadOfTheQueue(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	}
-	fresh, _, err := Load(file, confparse.LoadOptions{})
+	fresh, _, err := settings.Load(file, confparse.LoadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fresh.fitOpenFiles(limits.OpenFiles); err != nil {
+	if _, err := fitOpenFiles(fresh, limits.OpenFiles); err != nil {
 		t.Fatal(err)
 	}
-	fresh.fitMemory(limits.Memory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))
+	fitMemory(fresh, limits.Memory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))
 	want := fresh.Queue
 	want.IBDB.Size = m.conf.Queue.IBDB.Size
 	if now := m.current().conf.Queue; !reflect.DeepEqual(now, want) {

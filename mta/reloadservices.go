@@ -18,7 +18,7 @@ const (
 
 // compareServices leaves those services as they are whose program nobody may start before a restart, and tells why.
 func (p *reloading) compareServices() {
-	programs, err := p.conf.programs(p.dir, p.setup.Executable, p.account)
+	programs, err := programs(p.conf, p.dir, p.setup.Executable, p.account)
 	if err != nil {
 		p.fail(err)
 		return
@@ -60,7 +60,7 @@ func (p *reloading) keepService(s *ServiceSection) *ServiceSection {
 	now := *p.now.conf.Services[i]
 	now.Of.LogLevel, now.Of.Log = s.Of.LogLevel, s.Of.Log
 	var names []string
-	for _, o := range s.Of.options(true) {
+	for _, o := range s.Of.Options(true) {
 		if !logsOnly("/" + o.Name) {
 			names = append(names, o.Name)
 		}
@@ -90,7 +90,7 @@ func (r *runs) runs(p service.Program) bool {
 // were given up, are started anew.
 func (p *reloading) prepareServices() (units []supervise.Unit) {
 	m := p.mta
-	programs, err := p.conf.programs(p.dir, p.setup.Executable, p.account)
+	programs, err := programs(p.conf, p.dir, p.setup.Executable, p.account)
 	if err != nil {
 		p.fail(err)
 		return nil
@@ -141,7 +141,7 @@ func (p *reloading) prepareServices() (units []supervise.Unit) {
 	}
 	p.step("", func() {
 		m.programs = next
-		m.serviceMetrics.Keep(p.conf.serviceNames())
+		m.serviceMetrics.Keep(p.conf.ServiceNames())
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.services = sections

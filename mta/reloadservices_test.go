@@ -12,6 +12,7 @@ import (
 	"meta1/confparse"
 	"meta1/mta/account"
 	"meta1/mta/service"
+	"meta1/mta/settings"
 )
 
 // TestReloadServices: services come, change and go; those that stay what they are are not touched, and a reload that fails leaves all
@@ -133,7 +134,7 @@ func TestReloadServicesOfOthers(t *testing.T) {
 	load := func(text string) (*Config, *confparse.Result) {
 		t.Helper()
 		write(t, dir+"/meta1.conf", `working_directory = "`+dir+`"; `+text)
-		c, result, err := Load(dir+"/meta1.conf", confparse.LoadOptions{})
+		c, result, err := settings.Load(dir+"/meta1.conf", confparse.LoadOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +145,7 @@ func TestReloadServicesOfOthers(t *testing.T) {
 	}
 	conf, result := load(section("a", "user = root; ") + section("gone", "user = root; ") + section("ours", ""))
 	m := &mta{account: &account.Account{UID: 12345, GID: 12345}, conf: conf, dir: dir, programs: map[string]*runs{}}
-	programs, err := conf.programs(dir, "", m.account)
+	programs, err := programs(conf, dir, "", m.account)
 	if err != nil {
 		t.Fatal(err)
 	}

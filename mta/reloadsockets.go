@@ -20,7 +20,7 @@ const privilegedWhy = "a port below 1024 takes root's rights, and no process of 
 // prepareSockets binds the sockets that were not there. Those that stay, whatever section they are for from now on, are
 // not touched, so that nobody who connects is refused.
 func (p *reloading) prepareSockets() {
-	tcp, unix, err := p.conf.wantedSockets(p.dir, p.account)
+	tcp, unix, err := wantedSockets(p.conf, p.dir, p.account)
 	if err != nil {
 		p.fail(err)
 		return
@@ -49,7 +49,7 @@ func (p *reloading) prepareSockets() {
 			continue
 		}
 		b, err := p.bindNew(w)
-		if errors.Is(err, errPrivileged) && p.now.conf.hasServer(w.owner) && p.conf.hasServer(w.owner) {
+		if errors.Is(err, errPrivileged) && hasServer(p.now.conf, w.owner) && hasServer(p.conf, w.owner) {
 			privileged[w.owner] = true
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -18,13 +19,13 @@ func (p *reloading) prepareUnits() {
 	m, c := p.mta, p.conf
 	units := p.prepareServices()
 	units = append(units,
-		supervise.Unit{Name: unitResolver, Policy: c.ResolveOf.policy(), RestartDependencies: c.dependencies(&c.ResolveOf)},
-		supervise.Unit{Name: unitClient, Policy: c.ClientOf.policy(), RestartDependencies: c.dependencies(&c.ClientOf)},
-		supervise.Unit{Name: unitQueue, Policy: c.QueueOf.policy(), RestartDependencies: c.dependencies(&c.QueueOf)})
+		supervise.Unit{Name: unitResolver, Policy: c.ResolveOf.Policy(), RestartDependencies: c.Dependencies(&c.ResolveOf)},
+		supervise.Unit{Name: unitClient, Policy: c.ClientOf.Policy(), RestartDependencies: c.Dependencies(&c.ClientOf)},
+		supervise.Unit{Name: unitQueue, Policy: c.QueueOf.Policy(), RestartDependencies: c.Dependencies(&c.QueueOf)})
 	for _, s := range c.Servers {
-		u := supervise.Unit{Name: s.Of.Section, Policy: s.Of.policy(), RestartDependencies: c.dependencies(&s.Of)}
-		if !p.now.conf.hasServer(s.Of.Section) {
-			u.Grace = s.grace
+		u := supervise.Unit{Name: s.Of.Section, Policy: s.Of.Policy(), RestartDependencies: c.Dependencies(&s.Of)}
+		if !hasServer(p.now.conf, s.Of.Section) {
+			u.Grace = func() time.Duration { return serverGrace(s) }
 			run, err := p.newServer(s)
 			if err != nil {
 				p.fail(err)
@@ -35,7 +36,7 @@ func (p *reloading) prepareUnits() {
 		units = append(units, u)
 	}
 	for _, s := range p.now.conf.Servers {
-		if name := s.Of.Section; !c.hasServer(name) {
+		if name := s.Of.Section; !hasServer(c, name) {
 			p.step("", func() {
 				m.mu.Lock()
 				defer m.mu.Unlock()
@@ -51,7 +52,7 @@ func (p *reloading) prepareUnits() {
 }
 
 // hasServer reports whether there is a section smtps of that path.
-func (c *Config) hasServer(section string) bool {
+func hasServer(c *Config, section string) bool {
 	return slices.ContainsFunc(c.Servers, func(s *ServerSection) bool { return s.Of.Section == section })
 }
 

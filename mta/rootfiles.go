@@ -10,6 +10,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/mta/account"
+	"meta1/mta/settings"
 	"meta1/mta/tlsconf"
 	"meta1/mta/verify"
 )
@@ -67,7 +68,7 @@ var errNotRoots = errors.New("only root may read it, and what root reads for met
 // configuration is read anew each time: a reload may name new files. Its mistakes are not told,
 // since they could quote a file.
 func ReadAsRoot(config, path string, known tlsconf.Stamp) (content []byte, now tlsconf.Stamp, err error) {
-	c, result, err := Load(config, confparse.LoadOptions{})
+	c, result, err := settings.Load(config, confparse.LoadOptions{})
 	for _, file := range result.Files {
 		if err := verify.OnlyRoot(file); err != nil {
 			return nil, "", fmt.Errorf("%s: %w: %w", path, errNotRoots, err)
@@ -76,7 +77,7 @@ func ReadAsRoot(config, path string, known tlsconf.Stamp) (content []byte, now t
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: only root may read it, and the configuration has a mistake", path)
 	}
-	return c.readAsRoot(path, known)
+	return readAsRoot(c, path, known)
 }
 
 // ReadForServer is ReadAsRoot as the monitor calls it.
@@ -86,13 +87,13 @@ func ReadForServer(config, path, known string) (content []byte, now string, err 
 }
 
 // readAsRoot is ReadAsRoot for a configuration that only root may write.
-func (c *Config) readAsRoot(path string, known tlsconf.Stamp) (content []byte, now tlsconf.Stamp, err error) {
-	sealing := slices.ContainsFunc(c.arcSections(), func(s arcSection) bool { k := s.config.Keys(); return slices.Contains(k.Files(), path) })
+func readAsRoot(c *Config, path string, known tlsconf.Stamp) (content []byte, now tlsconf.Stamp, err error) {
+	sealing := slices.ContainsFunc(c.ARCSections(), func(s settings.ARCSection) bool { k := s.Config.Keys(); return slices.Contains(k.Files(), path) })
 	named := sealing || c.Resolver.SRS.Present && c.Resolver.SRS.SecretFile == path ||
-		slices.ContainsFunc(c.tlsSections(), func(s tlsSection) bool { return slices.Contains(s.section.Files(), path) }) ||
-		slices.ContainsFunc(c.logins(), func(s loginSection) bool { return s.auth.TokenFile == path }) ||
+		slices.ContainsFunc(c.TLSSections(), func(s settings.TLSSection) bool { return slices.Contains(s.Section.Files(), path) }) ||
+		slices.ContainsFunc(c.Logins(), func(s settings.LoginSection) bool { return s.Auth.TokenFile == path }) ||
 		path == c.Control.HTTP.TokenFile || path == c.Control.HTTP.ReadTokenFile ||
-		slices.ContainsFunc(c.dkimSections(), func(s dkimSection) bool { return slices.Contains(s.config.Files(), path) })
+		slices.ContainsFunc(c.DKIMSections(), func(s settings.DKIMSection) bool { return slices.Contains(s.Config.Files(), path) })
 	if !named {
 		return nil, "", fmt.Errorf("%s: only root may read it, and no section that may name such a file does", path)
 	}
@@ -104,7 +105,7 @@ func (c *Config) readAsRoot(path string, known tlsconf.Stamp) (content []byte, n
 
 // filesFor reads as the account would that serves, before the privileges are dropped: with
 // root's help if we are root, and as we are otherwise.
-func (c *Config) filesFor(a *account.Account, result *confparse.Result) *tlsFiles {
+func filesFor(c *Config, a *account.Account, result *confparse.Result) *tlsFiles {
 	f := &tlsFiles{}
 	if os.Geteuid() == 0 && a != nil {
 		f.account = a

@@ -10,6 +10,7 @@ import (
 	"meta1/mta/account"
 	"meta1/mta/logfmt"
 	"meta1/mta/service"
+	"meta1/mta/settings"
 	"meta1/mta/supervise"
 )
 
@@ -17,7 +18,7 @@ import (
 func (m *mta) serviceUnits() ([]supervise.Unit, error) {
 	m.services, m.programs = map[string]*ServiceSection{}, map[string]*runs{}
 	m.serviceMetrics = service.NewMetrics(m.hub.own)
-	programs, err := m.conf.programs(m.dir, m.setup.Executable, m.account)
+	programs, err := programs(m.conf, m.dir, m.setup.Executable, m.account)
 	if err != nil {
 		return nil, err
 	}
@@ -38,16 +39,8 @@ func (m *mta) serviceUnits() ([]supervise.Unit, error) {
 		}
 		all = append(all, units...)
 	}
-	m.serviceMetrics.Keep(m.conf.serviceNames())
+	m.serviceMetrics.Keep(m.conf.ServiceNames())
 	return all, nil
-}
-
-// serviceNames are the paths of the sections of services.
-func (c *Config) serviceNames() (names []string) {
-	for _, s := range c.Services {
-		names = append(names, s.Of.Section)
-	}
-	return names
 }
 
 // runs is what a service runs.
@@ -62,24 +55,24 @@ type runs struct {
 // unitsOf are the units of one service.
 func (m *mta) unitsOf(c *Config, s *ServiceSection, r *runs) ([]supervise.Unit, error) {
 	units, err := service.Units(service.Config{
-		Program: r.program, Action: r.action, Listeners: r.listeners, Policy: s.Of.policy(), Processes: s.Of.ProcessesMin,
+		Program: r.program, Action: r.action, Listeners: r.listeners, Policy: s.Of.Policy(), Processes: s.Of.ProcessesMin,
 	}, service.Deps{Starter: r.starter, Log: r.log, Metrics: m.serviceMetrics, Output: func(id int) (*os.File, error) {
-		return logfmt.Append(filepath.Join(below(m.dir, m.current().conf.LogDirectory), s.Of.outputName(id)))
+		return logfmt.Append(filepath.Join(settings.Below(m.dir, m.current().conf.LogDirectory), s.Of.OutputName(id)))
 	}})
 	for i := range units {
-		units[i].RestartDependencies = c.dependencies(&s.Of)
+		units[i].RestartDependencies = c.Dependencies(&s.Of)
 	}
 	return units, err
 }
 
 // programs are the programs of all services. executable is our own binary, a the
 // account that serves, nil for ours.
-func (c *Config) programs(dir, executable string, a *account.Account) ([]service.Program, error) {
+func programs(c *Config, dir, executable string, a *account.Account) ([]service.Program, error) {
 	var programs []service.Program
 	for _, s := range c.Services {
-		p := s.Of.program(dir, executable)
+		p := programOf(&s.Of, dir, executable)
 		p.Output = c.LogDirectory != ""
-		if err := s.Of.runAs(&p, a); err != nil {
+		if err := runProgramAs(&s.Of, &p, a); err != nil {
 			return nil, exit(ExConfig, fmt.Errorf("section %s: %w", s.Of.Section, err))
 		}
 		programs = append(programs, p)
@@ -87,23 +80,23 @@ func (c *Config) programs(dir, executable string, a *account.Account) ([]service
 	return programs, nil
 }
 
-func (c *Common) program(dir, executable string) service.Program {
+func programOf(c *Common, dir, executable string) service.Program {
 	p := service.Program{
-		Service: c.Section, Path: below(dir, c.Path), Args: c.argv(), PassID: c.PassID, UID: -1,
-		Dir: below(dir, c.WorkingDirectory), Max: c.ProcessesMax,
+		Service: c.Section, Path: settings.Below(dir, c.Path), Args: c.Argv(), PassID: c.PassID, UID: -1,
+		Dir: settings.Below(dir, c.WorkingDirectory), Max: c.ProcessesMax,
 		Connected: c.StartAction == string(service.Accept),
 	}
-	if c.Path == ownProgram {
+	if c.Path == settings.OwnProgram {
 		p.Path = executable
 	}
 	if c.PassFDSocket != "" {
-		p.PassFD = below(dir, c.PassFDSocket)
+		p.PassFD = settings.Below(dir, c.PassFDSocket)
 	}
 	return p
 }
 
-// runAs sets the account of a program. Without root there is only our own.
-func (c *Common) runAs(p *service.Program, a *account.Account) error {
+// runProgramAs sets the account of a program. Without root there is only our own.
+func runProgramAs(c *Common, p *service.Program, a *account.Account) error {
 	if a == nil && os.Geteuid() != 0 {
 		return nil
 	}

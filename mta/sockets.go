@@ -5,15 +5,14 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 
 	"meta1/mta/account"
 	"meta1/mta/listen"
+	"meta1/mta/settings"
 	"meta1/mta/verify"
 )
 
@@ -21,7 +20,7 @@ import (
 const (
 	forMetrics = "metrics"
 	forControl = "control"
-	forHTTP    = "control/http"
+	forHTTP    = settings.ForHTTP
 )
 
 // wanted is a socket that is to be bound.
@@ -157,7 +156,7 @@ func bindStatus(err error) int {
 }
 
 // close closes all, each with the rights of who has bound it, since the path of a Unix
-// socket is removed. A second call does nothing.
+// metricsSocket is removed. A second call does nothing.
 func (s *sockets) close() {
 	for _, l := range s.list() {
 		_ = l.by.Do(l.Close)
@@ -168,11 +167,11 @@ func (s *sockets) close() {
 // wantedSockets are all sockets of the configuration, those of TCP first: they can
 // be bound before the main queue directory is made. dir is that directory, a the
 // account that serves, nil for ours.
-func (c *Config) wantedSockets(dir string, a *account.Account) (tcp, unix []wanted, err error) {
+func wantedSockets(c *Config, dir string, a *account.Account) (tcp, unix []wanted, err error) {
 	var all []wanted
 	add := func(of *Common) error {
 		for i, l := range of.Listen {
-			s, err := l.socket(of.Section, dir, a)
+			s, err := listenSocket(&l, of.Section, dir, a)
 			if err != nil {
 				return err
 			}
@@ -185,7 +184,7 @@ func (c *Config) wantedSockets(dir string, a *account.Account) (tcp, unix []want
 			return nil, nil, err
 		}
 		for _, addr := range s.Server.DaemonAddress {
-			d, err := daemonSocket(addr)
+			d, err := settings.DaemonSocket(addr)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -199,14 +198,14 @@ func (c *Config) wantedSockets(dir string, a *account.Account) (tcp, unix []want
 		}
 	}
 	if c.Metrics.Present {
-		all = append(all, wanted{c.Metrics.socket(), forMetrics, "metrics/port"})
+		all = append(all, wanted{metricsSocket(&c.Metrics), forMetrics, "metrics/port"})
 	}
 	if h := &c.Control.HTTP; h.Present {
-		s := listen.Socket{Network: network(h.Address), Host: h.Address.String(), Port: uint16(h.Port), Section: forHTTP, Where: h.Where}
+		s := listen.Socket{Network: settings.Network(h.Address), Host: h.Address.String(), Port: uint16(h.Port), Section: forHTTP, Where: h.Where}
 		all = append(all, wanted{s, forHTTP, "control/http/port"})
 	}
 	if c.Queue.Control != "" {
-		all = append(all, wanted{c.controlSocket(dir, a), forControl, "qmgr/control_socket"})
+		all = append(all, wanted{controlSocket(c, dir, a), forControl, "qmgr/control_socket"})
 	}
 	for _, w := range all {
 		if w.Network == "unix" {
@@ -218,21 +217,14 @@ func (c *Config) wantedSockets(dir string, a *account.Account) (tcp, unix []want
 	return tcp, unix, nil
 }
 
-func (m *MetricsConfig) socket() listen.Socket {
-	return listen.Socket{Network: network(m.Address), Host: m.Address.String(), Port: uint16(m.Port), Section: "metrics", Where: m.Where}
-}
-
-func network(a netip.Addr) string {
-	if a.Is4() {
-		return "tcp4"
-	}
-	return "tcp6"
+func metricsSocket(m *settings.MetricsConfig) listen.Socket {
+	return listen.Socket{Network: settings.Network(m.Address), Host: m.Address.String(), Port: uint16(m.Port), Section: "metrics", Where: m.Where}
 }
 
 // controlSocket is open to the account that serves and to its group, or to all if package access
 // lets in whom the configuration names.
-func (c *Config) controlSocket(dir string, a *account.Account) listen.Socket {
-	s := listen.Socket{Network: "unix", Path: c.controlPath(dir), Mode: 0o660, UID: -1, GID: -1, Section: "qmgr", Where: "option control_socket"}
+func controlSocket(c *Config, dir string, a *account.Account) listen.Socket {
+	s := listen.Socket{Network: "unix", Path: c.ControlPath(dir), Mode: 0o660, UID: -1, GID: -1, Section: "qmgr", Where: "option control_socket"}
 	if a != nil {
 		s.UID, s.GID = a.UID, a.GID
 	}
@@ -242,24 +234,13 @@ func (c *Config) controlSocket(dir string, a *account.Account) listen.Socket {
 	return s
 }
 
-// controlPath is the path of the control socket.
-func (c *Config) controlPath(dir string) string { return below(dir, c.Queue.Control) }
-
-// below is a path relative to a directory (README 3.6, case 2).
-func below(dir, path string) string {
-	if filepath.IsAbs(path) {
-		return path
-	}
-	return filepath.Join(dir, path)
-}
-
-// socket is a listen_socket to bind.
-func (l *ListenSocket) socket(section, dir string, a *account.Account) (listen.Socket, error) {
+// metricsSocket is a listen_socket to bind.
+func listenSocket(l *settings.ListenSocket, section, dir string, a *account.Account) (listen.Socket, error) {
 	s := listen.Socket{Section: section, Where: "listen_socket at " + l.Where, UID: -1, GID: -1}
 	switch {
 	case l.Type == "unix":
-		s.Network, s.Path, s.Mode = "unix", below(dir, l.Path), 0o777&^fs.FileMode(l.Umask)
-		return s, l.own(&s, a)
+		s.Network, s.Path, s.Mode = "unix", settings.Below(dir, l.Path), 0o777&^fs.FileMode(l.Umask)
+		return s, ownSocket(l, &s, a)
 	case l.Type == "inet6":
 		s.Network = "tcp6"
 	default:
@@ -272,8 +253,8 @@ func (l *ListenSocket) socket(section, dir string, a *account.Account) (listen.S
 	return s, nil
 }
 
-// own sets the owner of a Unix socket.
-func (l *ListenSocket) own(s *listen.Socket, a *account.Account) error {
+// ownSocket sets the owner of a Unix socket.
+func ownSocket(l *settings.ListenSocket, s *listen.Socket, a *account.Account) error {
 	if a != nil {
 		s.UID, s.GID = a.UID, a.GID
 	}
@@ -292,28 +273,4 @@ func (l *ListenSocket) own(s *listen.Socket, a *account.Account) error {
 		s.GID = g
 	}
 	return nil
-}
-
-// daemonSocket reads one entry of daemon_address (README 8.5): host:port, where host is
-// an IP address or empty for all of IPv4.
-func daemonSocket(text string) (listen.Socket, error) {
-	s := listen.Socket{Network: "tcp4", UID: -1, GID: -1}
-	host, port, err := net.SplitHostPort(text)
-	if err != nil {
-		return s, fmt.Errorf("daemon_address %q is not host:port", text)
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return s, fmt.Errorf("daemon_address %q has no port number", text)
-	}
-	s.Port = uint16(n)
-	if host == "" || host == "*" {
-		return s, nil
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return s, fmt.Errorf("daemon_address %q has no IP address", text)
-	}
-	s.Network, s.Host = network(addr), host
-	return s, nil
 }

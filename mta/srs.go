@@ -22,7 +22,7 @@ func (m *mta) loadSRS() error {
 }
 
 // verifySRS reads the secrets of section srs.
-func (c *Config) verifySRS(result *confparse.Result, files tlsconf.Files) confparse.Errors {
+func verifySRS(c *Config, result *confparse.Result, files tlsconf.Files) confparse.Errors {
 	if !c.Resolver.SRS.Present {
 		return nil
 	}

@@ -14,55 +14,25 @@ import (
 
 	"meta1/confparse"
 	"meta1/mta/service"
+	"meta1/mta/settings"
 	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
 	"meta1/server"
 )
 
-// tlsSection is one section tls of the configuration, with its place in it.
-type tlsSection struct {
-	name    string // of the module section: "smtps MSA", "smtpc", "smtpc/session_features a"
-	path    string // of the section itself in confparse.Result
-	role    tlsconf.Role
-	section tlsconf.Section
-	class   *tlsconf.Class // of session_features, which section has over that of smtpc
-}
-
-// tlsSections are all that stand in the configuration, by name. That of smtpc is always one
-// of them: SMTPC uses STARTTLS without a section, too (README 11.1).
-func (c *Config) tlsSections() []tlsSection {
-	all := []tlsSection{{name: "smtpc", path: "smtpc/tls", role: tlsconf.Client, section: c.Client.TLS}}
-	for i := range c.Client.SessionFeatures {
-		f := &c.Client.SessionFeatures[i]
-		if !f.TLS.IsZero() {
-			name := "smtpc/session_features " + f.Name
-			all = append(all, tlsSection{name, name + "/tls", tlsconf.Client, f.TLS.Over(c.Client.TLS), &f.TLS})
-		}
-	}
-	if c.Control.HTTP.TLSPresent {
-		all = append(all, tlsSection{forHTTP, forHTTP + "/tls", tlsconf.Server, c.Control.HTTP.TLS, nil})
-	}
-	for _, s := range c.Servers {
-		if s.Server.TLSPresent {
-			all = append(all, tlsSection{s.Of.Section, s.Of.Section + "/tls", tlsconf.Server, s.Server.TLS, nil})
-		}
-	}
-	return all
-}
-
 // loadTLS loads what all sections tls name. It is called before the privileges are dropped.
 func (m *mta) loadTLS() error {
-	m.tlsFiles = m.conf.filesFor(m.account, m.result)
+	m.tlsFiles = filesFor(m.conf, m.account, m.result)
 	m.tls = map[string]*tlsconf.Provider{}
-	for _, s := range m.conf.tlsSections() {
-		p, err := tlsconf.New(s.section, tlsconf.Deps{Role: s.role, Name: s.name, Files: m.tlsFiles})
+	for _, s := range m.conf.TLSSections() {
+		p, err := tlsconf.New(s.Section, tlsconf.Deps{Role: s.Role, Name: s.Name, Files: m.tlsFiles})
 		if err != nil {
-			return exit(ExConfig, fmt.Errorf("section %s: %w", s.name, err))
+			return exit(ExConfig, fmt.Errorf("section %s: %w", s.Name, err))
 		}
-		m.tls[s.name] = p
+		m.tls[s.Name] = p
 	}
-	for _, s := range m.conf.logins() { // so that the monitor is there if a token takes root to read
-		if path := s.auth.TokenFile; path != "" {
+	for _, s := range m.conf.Logins() { // so that the monitor is there if a token takes root to read
+		if path := s.Auth.TokenFile; path != "" {
 			_, _ = m.readToken(path) // what is wrong is told with the warnings
 		}
 	}
@@ -94,10 +64,10 @@ func readBy(r *service.Remote) func(path string, known tlsconf.Stamp) ([]byte, t
 
 // verifyTLS checks all sections tls that stand in the configuration, and adds the warnings to
 // the result.
-func (c *Config) verifyTLS(result *confparse.Result, files tlsconf.Files) (errs confparse.Errors) {
+func verifyTLS(c *Config, result *confparse.Result, files tlsconf.Files) (errs confparse.Errors) {
 	name := c.Hostname
-	for _, s := range c.tlsSections() {
-		if s.role == tlsconf.Client && !c.Client.TLSPresent && s.class == nil {
+	for _, s := range c.TLSSections() {
+		if s.Role == tlsconf.Client && !c.Client.TLSPresent && s.Class == nil {
 			continue // it has nothing but defaults
 		}
 		if name == "" {
@@ -109,20 +79,20 @@ func (c *Config) verifyTLS(result *confparse.Result, files tlsconf.Files) (errs 
 }
 
 // verifySection checks one section tls of a host.
-func verifySection(result *confparse.Result, s tlsSection, files tlsconf.Files, hostname string) (errs confparse.Errors) {
+func verifySection(result *confparse.Result, s settings.TLSSection, files tlsconf.Files, hostname string) (errs confparse.Errors) {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = nil // a system without any
 	}
-	for _, f := range tlsconf.Check(s.section, tlsconf.CheckQ{
-		Role: s.role, Files: files, Now: time.Now(), Hostname: hostname, Mode: modeOf, Roots: roots,
+	for _, f := range tlsconf.Check(s.Section, tlsconf.CheckQ{
+		Role: s.Role, Files: files, Now: time.Now(), Hostname: hostname, Mode: modeOf, Roots: roots,
 	}) {
-		if s.class != nil && !s.class.Has(f.Option) {
+		if s.Class != nil && !s.Class.Has(f.Option) {
 			continue // it is told of the section that has it
 		}
-		at, subject := s.path, s.path
+		at, subject := s.Path, s.Path
 		if f.Option != "" {
-			at, subject = s.path+"/"+f.Option, f.Option+" of "+s.path
+			at, subject = s.Path+"/"+f.Option, f.Option+" of "+s.Path
 		}
 		d := result.Diagnose(severity(f), at, "%s: %s", subject, f.Text)
 		if f.Warning {

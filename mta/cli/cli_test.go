@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"meta1/confparse"
-	"meta1/mta"
 	"meta1/mta/control"
 	"meta1/mta/msg"
+	"meta1/mta/settings"
 )
 
 func TestMain(m *testing.M) {
@@ -250,7 +250,7 @@ there are more
 
 // TestMeTA1Options: the options of MeTA1's programs do what those of the configuration do.
 func TestMeTA1Options(t *testing.T) {
-	parse := func(args ...string) (*mta.Config, error) {
+	parse := func(args ...string) (*settings.Config, error) {
 		var o meta1Options
 		c := &cobra.Command{RunE: func(*cobra.Command, []string) error { return nil }, SilenceErrors: true, SilenceUsage: true}
 		o.flags(c)
@@ -264,7 +264,7 @@ func TestMeTA1Options(t *testing.T) {
 		}
 		const text = "qmgr { smtpc { connections_max = 20; initial_connections = 5; } } smar { access_map { } } " +
 			"smtps { flags = { 8bitmime }; listen_socket { port = 25; } }"
-		conf, _, err := mta.Load("/m.conf", confparse.LoadOptions{FS: confparse.Files{"/m.conf": text}, Set: set})
+		conf, _, err := settings.Load("/m.conf", confparse.LoadOptions{FS: confparse.Files{"/m.conf": text}, Set: set})
 		return conf, err
 	}
 	c, err := parse("-C", "30", "-c", "7", "-O", "R=8", "-O", "O=9", "-a", "-T", "-L", "/var/log/meta1")

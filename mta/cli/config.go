@@ -11,6 +11,7 @@ import (
 	"meta1/confparse"
 	"meta1/confparse/manual"
 	"meta1/mta"
+	"meta1/mta/settings"
 )
 
 func configCommand(e *Env) *cobra.Command {
@@ -64,7 +65,7 @@ options that have no effect, for example.`,
 			return err
 		},
 	}
-	configFlag(c, &file, orEnv("META1_CONF", mta.DefaultFile))
+	configFlag(c, &file, orEnv("META1_CONF", settings.DefaultFile))
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -99,7 +100,7 @@ is shown as *** unless --secrets is given.`,
 			if err := fileArgument(cmd, args, &file); err != nil {
 				return err
 			}
-			_, result, err := mta.Load(file, confparse.LoadOptions{})
+			_, result, err := settings.Load(file, confparse.LoadOptions{})
 			if err != nil {
 				return err
 			}
@@ -113,7 +114,7 @@ is shown as *** unless --secrets is given.`,
 			return err
 		},
 	}
-	configFlag(c, &file, orEnv("META1_CONF", mta.DefaultFile))
+	configFlag(c, &file, orEnv("META1_CONF", settings.DefaultFile))
 	c.Flags().BoolVar(&defaults, "defaults", false, "show defaults, too")
 	c.Flags().BoolVar(&secrets, "secrets", false, "show passwords and keys, too")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -127,7 +128,7 @@ func optionsCommand(e *Env) *cobra.Command {
 		Long: `options lists every option, section and flag with its type, unit, default, limits, section of
 MeTA1's README, effect and documentation: as a table with tabs, or as JSON.`,
 		RunE: func(*cobra.Command, []string) error {
-			rows := confparse.Rows((&mta.Config{}).Options())
+			rows := confparse.Rows((&settings.Config{}).Options())
 			if asJSON {
 				return printJSON(e.Stdout, rows)
 			}
@@ -220,7 +221,7 @@ func exampleCommand(e *Env) *cobra.Command {
 	return &cobra.Command{
 		Use: "example", Short: "Print a configuration that explains all options", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := io.WriteString(e.Stdout, manual.Example((&mta.Config{}).Options()))
+			_, err := io.WriteString(e.Stdout, manual.Example((&settings.Config{}).Options()))
 			return err
 		},
 	}
@@ -242,7 +243,7 @@ func manualCommand(e *Env) *cobra.Command {
 			if man {
 				page = manual.Man
 			}
-			_, err := io.WriteString(e.Stdout, page((&mta.Config{}).Options()))
+			_, err := io.WriteString(e.Stdout, page((&settings.Config{}).Options()))
 			return err
 		},
 	}

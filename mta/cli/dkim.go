@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meta1/mta"
+	"meta1/mta/settings"
 	"meta1/mta/smtp"
 	"meta1/server/dkim"
 )
@@ -119,14 +120,14 @@ or a key that cannot be read.`,
 			if err != nil {
 				return err
 			}
-			keys, err := conf.CheckDKIM(c.Context(), result, section)
+			keys, err := mta.CheckDKIM(c.Context(), conf, result, section)
 			if err != nil {
 				return &statusError{mta.ExConfig, err}
 			}
 			return showKeys(e, keys)
 		},
 	}
-	configFlag(c, &file, orEnv("META1_CONF", mta.DefaultFile))
+	configFlag(c, &file, orEnv("META1_CONF", settings.DefaultFile))
 	return c
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/mta"
+	"meta1/mta/settings"
 	"meta1/server/dkim"
 )
 
@@ -27,7 +28,7 @@ message may end in LF or CR LF.
 Exit status: 0 if a signature is good, 1 if none is, 74 if the message cannot be read, 78 for a wrong
 configuration.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			config, result, err := mta.Load(conf, confparse.LoadOptions{})
+			config, result, err := settings.Load(conf, confparse.LoadOptions{})
 			if err != nil {
 				return err
 			}
@@ -40,14 +41,14 @@ configuration.`,
 				defer f.Close()
 				in = f
 			}
-			results, err := config.VerifyDKIM(c.Context(), result, &crlfReader{in: bufio.NewReader(in)})
+			results, err := mta.VerifyDKIM(c.Context(), config, result, &crlfReader{in: bufio.NewReader(in)})
 			if err != nil {
 				return &statusError{mta.ExIOErr, err}
 			}
 			return showResults(e, results)
 		},
 	}
-	configFlag(c, &conf, orEnv("META1_CONF", mta.DefaultFile))
+	configFlag(c, &conf, orEnv("META1_CONF", settings.DefaultFile))
 	return c
 }
 

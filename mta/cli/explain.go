@@ -13,6 +13,7 @@ import (
 	"meta1/mta"
 	"meta1/mta/control"
 	"meta1/mta/explain"
+	"meta1/mta/settings"
 )
 
 // explainFlags are those of the dialogue.
@@ -287,7 +288,7 @@ func printHop(w *textWriter, n int, h *explain.Hop, indent string) {
 
 // explainReply searches the configuration for what makes a reply.
 func explainReply(e *Env, to *target, reply string, asJSON bool) error {
-	r, err := mta.ExplainReply(cmp.Or(to.config(), mta.DefaultFile), reply)
+	r, err := mta.ExplainReply(cmp.Or(to.config(), settings.DefaultFile), reply)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/settings"
 	"meta1/queue/fsck"
 )
 
@@ -58,7 +59,7 @@ if it cannot be read or written, 78 for a wrong configuration.`,
 			return runFsck(c.Context(), e, s, to, asJSON, quiet)
 		},
 	}
-	configFlag(c, &s.File, orEnv("META1_CONF", mta.DefaultFile))
+	configFlag(c, &s.File, orEnv("META1_CONF", settings.DefaultFile))
 	to.socketFlag(c)
 	f := c.Flags()
 	f.BoolVar(&s.Repair, "repair", false, "repair what can be repaired")

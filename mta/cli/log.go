@@ -20,6 +20,7 @@ import (
 
 	"meta1/mta"
 	"meta1/mta/maillog"
+	"meta1/mta/settings"
 )
 
 // logFlags say which log is read, and how it is shown.
@@ -128,7 +129,7 @@ func (f *logFlags) names() ([]string, error) {
 		return f.files, nil
 	}
 	t := target{file: f.conf}
-	now, rotated, err := mta.LogFiles(cmp.Or(t.config(), mta.DefaultFile))
+	now, rotated, err := mta.LogFiles(cmp.Or(t.config(), settings.DefaultFile))
 	if err != nil || f.follow {
 		return now, err
 	}

@@ -1,10 +1,10 @@
 package cli
 
 import (
-	"meta1/mta"
 	"meta1/mta/control"
 	"meta1/mta/maildrop"
 	"meta1/mta/msg"
+	"meta1/mta/settings"
 )
 
 // stateMaildrop is the state of what meta1 has not taken up yet.
@@ -16,7 +16,7 @@ func (t *target) maildrop() string {
 	if file == "" || t.socket != "" {
 		return ""
 	}
-	f, _ := mta.Find(file) // it was told already why it cannot be read
+	f, _ := settings.Find(file) // it was told already why it cannot be read
 	return f.Maildrop
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"meta1/confparse/manual"
 	"meta1/mta"
+	"meta1/mta/settings"
 )
 
 func manCommand() *cobra.Command {
@@ -31,7 +32,7 @@ func manCommand() *cobra.Command {
 // pages are all manual pages by file name. They do not tell the version: they are kept
 // with the source, and a test compares them.
 func pages(root *cobra.Command) map[string]string {
-	all := map[string]string{"meta1.conf.5": manual.Man((&mta.Config{}).Options())}
+	all := map[string]string{"meta1.conf.5": manual.Man((&settings.Config{}).Options())}
 	manPages(all, root)
 	return all
 }

@@ -9,7 +9,7 @@ import (
 	"meta1/confparse"
 	"meta1/confparse/manual"
 	"meta1/maps"
-	"meta1/mta"
+	"meta1/mta/settings"
 	"meta1/queue/conf"
 	"meta1/resolver/access"
 	"meta1/resolver/alias"
@@ -18,7 +18,7 @@ import (
 // TestManuals compares the manual pages that are kept with the source with those that
 // would be made now.
 func TestManuals(t *testing.T) {
-	want := map[string]string{"../../docs/meta1.conf.5.md": manual.Markdown((&mta.Config{}).Options())}
+	want := map[string]string{"../../docs/meta1.conf.5.md": manual.Markdown((&settings.Config{}).Options())}
 	ofMaps, err := mapsManual()
 	if err != nil {
 		t.Fatal(err)
@@ -65,9 +65,9 @@ func TestManPages(t *testing.T) {
 // TestExampleFile reads the configuration that explains all options, as it is and
 // with everything in it that is commented out.
 func TestExampleFile(t *testing.T) {
-	text := manual.Example((&mta.Config{}).Options())
+	text := manual.Example((&settings.Config{}).Options())
 	load := func(text string) error {
-		_, _, err := mta.Load("/c", confparse.LoadOptions{FS: confparse.Files{"/c": text}})
+		_, _, err := settings.Load("/c", confparse.LoadOptions{FS: confparse.Files{"/c": text}})
 		return err
 	}
 	if err := load(text); err != nil {
@@ -92,11 +92,11 @@ func TestExampleFile(t *testing.T) {
 // TestSources: a manual explains options itself; MeTA1's README is named once for a
 // section, as the source.
 func TestSources(t *testing.T) {
-	page := manual.Markdown((&mta.Config{}).Options())
+	page := manual.Markdown((&settings.Config{}).Options())
 	if n, chapters := strings.Count(page, "README"), strings.Count(page, "\n## "); n > chapters {
 		t.Errorf("README is named %d times in %d sections", n, chapters)
 	}
-	for _, r := range confparse.Rows((&mta.Config{}).Options()) {
+	for _, r := range confparse.Rows((&settings.Config{}).Options()) {
 		if strings.Contains(r.Doc, "README") {
 			t.Errorf("%s/%s is explained by a text that readers do not have: %s", r.Section, r.Name, r.Doc)
 		}

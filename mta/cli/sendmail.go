@@ -15,6 +15,7 @@ import (
 
 	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/settings"
 	"meta1/mta/submit"
 )
 
@@ -160,9 +161,9 @@ func findServer(ctx context.Context, own ownOptions) (f found) {
 			return err
 		})
 	}
-	var conf mta.Found
+	var conf settings.Found
 	if file := to.config(); file != "" {
-		conf, _ = mta.Find(file) // to.ask has said why it cannot be read
+		conf, _ = settings.Find(file) // to.ask has said why it cannot be read
 	}
 	f.host = cmp.Or(s.Hostname, conf.Hostname)
 	if f.host == "" {

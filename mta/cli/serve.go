@@ -23,6 +23,7 @@ import (
 	"meta1/mta/handover"
 	"meta1/mta/listen"
 	"meta1/mta/service"
+	"meta1/mta/settings"
 )
 
 // monitorName is the hidden command of the monitor process.
@@ -55,7 +56,7 @@ wrong configuration.`,
 			return serve(e, file, hints, set)
 		},
 	}
-	configFlag(c, &file, orEnv("META1_CONF", mta.DefaultFile))
+	configFlag(c, &file, orEnv("META1_CONF", settings.DefaultFile))
 	c.Flags().CountVarP(&verbose, "version", "V", "show the version and end; more of them show more, -VVVVV all options with their defaults, -VVVVVV all flags, too")
 	c.Flags().StringVar(&hints, "hints", "auto", "print what to try next: always, never, or auto for a terminal and for a relative working_directory")
 	old.flags(c)
@@ -146,7 +147,7 @@ func serve(e *Env, file, hints string, set []confparse.Assignment) error {
 		File: file, Set: set, Version: e.Version, Executable: exe, MonitorArgs: []string{monitorName},
 		Stderr: e.Stderr, Signals: signals, Exit: e.Exit, Inherited: inherited,
 		Successor: successor(e.Args, exe), Link: link,
-		Ready: func(s control.Status, c *mta.Config) {
+		Ready: func(s control.Status, c *settings.Config) {
 			if wantHints(hints, e.Stderr, c) {
 				_, _ = io.WriteString(e.Stderr, hintText(e.Args[0], s))
 			}
@@ -155,7 +156,7 @@ func serve(e *Env, file, hints string, set []confparse.Assignment) error {
 }
 
 // wantHints says whether hints are printed.
-func wantHints(hints string, stderr io.Writer, c *mta.Config) bool {
+func wantHints(hints string, stderr io.Writer, c *settings.Config) bool {
 	switch hints {
 	case "always":
 		return true
@@ -248,7 +249,7 @@ func showVersion(e *Env, level int) error {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		writeBuild(&b, info, level)
 	}
-	b.WriteString(manual.Verbose((&mta.Config{}).Options(), level))
+	b.WriteString(manual.Verbose((&settings.Config{}).Options(), level))
 	_, err := io.WriteString(e.Stdout, b.String())
 	return err
 }

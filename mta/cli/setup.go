@@ -7,6 +7,7 @@ import (
 
 	"meta1/mta"
 	"meta1/mta/provision"
+	"meta1/mta/settings"
 )
 
 func setupCommand(e *Env) *cobra.Command {
@@ -26,7 +27,7 @@ status is 1 if something is missing or wrong.`,
   meta1 setup --check -f new.conf`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			t := target{file: file}
-			wanted, err := mta.Provisions(cmp.Or(t.config(), mta.DefaultFile))
+			wanted, err := mta.Provisions(cmp.Or(t.config(), settings.DefaultFile))
 			if err != nil {
 				return err
 			}

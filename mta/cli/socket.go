@@ -12,6 +12,7 @@ import (
 
 	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/settings"
 )
 
 // quickSocket is where the quick start has the control socket.
@@ -42,8 +43,8 @@ func (t *target) config() string {
 	if file := os.Getenv("META1_CONF"); file != "" {
 		return file
 	}
-	if _, err := os.Stat(mta.DefaultFile); !errors.Is(err, fs.ErrNotExist) {
-		return mta.DefaultFile
+	if _, err := os.Stat(settings.DefaultFile); !errors.Is(err, fs.ErrNotExist) {
+		return settings.DefaultFile
 	}
 	return ""
 }
@@ -60,18 +61,18 @@ func (t *target) path() (path string, doubt, err error) {
 	}
 	file := t.config()
 	if file == "" {
-		if _, err := os.Stat(mta.DefaultSocket); err == nil {
+		if _, err := os.Stat(settings.DefaultSocket); err == nil {
 			if _, err := os.Stat(quickSocket); err != nil {
-				return mta.DefaultSocket, nil, nil
+				return settings.DefaultSocket, nil, nil
 			}
 		}
 		path, err = filepath.Abs(quickSocket)
 		return path, nil, err
 	}
-	found, err := mta.Find(file)
+	found, err := settings.Find(file)
 	switch {
 	case err != nil:
-		return mta.DefaultSocket, err, nil
+		return settings.DefaultSocket, err, nil
 	case found.Socket == "":
 		return "", nil, errNoSocket
 	}

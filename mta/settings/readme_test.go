@@ -1,4 +1,4 @@
-package mta
+package settings
 
 import (
 	"path/filepath"
@@ -10,7 +10,7 @@ import (
 // TestReadme loads the examples that stand in MeTA1's README. What their conversion to
 // text has lost is restored; each file says what.
 func TestReadme(t *testing.T) {
-	files, err := filepath.Glob("../confparse/testdata/readme/*.conf")
+	files, err := filepath.Glob("../../confparse/testdata/readme/*.conf")
 	if err != nil || len(files) < 10 {
 		t.Fatalf("%d files, %v", len(files), err)
 	}

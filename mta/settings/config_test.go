@@ -1,4 +1,4 @@
-package mta
+package settings
 
 import (
 	"strings"
@@ -46,9 +46,6 @@ func TestLoadRefuses(t *testing.T) {
 			c, _, err := loadText(tt.text)
 			if err == nil || c != nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %s", err, tt.want)
-			}
-			if ExitStatus(exit(ExConfig, err)) != ExConfig || ExitStatus(err) != ExConfig {
-				t.Error("the exit status is not 78")
 			}
 		})
 	}
@@ -111,49 +108,8 @@ func TestLoad(t *testing.T) {
 	if len(c.Servers) != 2 || c.Servers[1].Server.ID != 2 || c.Servers[1].Of.Log.Facility != "local0" || c.Servers[0].Of.Log.Present {
 		t.Errorf("servers: %+v", c.Servers)
 	}
-	tcp, unix, err := c.wantedSockets("/spool", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, w := range append(tcp, unix...) {
-		got = append(got, w.Section+" "+w.Network+" "+w.Address())
-	}
-	want := "smtps MTA tcp4 :25\nsmtps MTA tcp6 [::1]:25\nsmtps MSA tcp4 127.0.0.1:587\nsmtps MSA tcp6 [::1]:587\n" +
-		"metrics tcp4 127.0.0.1:1\nlda unix /spool/lmtpsock\nqmgr unix /spool/ctl"
-	if strings.Join(got, "\n") != want {
-		t.Errorf("sockets\n%s\nwant\n%s", strings.Join(got, "\n"), want)
-	}
-	if unix[0].Mode != 0o770 || unix[1].Mode != 0o660 {
-		t.Errorf("modes %v, %v", unix[0].Mode, unix[1].Mode)
-	}
-	programs, err := c.programs("/spool", "/usr/bin/meta1", nil)
-	if err != nil || len(programs) != 2 {
-		t.Fatalf("programs %v, %v", programs, err)
-	}
-	if p := programs[0]; p.Path != "/spool/bin/lda" || strings.Join(p.Args, " ") != "lda" || p.Dir != "/spool" || !p.Connected || p.Max != 5 {
-		t.Errorf("lda: %+v", p)
-	}
-	if p := programs[1]; p.Path != "/usr/bin/meta1" || strings.Join(p.Args, " ") != "meta1 x y" || p.PassID != "-i" {
-		t.Errorf("cron: %+v", p)
-	}
-	if lda, cron := c.Services[0].Of.policy(), c.Services[1].Of.policy(); lda.Hard.Max != 0 || cron.Hard.Max != 0 || c.QueueOf.policy().Hard.Max == 0 {
+	if lda, cron := c.Services[0].Of.Policy(), c.Services[1].Of.Policy(); lda.Hard.Max != 0 || cron.Hard.Max != 0 || c.QueueOf.Policy().Hard.Max == 0 {
 		t.Error("restart limits are not those of failure_max")
-	}
-}
-
-// TestStartAction: one process has no use for start_action, so a server listens whatever it
-// says.
-func TestStartAction(t *testing.T) {
-	for _, action := range []string{"nostartaccept", "accept", "pass", "wait"} {
-		c, _, err := loadText("smtps { start_action = " + action + "; " + listen25 + " daemon_address = { \"127.0.0.1:587\" }; }")
-		if err != nil {
-			t.Fatal(err)
-		}
-		tcp, _, err := c.wantedSockets("/spool", nil)
-		if err != nil || len(tcp) != 2 || tcp[0].Address() != ":25" || tcp[1].Address() != "127.0.0.1:587" {
-			t.Errorf("%s: %v, %v", action, tcp, err)
-		}
 	}
 }
 
@@ -176,9 +132,98 @@ func TestDaemonSocket(t *testing.T) {
 		"25": "", "host:25": "", "1.2.3.4:x": "", "1.2.3.4:70000": "",
 	}
 	for text, want := range tests {
-		s, err := daemonSocket(text)
+		s, err := DaemonSocket(text)
 		if got := s.Network + " " + s.Address(); (err == nil) != (want != "") || err == nil && got != want {
 			t.Errorf("%s: %s, %v, want %s", text, got, err, want)
 		}
+	}
+}
+
+// TestCrossChecks has configurations whose values do not fit each other.
+func TestCrossChecks(t *testing.T) {
+	const at = "/etc/meta1.conf:"
+	server := func(text string) string { return "smtps { " + listen25 + text + " }" }
+	tests := map[string]struct{ text, want string }{
+		"AQ": {
+			"qmgr { AQ_entries_max = 1000; }\n" + server(""),
+			at + "1:25: error: AQ_entries_max (1000) must be larger than recipients_per_transaction_max (1000) of section smtps",
+		},
+		"AQ of default": {
+			server("\nrecipients_per_transaction_max = 20000;"),
+			at + "2:34: error: AQ_entries_max (20000) must be larger than recipients_per_transaction_max (20000) of section smtps",
+		},
+		"AQ of the second": {
+			"smtps a { " + listen25 + "} smtps b { id = 1; " + listen25 + "\nrecipients_per_transaction_max = 20000; }",
+			at + "2:34: error: AQ_entries_max (20000) must be larger than recipients_per_transaction_max (20000) of section smtps b",
+		},
+		"IQDB": {
+			"qmgr { IQDB { cache_entries_max = 9; } }\n" + server(""),
+			at + "1:35: error: cache_entries_max (9) must be larger than recipients_per_transaction_max (1000)",
+		},
+		"IQDB hash":        {"qmgr { IQDB {\nhash_table_entries = 65536; } }", at + "2:22: error: hash_table_entries (65536) must be larger than cache_entries_max (65536)"},
+		"IQDB hash, cache": {"qmgr { IQDB {\ncache_entries_max = 70000; } }", at + "2:21: error: hash_table_entries (65537) must be larger than cache_entries_max (70000)"},
+		"disk":             {"qmgr { disk_space_min = 20;\ndisk_space_ok = 20; }", at + "2:17: error: disk_space_ok (20 KB) must be larger than disk_space_min (20 KB)"},
+		"retry":            {"qmgr { retry_delay_min = 2h;\nretry_delay_max = 1h; }", at + "2:19: error: retry_delay_max (1h0m0s) must not be less"},
+		"connections":      {"qmgr { smtpc {\nconnections_max = 5; } }", at + "2:19: error: connections_max (5) must not be less than initial_connections (10)"},
+		"file and name":    {"smar { map m { type = passwd; } access_map { file = a;\nname = m; } }", at + "2:8: error: only one of file and name may be given"},
+		"aliases both":     {"smar { map m { type = passwd; } aliases { file = a;\nname = m; } }", at + "2:8: error: only one of file and name may be given"},
+		"mailertable both": {"smar { map m { type = passwd; } mailertable { file = a;\nname = m; } }", at + "2:8: error: only one of file and name may be given"},
+		"no such map":      {"smar { aliases {\nname = m; } }", at + `2:8: error: map "m" is not declared`},
+		"local users":      {"smar {\nlocal_user_map { name = m; } }", at + `2:25: error: map "m" is not declared`},
+		"local users what": {"smar {\nlocal_user_map { } }", at + "2:1: error: local_user_map needs name"},
+		"sequence":         {"smar { map s { type = sequence;\nmaps = { a }; } }", at + `2:10: error: map "a" is not declared`},
+		"sequence of none": {"smar {\nmap s { type = sequence; } }", at + "2:1: error: map s of type sequence lacks maps"},
+		"sequence in it":   {"smar { map s { type = sequence;\nmaps = { t }; } map t { type = sequence; maps = { s }; } }", at + `2:10: error: sequence "s" contains itself`},
+		"hash map":         {"smar {\nmap h { type = hash; } }", at + "2:1: error: map h of type hash lacks file"},
+		"socket map":       {"smar {\nmap h { type = socket; path = p; port = 1; } }", at + "2:1: error: map h of type socket needs either path, or address and port"},
+		"socket map where": {"smar {\nmap h { type = socket; port = 1; } }", at + "2:1: error: map h of type socket needs either path, or address and port"},
+		"listen_socket":    {"smtps { start_action = pass; pass_fd_socket = x; }", at + "1:1: error: section smtps lacks listen_socket"},
+		"wait, nowhere":    {"smtps { start_action = wait; }", at + "1:1: error: section smtps lacks listen_socket"},
+		"allow_by":         {server("\nprotected_recipients { }"), at + "2:1: error: protected_recipients needs allow_by"},
+		"allow_by nobody":  {server("\nprotected_recipients { allow_by = { no_sender }; }"), at + "2:1: error: protected_recipients needs allow_by"},
+		"DKIM":             {server("\nDKIM_signing { }"), at + "2:1: error: DKIM_signing needs at least one section sign"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			if _, _, err := loadText(tt.text); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+	for _, text := range []string{"", server(""), "smtps { start_action = wait; " + listen25 + "}", "smtps { start_action = wait; daemon_address = { \":25\" }; }", server("protected_recipients { allow_by = sender; }")} {
+		if _, _, err := loadText(text); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestAccount(t *testing.T) {
+	tests := map[string]struct {
+		c    Config
+		root bool
+		uid  int // -1: none
+		err  string
+	}{
+		"not root":    {Config{User: "nobody"}, false, -1, ""},
+		"allow_root":  {Config{AllowRoot: true}, true, -1, ""},
+		"user":        {Config{User: "nobody"}, true, 65534, ""},
+		"user number": {Config{User: "65534"}, true, 65534, ""},
+		"root":        {Config{User: "root"}, true, 0, "does not serve as root"},
+		"unknown":     {Config{User: "no-such-user"}, true, 0, `there is no user "no-such-user"`},
+		"group":       {Config{User: "nobody", Group: "no-such-group"}, true, 0, `there is no group "no-such-group"`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			a, err := tt.c.Account(tt.root)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("error %v, want %s", err, tt.err)
+				}
+				return
+			}
+			if err != nil || (a == nil) != (tt.uid < 0) || a != nil && a.UID != tt.uid {
+				t.Errorf("account %+v, %v", a, err)
+			}
+		})
 	}
 }

@@ -1,4 +1,4 @@
-package mta
+package settings
 
 import (
 	"fmt"
@@ -56,7 +56,7 @@ func TestFromMeTA1(t *testing.T) {
 	if len(idle) < 50 || len(defaults) < 50 {
 		t.Fatalf("%d options without effect and %d defaults: too few to believe", len(idle), len(defaults))
 	}
-	text, err := os.ReadFile("../docs/from-meta1.md")
+	text, err := os.ReadFile("../../docs/from-meta1.md")
 	if err != nil {
 		t.Fatal(err)
 	}

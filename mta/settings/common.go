@@ -1,4 +1,4 @@
-package mta
+package settings
 
 import (
 	"cmp"
@@ -36,14 +36,14 @@ type Common struct {
 	WorkingDirectory    string
 }
 
-// logName is the name of the section's file in log_directory (README 8.2): after its
+// LogName is the name of the section's file in log_directory (README 8.2): after its
 // name, or its keyword.
-func (c *Common) logName() string { return c.baseName() + ".log" }
+func (c *Common) LogName() string { return c.baseName() + ".log" }
 
-// outputName is where process id of a service prints to in log_directory.
-func (c *Common) outputName(id int) string {
+// OutputName is where process id of a service prints to in log_directory.
+func (c *Common) OutputName(id int) string {
 	if !c.UseID {
-		return c.logName()
+		return c.LogName()
 	}
 	return c.baseName() + strconv.Itoa(id) + ".log"
 }
@@ -73,9 +73,9 @@ type ListenSocket struct {
 	Where       string // file, line and column
 }
 
-// options are the rows of README 3.5, 3.7 and 8.2. In a service section start_action
+// Options are the rows of README 3.5, 3.7 and 8.2. In a service section start_action
 // and path are required; in a module section they have no effect.
-func (c *Common) options(service bool) []confparse.Option {
+func (c *Common) Options(service bool) []confparse.Option {
 	t := confparse.Table{Options: append(append(c.logOptions(), c.startOptions(service)...), c.processOptions()...)}
 	if service {
 		return t.Declare(confparse.AtOnce, "").Options
@@ -329,8 +329,8 @@ func (c *Common) checkService(r *confparse.Report) {
 	}
 }
 
-// argv are the arguments of a service's program.
-func (c *Common) argv() []string {
+// Argv are the arguments of a service's program.
+func (c *Common) Argv() []string {
 	if args := strings.Fields(c.Arguments); len(args) > 0 {
 		return args
 	}

@@ -1,7 +1,6 @@
-package mta
+package settings
 
 import (
-	"context"
 	"net"
 	"path/filepath"
 	"strconv"
@@ -10,7 +9,7 @@ import (
 )
 
 // DefaultSocket is the control socket of a configuration that sets nothing.
-const DefaultSocket = defaultDirectory + "/" + defaultControl
+const DefaultSocket = DefaultDirectory + "/" + defaultControl
 
 // defaultControl is the default of the option control_socket of qmgr.
 const defaultControl = "control"
@@ -33,19 +32,19 @@ func Find(file string) (Found, error) {
 	if result.Root == nil {
 		return Found{}, err
 	}
-	dir, err := filepath.Abs(understood(result.Root, "working_directory", defaultDirectory))
+	dir, err := filepath.Abs(Understood(result.Root, "working_directory", DefaultDirectory))
 	if err != nil {
 		return Found{}, err
 	}
-	found := Found{Hostname: understood(result.Root, "hostname", ""), Maildrop: dropOf(result.Root, dir)}
+	found := Found{Hostname: Understood(result.Root, "hostname", ""), Maildrop: dropOf(result.Root, dir)}
 	socket := defaultControl
 	for _, s := range result.Root.Subs {
 		if s.Keyword == "qmgr" {
-			socket = understood(s, "control_socket", socket)
+			socket = Understood(s, "control_socket", socket)
 		}
 	}
 	if socket != "" {
-		found.Socket = below(dir, socket)
+		found.Socket = Below(dir, socket)
 	}
 	for _, s := range c.Servers {
 		for _, l := range s.Of.Listen {
@@ -62,8 +61,8 @@ func Find(file string) (Found, error) {
 	return found, nil
 }
 
-// understood is the value of a string option, or another one if that could not be read.
-func understood(s *confparse.Section, option, otherwise string) string {
+// Understood is the value of a string option, or another one if that could not be read.
+func Understood(s *confparse.Section, option, otherwise string) string {
 	if v := s.Setting(option); v != nil {
 		if text, ok := v.Value.(string); ok {
 			return text
@@ -71,7 +70,3 @@ func understood(s *confparse.Section, option, otherwise string) string {
 	}
 	return otherwise
 }
-
-// Hostname is the name of this host for a configuration that sets none: what serve would
-// take. It takes at most a second.
-func Hostname(ctx context.Context) string { return ownHostname(ctx) }

@@ -1,4 +1,4 @@
-package mta
+package settings
 
 import (
 	"bytes"
@@ -14,8 +14,8 @@ import (
 // optionsCopy is the project's copy of the list of options that the README has;
 // optionsList is the list itself, where the project stands beside it.
 const (
-	optionsCopy = "../confparse/testdata/options.tsv"
-	optionsList = "../../shared/spec/options.tsv"
+	optionsCopy = "../../confparse/testdata/options.tsv"
+	optionsList = "../../../shared/spec/options.tsv"
 )
 
 // readmeOption is one line of options.tsv.

@@ -1,4 +1,4 @@
-package mta
+package settings
 
 import (
 	"os"
@@ -12,7 +12,7 @@ import (
 // TestFind finds a running meta1 by what can be read of its configuration.
 func TestFind(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir+"/more", "qmgr { control_socket = ctl; }\n")
+	writeFile(t, dir+"/more", "qmgr { control_socket = ctl; }\n")
 	here, err := filepath.Abs("rel")
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +24,7 @@ func TestFind(t *testing.T) {
 		"absolute":          {"qmgr { control_socket = \"/run/ctl\"; }", "/run/ctl", "", ""},
 		"relative":          {"working_directory = rel;", here + "/control", "", ""},
 		"none":              {"qmgr { control_socket = \"\"; }", "", "", ""},
-		"included":          {"include more; hostnme = x;", defaultDirectory + "/ctl", "", ""},
+		"included":          {"include more; hostnme = x;", DefaultDirectory + "/ctl", "", ""},
 		"not included":      {"include none; hostname = a.b;", DefaultSocket, "a.b", ""},
 		"mistake":           {"hostname = a.b; user = nobody; user = x; working_directory = \"/s\"; qmgr { AQ_entries_max = many; }\n" + listen, "/s/control", "a.b", "[::1]:2525 :25"},
 		"wrong value":       {"working_directory = { a, b }; qmgr { control_socket = { a, b }; }", DefaultSocket, "", ""},
@@ -37,7 +37,7 @@ func TestFind(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			write(t, dir+"/meta1.conf", tt.text)
+			writeFile(t, dir+"/meta1.conf", tt.text)
 			got, err := Find(dir + "/meta1.conf")
 			if err != nil || got.Socket != tt.socket || got.Hostname != tt.host || strings.Join(got.Servers, " ") != tt.servers {
 				t.Errorf("found %+v, %v", got, err)
@@ -47,10 +47,17 @@ func TestFind(t *testing.T) {
 	if err := os.Mkdir(dir+"/dir", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	write(t, dir+"/large", strings.Repeat("# many comments\n", confparse.MaxBytes/16+1))
+	writeFile(t, dir+"/large", strings.Repeat("# many comments\n", confparse.MaxBytes/16+1))
 	for name, want := range map[string]string{"none": "no such file", "dir": "is a directory", "large": "larger than"} {
 		if _, err := Find(dir + "/" + name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", name, err, want)
 		}
+	}
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
