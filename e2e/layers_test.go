@@ -40,6 +40,7 @@ var layers = []struct {
 	{2, "mta/dsn mta/dayfiles queue/entry queue/pace queue/retry queue/turns queue/verp confparse/manual", false},
 	{2, "server/authn/dmarc", false},
 	{1, "confparse maps mta/vfs/crashfs", true},      // confparse stands on its own confparse/syntax, the tests of maps on mta/vfs/crashfs
+	{1, "mta/exit", true},                            // a mistake of confparse has a status of its own
 	{1, "mta/migrate/postfix", false},                // Postfix's own language
 	{1, "confparse/mailutils", true},                 // stands on confparse/syntax
 	{1, "mta/tlsconf/pki mta/tlsconf/tlstest", true}, // the tests of pki use tlstest

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"meta1/confparse"
+	"meta1/mta/exit"
 	"meta1/mta/settings"
 	"meta1/mta/tlsconf"
 	"meta1/server/authn/arc"
@@ -21,7 +22,7 @@ func (m *mta) loadARC() error {
 	for _, s := range m.conf.ARCSections() {
 		sealer, err := m.newSealer(s)
 		if err != nil {
-			return exit(ExConfig, fmt.Errorf("section %s: %w", s.Path, err))
+			return exit.With(exit.Config, fmt.Errorf("section %s: %w", s.Path, err))
 		}
 		m.arc.Store(sealer)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meta1/client"
+	"meta1/mta/exit"
 	"meta1/mta/listen"
 	"meta1/mta/logfmt"
 	"meta1/mta/msg"
@@ -67,7 +68,7 @@ func (m *mta) build() error {
 		return err
 	}
 	if m.tree, err = supervise.NewTree(units, m.notice); err != nil {
-		return exit(ExConfig, err)
+		return exit.With(exit.Config, err)
 	}
 	m.hub.own.MustRegister(unitCollector{m.tree})
 	return nil
@@ -114,7 +115,7 @@ func (m *mta) module(name string, of *Common, status *msg.Port[msg.StatusQ, msg.
 			m.building.RLock()
 			defer m.building.RUnlock()
 			run, err := newInstance(log, m.hub.fresh(name))
-			return run, exit(exitStatus, err)
+			return run, exit.With(exitStatus, err)
 		},
 	}, nil
 }
@@ -141,7 +142,7 @@ func awaitStatus(ctx context.Context, port *msg.Port[msg.StatusQ, msg.StatusA]) 
 }
 
 func (m *mta) resolverUnit() (supervise.Unit, error) {
-	return m.module(unitResolver, &m.conf.ResolveOf, m.ports.Status[unitResolver], nil, ExConfig,
+	return m.module(unitResolver, &m.conf.ResolveOf, m.ports.Status[unitResolver], nil, exit.Config,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
 			c := m.current().conf
 			roots, err := m.stsRoots(c)
@@ -170,7 +171,7 @@ func (m *mta) resolverDeps(c *Config, roots *x509.CertPool) resolver.Deps {
 
 func (m *mta) clientUnit() (supervise.Unit, error) {
 	grace := func() time.Duration { return m.current().conf.Client.StopTimeout + 5*time.Second }
-	return m.module(unitClient, &m.conf.ClientOf, m.ports.Status[unitClient], grace, ExConfig,
+	return m.module(unitClient, &m.conf.ClientOf, m.ports.Status[unitClient], grace, exit.Config,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
 			c := m.current().conf
 			roots, err := m.stsRoots(c)
@@ -220,7 +221,7 @@ func (m *mta) stsRoots(c *Config) (*x509.CertPool, error) {
 func queueGrace() time.Duration { return time.Minute }
 
 func (m *mta) queueUnit() (supervise.Unit, error) {
-	return m.module(unitQueue, &m.conf.QueueOf, m.ports.Status[unitQueue], queueGrace, ExIOErr,
+	return m.module(unitQueue, &m.conf.QueueOf, m.ports.Status[unitQueue], queueGrace, exit.IOErr,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
 			c := m.current().conf
 			q, err := queue.New(c.Queue, queue.Deps{
@@ -276,7 +277,7 @@ func (m *mta) serverUnit(s *ServerSection) (supervise.Unit, error) {
 		}
 		return serverGrace(s)
 	}
-	u, err := m.module(name, &s.Of, m.statusPortOf(s), grace, ExConfig,
+	u, err := m.module(name, &s.Of, m.statusPortOf(s), grace, exit.Config,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
 			return m.newServer(name, log, metrics)
 		})

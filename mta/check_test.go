@@ -13,6 +13,7 @@ import (
 	"meta1/confparse"
 	"meta1/maps"
 	"meta1/mta/account"
+	"meta1/mta/exit"
 	"meta1/mta/settings"
 )
 
@@ -39,8 +40,8 @@ func checkIn(t *testing.T, text string, files map[string]string) (*Config, *conf
 	if err == nil {
 		return c, r, ""
 	}
-	if ExitStatus(err) != ExConfig {
-		t.Errorf("exit status %d", ExitStatus(err))
+	if exit.Status(err) != exit.Config {
+		t.Errorf("exit status %d", exit.Status(err))
 	}
 	return c, r, strings.ReplaceAll(err.Error(), dir+"/", "")
 }

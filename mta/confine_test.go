@@ -16,6 +16,7 @@ import (
 
 	"meta1/mta/account"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/mta/lda"
 )
 
@@ -153,7 +154,7 @@ func ldaProcess(mail string) int {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return ExSoftware
+		return exit.Software
 	}
-	return ExOK
+	return exit.OK
 }

@@ -14,6 +14,7 @@ import (
 	"meta1/mta/api"
 	"meta1/mta/console"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/mta/msg"
 )
 
@@ -21,7 +22,7 @@ import (
 func (m *mta) loadControl() error {
 	use, err := m.controlKeys(&m.conf.Control)
 	if err != nil {
-		return exit(ExConfig, err)
+		return exit.With(exit.Config, err)
 	}
 	use()
 	return nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"meta1/confparse"
+	"meta1/mta/exit"
 	"meta1/mta/settings"
 	"meta1/mta/tlsconf"
 	"meta1/server/dkim"
@@ -18,7 +19,7 @@ func (m *mta) loadDKIM() error {
 	for _, s := range m.conf.DKIMSections() {
 		signer, err := dkim.New(s.Config, dkim.Deps{Name: s.Name, Files: m.tlsFiles})
 		if err != nil {
-			return exit(ExConfig, fmt.Errorf("section %s: %w", s.Path, err))
+			return exit.With(exit.Config, fmt.Errorf("section %s: %w", s.Path, err))
 		}
 		m.dkim[s.Name] = signer
 	}

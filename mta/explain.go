@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"meta1/confparse"
+	"meta1/mta/exit"
 	"meta1/mta/explain"
 	"meta1/mta/msg"
 	"meta1/mta/settings"
@@ -74,13 +75,13 @@ func withFile(ctx context.Context, file, version string, ask func(context.Contex
 		e.hostname = ownHostname(ctx)
 	}
 	if e.dir, err = filepath.Abs(c.WorkingDirectory); err != nil {
-		return exit(ExOSErr, fmt.Errorf("finding the main queue directory: %w", err))
+		return exit.With(exit.OSErr, fmt.Errorf("finding the main queue directory: %w", err))
 	}
 	e.tls = e.providerOf
 	// What SMAR keeps is that of a new spool: the real one belongs to another process.
 	spool, err := os.MkdirTemp("", "meta1-explain-")
 	if err != nil {
-		return exit(ExCantCreate, fmt.Errorf("making a directory for the trial: %w", err))
+		return exit.With(exit.CantCreate, fmt.Errorf("making a directory for the trial: %w", err))
 	}
 	defer os.RemoveAll(spool)
 	var senders *srs.Rewriter
@@ -94,7 +95,7 @@ func withFile(ctx context.Context, file, version string, ask func(context.Contex
 		RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo, SpoolDir: spool, RcptConf: rcptConfSteps(&c.Queue.SMTPC), SRS: senders,
 	})
 	if err != nil {
-		return exit(ExConfig, err)
+		return exit.With(exit.Config, err)
 	}
 	g := supervise.NewGroup(ctx)
 	g.Go(r.Run)

@@ -8,6 +8,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/maps"
+	"meta1/mta/exit"
 	"meta1/mta/explain"
 	"meta1/mta/settings"
 	"meta1/resolver"
@@ -99,7 +100,7 @@ func (r *ReplyReport) search(m resolver.MapConfig, reply string) error {
 		return nil
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return exit(ExIOErr, err)
+		return exit.With(exit.IOErr, err)
 	}
 	return nil
 }

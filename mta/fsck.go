@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"meta1/confparse"
+	"meta1/mta/exit"
 	"meta1/mta/settings"
 	"meta1/mta/store"
 	"meta1/mta/vfs"
@@ -38,14 +39,14 @@ type FsckSetup struct {
 func Fsck(ctx context.Context, s FsckSetup) (sum fsck.Summary, err error) {
 	c, _, err := settings.Load(s.File, confparse.LoadOptions{})
 	if err != nil {
-		return sum, exit(ExConfig, err)
+		return sum, exit.With(exit.Config, err)
 	}
 	dir, err := filepath.Abs(c.WorkingDirectory)
 	if err != nil {
-		return sum, exit(ExOSErr, fmt.Errorf("finding the main queue directory: %w", err))
+		return sum, exit.With(exit.OSErr, fmt.Errorf("finding the main queue directory: %w", err))
 	}
 	if _, err := os.Stat(dir); err != nil {
-		return sum, exit(ExIOErr, fmt.Errorf("the main queue directory %s: %w", dir, cause(err)))
+		return sum, exit.With(exit.IOErr, fmt.Errorf("the main queue directory %s: %w", dir, cause(err)))
 	}
 	logs, err := openAll(s.Logs) // as root, who may read them
 	if err != nil {
@@ -63,7 +64,7 @@ func Fsck(ctx context.Context, s FsckSetup) (sum fsck.Summary, err error) {
 		Log: slog.New(slog.DiscardHandler),
 		Fatal: func(err error) {
 			fmt.Fprintf(s.Stderr, "meta1: a store cannot be written, nothing more is done: %v\n", err)
-			s.Exit(ExIOErr)
+			s.Exit(exit.IOErr)
 		},
 	}
 	for _, f := range logs {
@@ -77,14 +78,14 @@ func Fsck(ctx context.Context, s FsckSetup) (sum fsck.Summary, err error) {
 func takeSpool(c *Config, dir string) (release func(), err error) {
 	a, err := c.Account(os.Geteuid() == 0)
 	if err != nil {
-		return nil, exit(ExConfig, err)
+		return nil, exit.With(exit.Config, err)
 	}
 	if err := writable(dir, a); err != nil {
 		return nil, err
 	}
 	if a != nil {
 		if err := a.Become(); err != nil {
-			return nil, exit(ExOSErr, err)
+			return nil, exit.With(exit.OSErr, err)
 		}
 	}
 	s := &spool{dir: dir}
@@ -99,7 +100,7 @@ func openAll(names []string) (files []*os.File, err error) {
 		f, err := os.Open(name)
 		if err != nil {
 			closeAll(files)
-			return nil, exit(ExIOErr, fmt.Errorf("opening a log: %w", err))
+			return nil, exit.With(exit.IOErr, fmt.Errorf("opening a log: %w", err))
 		}
 		files = append(files, f)
 	}
@@ -118,11 +119,11 @@ func explainFsck(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, store.ErrInUse):
-		return exit(ExUnavailable, fmt.Errorf("%w; stop the program that uses it", err))
+		return exit.With(exit.Unavailable, fmt.Errorf("%w; stop the program that uses it", err))
 	case errors.Is(err, fs.ErrPermission):
-		return exit(ExNoPerm, err)
+		return exit.With(exit.NoPerm, err)
 	case errors.Is(err, context.Canceled):
-		return exit(ExTempFail, errors.New("interrupted; what was done so far is safe"))
+		return exit.With(exit.TempFail, errors.New("interrupted; what was done so far is safe"))
 	}
-	return exit(ExIOErr, err)
+	return exit.With(exit.IOErr, err)
 }

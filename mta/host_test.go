@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"meta1/mta/account"
+	"meta1/mta/exit"
 )
 
 func TestQualify(t *testing.T) {
@@ -63,7 +64,7 @@ func TestSpool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := other.take(); ExitStatus(err) != ExUnavailable || !strings.Contains(err.Error(), dir+" is in use") {
+	if err := other.take(); exit.Status(err) != exit.Unavailable || !strings.Contains(err.Error(), dir+" is in use") {
 		t.Errorf("a second lock: %v", err)
 	}
 	other.undo(nil)
@@ -83,7 +84,7 @@ func TestSpoolRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{file, filepath.Join(file, "x")} {
-		if _, err := openSpool(dir, nil); ExitStatus(err) != ExCantCreate || !strings.Contains(err.Error(), dir+": not a directory") {
+		if _, err := openSpool(dir, nil); exit.Status(err) != exit.CantCreate || !strings.Contains(err.Error(), dir+": not a directory") {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}
@@ -91,7 +92,7 @@ func TestSpoolRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	stranger := &account.Account{Name: "stranger", UID: 4711, GID: 4711, Groups: []int{4711}}
-	if _, err := openSpool(filepath.Join(base, "spool"), stranger); ExitStatus(err) != ExNoPerm || !strings.Contains(err.Error(), "cannot be written by user stranger: permission denied") {
+	if _, err := openSpool(filepath.Join(base, "spool"), stranger); exit.Status(err) != exit.NoPerm || !strings.Contains(err.Error(), "cannot be written by user stranger: permission denied") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"meta1/mta/exit"
 )
 
 // hostileUser is nobody: the account that serves in TestHostileSpool, and that was taken
@@ -201,7 +203,7 @@ func TestHostilePrograms(t *testing.T) {
 		extra := `x { start_action = wait; path = "` + path + `"; }`
 		write(t, dir+"/meta1.conf", strings.Replace(config(dir, extra), "allow_root = true;", "user = nobody;", 1))
 		_, _, err := Check(dir + "/meta1.conf")
-		if want == "" && err != nil || want != "" && (ExitStatus(err) != ExConfig || !strings.Contains(err.Error(), want)) {
+		if want == "" && err != nil || want != "" && (exit.Status(err) != exit.Config || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}

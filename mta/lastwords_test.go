@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"meta1/mta/exit"
 	"meta1/mta/logfmt"
 	"meta1/mta/settings"
 	"meta1/mta/store"
@@ -31,7 +32,7 @@ func TestLastWords(t *testing.T) {
 			t.Fatal(err)
 		}
 		m.setup.Exit = func(status int) {
-			if status != ExIOErr {
+			if status != exit.IOErr {
 				t.Errorf("ended with %d", status)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"meta1/confparse"
+	"meta1/mta/exit"
 	"meta1/mta/settings"
 )
 
@@ -27,7 +28,7 @@ func LogFiles(file string) (now, rotated []string, err error) {
 	}
 	dir, err := filepath.Abs(settings.Understood(result.Root, "working_directory", settings.DefaultDirectory))
 	if err != nil {
-		return nil, nil, exit(ExOSErr, fmt.Errorf("finding the main queue directory: %w", err))
+		return nil, nil, exit.With(exit.OSErr, fmt.Errorf("finding the main queue directory: %w", err))
 	}
 	c.LogDirectory, c.LogFile = settings.Understood(result.Root, "log_directory", ""), settings.Understood(result.Root, "log_file", "")
 	switch {
@@ -41,7 +42,7 @@ func LogFiles(file string) (now, rotated []string, err error) {
 	case c.LogFile != "":
 		now = []string{settings.Below(dir, c.LogFile)}
 	default:
-		return nil, nil, exit(ExConfig, errNoLogFile)
+		return nil, nil, exit.With(exit.Config, errNoLogFile)
 	}
 	for _, name := range now {
 		for n := 1; n <= rotatedMax; n++ {

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meta1/mta/account"
+	"meta1/mta/exit"
 	"meta1/mta/logfmt"
 	"meta1/mta/settings"
 	"meta1/mta/supervise"
@@ -66,7 +67,7 @@ func openLogs(c *Config, dir string, stderr io.Writer, a *account.Account) (*log
 	}
 	now, _, err := l.open(c, &sinks{})
 	if err != nil {
-		return l, exit(ExCantCreate, err)
+		return l, exit.With(exit.CantCreate, err)
 	}
 	l.now = now
 	return l, nil
@@ -270,7 +271,7 @@ func (l *logs) reopen() error {
 func (l *logs) logger(module string, of *Common) (*slog.Logger, error) {
 	log, keep, err := l.prepareLogger(l.current(), module, of)
 	if err != nil {
-		return nil, exit(ExConfig, err)
+		return nil, exit.With(exit.Config, err)
 	}
 	keep()
 	return log, nil

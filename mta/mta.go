@@ -21,6 +21,7 @@ import (
 	"meta1/mta/account"
 	"meta1/mta/api"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/mta/handover"
 	"meta1/mta/limits"
 	"meta1/mta/listen"
@@ -202,13 +203,13 @@ func (m *mta) run(ctx context.Context) error {
 func (m *mta) load() (err error) {
 	m.conf, m.result, err = Check(m.setup.File, m.setup.Set...)
 	if err != nil {
-		return exit(ExConfig, err)
+		return exit.With(exit.Config, err)
 	}
 	if m.dir, err = filepath.Abs(m.conf.WorkingDirectory); err != nil {
-		return exit(ExOSErr, fmt.Errorf("finding the main queue directory: %w", err))
+		return exit.With(exit.OSErr, fmt.Errorf("finding the main queue directory: %w", err))
 	}
 	if m.account, err = m.conf.Account(os.Geteuid() == 0); err != nil {
-		return exit(ExConfig, err)
+		return exit.With(exit.Config, err)
 	}
 	return nil
 }
@@ -218,7 +219,7 @@ func (m *mta) load() (err error) {
 // below it, since what is there the account may have put there.
 func (m *mta) prepare(ctx context.Context) (err error) {
 	if m.limits, err = fitOpenFiles(m.conf, limits.OpenFiles); err != nil {
-		return exit(ExOSErr, err)
+		return exit.With(exit.OSErr, err)
 	}
 	m.limits = append(m.limits, fitMemory(m.conf, limits.Memory(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))...)
 	tcp, unix, err := wantedSockets(m.conf, m.dir, m.account)
@@ -247,7 +248,7 @@ func (m *mta) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	if err := m.sockets.inherited.Unused(); err != nil {
-		return exit(ExConfig, err)
+		return exit.With(exit.Config, err)
 	}
 	if err := m.loadTLS(); err != nil {
 		return err
@@ -269,7 +270,7 @@ func (m *mta) prepare(ctx context.Context) (err error) {
 	}
 	if gid := m.conf.ContentGroup(); gid != 0 {
 		if err := giveContentTo(gid, m.conf.Queue.Dirs(m.dir).CDB); err != nil {
-			return exit(ExCantCreate, err)
+			return exit.With(exit.CantCreate, err)
 		}
 	}
 	m.hostname = m.conf.Hostname
@@ -300,7 +301,7 @@ func (m *mta) becomeServer(programs []service.Program) error {
 		}
 		r, err := service.StartMonitor(m.setup.Executable, m.setup.MonitorArgs, programs, m.result.File, as)
 		if err != nil {
-			return exit(ExOSErr, err)
+			return exit.With(exit.OSErr, err)
 		}
 		m.starter, m.local = r, service.NewLocal(nil)
 		if full {
@@ -312,13 +313,13 @@ func (m *mta) becomeServer(programs []service.Program) error {
 	}
 	if m.account != nil {
 		if err := m.account.Become(); err != nil {
-			return exit(ExOSErr, err)
+			return exit.With(exit.OSErr, err)
 		}
 	}
 	if !m.conf.Landlock {
 		return nil
 	}
-	return exit(ExOSErr, account.LandlockTo(m.conf.Written(m.dir)))
+	return exit.With(exit.OSErr, account.LandlockTo(m.conf.Written(m.dir)))
 }
 
 // serve runs everything until ctx ends, a signal says so, or a module is given up.
@@ -402,5 +403,5 @@ func (m *mta) fatal(err error) {
 		case <-late.Done():
 		}
 	}
-	m.setup.Exit(ExIOErr)
+	m.setup.Exit(exit.IOErr)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meta1/mta/exit"
 	"meta1/mta/supervise"
 	"meta1/server"
 )
@@ -86,7 +87,7 @@ func (p *reloading) newServer(s *ServerSection) (instance func() (func(context.C
 			return run, nil
 		}
 		run, err = m.newServer(name, log, m.hub.fresh(name))
-		return run, exit(ExConfig, err)
+		return run, exit.With(exit.Config, err)
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"meta1/client/tlsrpt"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/mta/msg"
 	"meta1/mta/supervise"
 )
@@ -25,7 +26,7 @@ func (m *mta) makeReports() error {
 	}
 	roots, err := m.stsRoots(m.conf)
 	if err != nil {
-		return exit(ExConfig, err)
+		return exit.With(exit.Config, err)
 	}
 	m.tlsMade = tlsrpt.New(m.conf.Client.TLSReports, tlsrpt.Deps{
 		Ports: m.ports, Hostname: m.hostname, Dir: filepath.Join(m.dir, "tlsrpt"), Log: log, Metrics: m.hub.own, Roots: roots, Sign: m.signedOwn,

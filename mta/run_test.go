@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/mta/lda"
 	"meta1/mta/logfmt"
 	"meta1/mta/msg"
@@ -52,7 +53,7 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
-		os.Exit(ExitStatus(err))
+		os.Exit(exit.Status(err))
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -276,20 +277,20 @@ func TestFails(t *testing.T) {
 		status  int
 		want    string
 	}{
-		"configuration": {nil, "smtps x { }", ExConfig, "section smtps x lacks listen_socket"},
+		"configuration": {nil, "smtps x { }", exit.Config, "section smtps x lacks listen_socket"},
 		"port in use": {
-			nil, "smtps x { id = 1; listen_socket { port = " + port + "; address = 127.0.0.1; } }", ExUnavailable,
+			nil, "smtps x { id = 1; listen_socket { port = " + port + "; address = 127.0.0.1; } }", exit.Unavailable,
 			"smtps x: cannot listen on 127.0.0.1:" + port + " (listen_socket at DIR/meta1.conf:6:42): address already in use",
 		},
 		"socket path": {
-			nil, "x { path = x; start_action = accept; listen_socket { type = unix; path = \"no/x\"; } }", ExUnavailable,
+			nil, "x { path = x; start_action = accept; listen_socket { type = unix; path = \"no/x\"; } }", exit.Unavailable,
 			"x: cannot listen on DIR/spool/no/x (listen_socket at DIR/meta1.conf:6:74): no such file or directory",
 		},
-		"spool is a file": {func(dir string) { write(t, dir+"/spool", "") }, "", ExCantCreate, "DIR/spool: not a directory"},
-		"mailertable":     {func(dir string) { write(t, dir+"/mt", "a.test nonsense:x:y:z\n") }, "", ExConfig, "DIR/mt:1"},
-		"no mailertable":  {func(dir string) { _ = os.Remove(dir + "/mt") }, "", ExConfig, "DIR/mt"},
+		"spool is a file": {func(dir string) { write(t, dir+"/spool", "") }, "", exit.CantCreate, "DIR/spool: not a directory"},
+		"mailertable":     {func(dir string) { write(t, dir+"/mt", "a.test nonsense:x:y:z\n") }, "", exit.Config, "DIR/mt:1"},
+		"no mailertable":  {func(dir string) { _ = os.Remove(dir + "/mt") }, "", exit.Config, "DIR/mt"},
 		"socket owner": {
-			nil, "x { path = x; start_action = accept; listen_socket { type = unix; path = x; user = \"no-such-user\"; } }", ExConfig,
+			nil, "x { path = x; start_action = accept; listen_socket { type = unix; path = x; user = \"no-such-user\"; } }", exit.Config,
 			`listen_socket of section x: there is no user "no-such-user"`,
 		},
 	}
@@ -308,8 +309,8 @@ func TestFails(t *testing.T) {
 			var log logBuffer
 			err := Run(ctx, Setup{File: dir + "/meta1.conf", Version: "1", Executable: os.Args[0], Stderr: &log})
 			want := strings.ReplaceAll(tt.want, "DIR", dir)
-			if ExitStatus(err) != tt.status || !strings.Contains(err.Error(), want) {
-				t.Errorf("status %d, %v\nwant %d, %s", ExitStatus(err), err, tt.status, want)
+			if exit.Status(err) != tt.status || !strings.Contains(err.Error(), want) {
+				t.Errorf("status %d, %v\nwant %d, %s", exit.Status(err), err, tt.status, want)
 			}
 			after, _ := os.ReadDir(dir)
 			if len(after) != len(before) {
@@ -325,7 +326,7 @@ func TestInUse(t *testing.T) {
 	write(t, r.dir+"/second.conf", strings.Replace(config(r.dir, ""), "qmgr {", "qmgr { control_socket = other;", 1))
 	var log logBuffer
 	err := Run(t.Context(), Setup{File: r.dir + "/second.conf", Stderr: &log})
-	if ExitStatus(err) != ExUnavailable || !strings.Contains(err.Error(), fmt.Sprintf("in use: another meta1 runs in it (process %d)", os.Getpid())) {
+	if exit.Status(err) != exit.Unavailable || !strings.Contains(err.Error(), fmt.Sprintf("in use: another meta1 runs in it (process %d)", os.Getpid())) {
 		t.Errorf("error %v", err)
 	}
 	if h, err := r.control.Health(t.Context()); err != nil || !h.OK {
@@ -350,8 +351,8 @@ func TestEndAtOnce(t *testing.T) {
 	}
 	ended = 0
 	m.fatal(errors.New("disk broke"))
-	if ended != ExIOErr {
-		t.Errorf("ended with %d, want %d", ended, ExIOErr)
+	if ended != exit.IOErr {
+		t.Errorf("ended with %d, want %d", ended, exit.IOErr)
 	}
 }
 
@@ -464,7 +465,7 @@ func serveProcess(file string) int {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	return ExitStatus(err)
+	return exit.Status(err)
 }
 
 // TestLogDirectory: with log_directory each section has a log file of its own, also what

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"meta1/mta/account"
+	"meta1/mta/exit"
 	"meta1/mta/logfmt"
 	"meta1/mta/service"
 	"meta1/mta/settings"
@@ -31,7 +32,7 @@ func (m *mta) serviceUnits() ([]supervise.Unit, error) {
 		now := &runs{programs[i], service.Action(s.Of.StartAction), m.sockets.of(s.Of.Section), m.starter, log}
 		units, err := m.unitsOf(m.conf, s, now)
 		if err != nil {
-			return nil, exit(ExConfig, err)
+			return nil, exit.With(exit.Config, err)
 		}
 		m.programs[s.Of.Section] = now
 		for _, u := range units {
@@ -73,7 +74,7 @@ func programs(c *Config, dir, executable string, a *account.Account) ([]service.
 		p := programOf(&s.Of, dir, executable)
 		p.Output = c.LogDirectory != ""
 		if err := runProgramAs(&s.Of, &p, a); err != nil {
-			return nil, exit(ExConfig, fmt.Errorf("section %s: %w", s.Of.Section, err))
+			return nil, exit.With(exit.Config, fmt.Errorf("section %s: %w", s.Of.Section, err))
 		}
 		programs = append(programs, p)
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"meta1/confparse"
+	"meta1/mta/exit"
 	"meta1/mta/maildrop"
 	"meta1/mta/provision"
 	"meta1/mta/settings"
@@ -18,7 +19,7 @@ func Provisions(file string) (w provision.Wanted, err error) {
 		return w, err
 	}
 	if w.Spool, err = filepath.Abs(c.WorkingDirectory); err != nil {
-		return w, exit(ExOSErr, fmt.Errorf("finding the main queue directory: %w", err))
+		return w, exit.With(exit.OSErr, fmt.Errorf("finding the main queue directory: %w", err))
 	}
 	if w.User, w.Group = c.User, c.Group; w.User == "" && !c.AllowRoot {
 		w.User = settings.DefaultUser

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"meta1/mta/account"
+	"meta1/mta/exit"
 	"meta1/mta/listen"
 	"meta1/mta/settings"
 	"meta1/mta/verify"
@@ -90,7 +91,7 @@ func (s *sockets) bind(want []wanted, by *account.Account) error {
 	s.set(append(s.list(), fresh...))
 	if err != nil {
 		s.close()
-		return exit(bindStatus(err), err)
+		return exit.With(bindStatus(err), err)
 	}
 	return nil
 }
@@ -150,9 +151,9 @@ func (s *sockets) bindUnix(want []wanted, a *account.Account) error {
 // bindStatus is the exit status for a socket that cannot be bound.
 func bindStatus(err error) int {
 	if errors.Is(err, fs.ErrPermission) {
-		return ExNoPerm
+		return exit.NoPerm
 	}
-	return ExUnavailable
+	return exit.Unavailable
 }
 
 // close closes all, each with the rights of who has bound it, since the path of a Unix
@@ -261,14 +262,14 @@ func ownSocket(l *settings.ListenSocket, s *listen.Socket, a *account.Account) e
 	if l.User != "" {
 		u, err := account.Lookup(l.User, "")
 		if err != nil {
-			return exit(ExConfig, fmt.Errorf("%s: listen_socket of section %s: %w", l.Where, s.Section, err))
+			return exit.With(exit.Config, fmt.Errorf("%s: listen_socket of section %s: %w", l.Where, s.Section, err))
 		}
 		s.UID, s.GID = u.UID, u.GID
 	}
 	if l.Group != "" {
 		g, err := account.Group(l.Group)
 		if err != nil {
-			return exit(ExConfig, fmt.Errorf("%s: listen_socket of section %s: %w", l.Where, s.Section, err))
+			return exit.With(exit.Config, fmt.Errorf("%s: listen_socket of section %s: %w", l.Where, s.Section, err))
 		}
 		s.GID = g
 	}

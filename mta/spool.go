@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"meta1/mta/account"
+	"meta1/mta/exit"
 )
 
 // spool is the main queue directory while it is being taken.
@@ -29,7 +30,7 @@ func openSpool(dir string, a *account.Account) (*spool, error) {
 	s := &spool{dir: dir}
 	if err := s.make(dir, a); err != nil {
 		s.undo(a)
-		return nil, exit(ExCantCreate, fmt.Errorf("making the main queue directory %s: %w", dir, cause(err)))
+		return nil, exit.With(exit.CantCreate, fmt.Errorf("making the main queue directory %s: %w", dir, cause(err)))
 	}
 	if err := writable(dir, a); err != nil {
 		s.undo(a)
@@ -41,7 +42,7 @@ func openSpool(dir string, a *account.Account) (*spool, error) {
 // writable says why the account (nil: we) may not write a directory.
 func writable(dir string, a *account.Account) error {
 	denied := func(who string, err error) error {
-		return exit(ExNoPerm, fmt.Errorf("the main queue directory %s cannot be written by user %s: %w (option working_directory)", dir, who, err))
+		return exit.With(exit.NoPerm, fmt.Errorf("the main queue directory %s cannot be written by user %s: %w (option working_directory)", dir, who, err))
 	}
 	const bits = unix.R_OK | unix.W_OK | unix.X_OK
 	if a == nil {
@@ -122,7 +123,7 @@ func setUp(dir string, mode fs.FileMode, a *account.Account) error {
 func (s *spool) take() error {
 	path := filepath.Join(s.dir, "lock")
 	failed := func(err error) error {
-		return exit(ExNoPerm, fmt.Errorf("opening the lock of the main queue directory: %w", err))
+		return exit.With(exit.NoPerm, fmt.Errorf("opening the lock of the main queue directory: %w", err))
 	}
 	before, err := os.Lstat(path)
 	if err == nil && !before.Mode().IsRegular() {
@@ -143,7 +144,7 @@ func (s *spool) take() error {
 		n, _ := f.Read(text)
 		_ = f.Close()
 		s.new = false
-		return exit(ExUnavailable, fmt.Errorf("the main queue directory %s is in use: another meta1 runs in it (process %s)", s.dir, strings.TrimSpace(string(text[:n]))))
+		return exit.With(exit.Unavailable, fmt.Errorf("the main queue directory %s is in use: another meta1 runs in it (process %s)", s.dir, strings.TrimSpace(string(text[:n]))))
 	}
 	// Where the file system has no locks, Pebble's own will have to do.
 	s.lock = f

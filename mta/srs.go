@@ -4,6 +4,7 @@ import (
 	"io/fs"
 
 	"meta1/confparse"
+	"meta1/mta/exit"
 	"meta1/mta/tlsconf"
 	"meta1/resolver/srs"
 )
@@ -15,7 +16,7 @@ const srsSection = "smar/srs"
 func (m *mta) loadSRS() error {
 	r, err := srs.New(m.conf.Resolver.SRS, m.tlsFiles, nil)
 	if err != nil {
-		return exit(ExConfig, err)
+		return exit.With(exit.Config, err)
 	}
 	m.srs = r
 	return nil

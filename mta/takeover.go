@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"meta1/mta/exit"
 	"meta1/mta/handover"
 	"meta1/mta/listen"
 	"meta1/mta/supervise"
@@ -35,7 +36,7 @@ func (m *mta) meet(ctx context.Context) error {
 			for _, s := range sockets {
 				_ = s.Listener.Close()
 			}
-			return exit(ExUnavailable, fmt.Errorf("taking over: %w", err))
+			return exit.With(exit.Unavailable, fmt.Errorf("taking over: %w", err))
 		}
 		for i, l := range listeners {
 			p := listen.Passed{Listener: l, Unlink: offer.Sockets[i].Unlink}
@@ -49,7 +50,7 @@ func (m *mta) meet(ctx context.Context) error {
 	}
 	m.sockets.inherited = listen.Handed(sockets)
 	if m.hand.from.Spool != m.dir {
-		return exit(ExConfig, fmt.Errorf("the main queue directory is now %s and the running process has its queue in %s: an upgrade cannot change that: restart meta1 instead", m.dir, m.hand.from.Spool))
+		return exit.With(exit.Config, fmt.Errorf("the main queue directory is now %s and the running process has its queue in %s: an upgrade cannot change that: restart meta1 instead", m.dir, m.hand.from.Spool))
 	}
 	return nil
 }
@@ -58,7 +59,7 @@ func (m *mta) meet(ctx context.Context) error {
 // without a word, the spool is free as well.
 func (m *mta) takeOver(ctx context.Context) error {
 	if err := m.hand.link.Send(handover.Message{Step: handover.Prepared, Version: m.setup.Version, PID: os.Getpid(), Spool: m.dir}); err != nil && !errors.Is(err, handover.ErrGone) {
-		return exit(ExOSErr, fmt.Errorf("taking over: %w", err))
+		return exit.With(exit.OSErr, fmt.Errorf("taking over: %w", err))
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	ends := supervise.NewGroup(ctx)
@@ -89,7 +90,7 @@ func (m *mta) takeOver(ctx context.Context) error {
 	_ = ends.Wait()
 	cancel(nil)
 	if err != nil {
-		return exit(ExUnavailable, fmt.Errorf("taking over: %w", err))
+		return exit.With(exit.Unavailable, fmt.Errorf("taking over: %w", err))
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meta1/confparse"
+	"meta1/mta/exit"
 	"meta1/mta/service"
 	"meta1/mta/settings"
 	"meta1/mta/supervise"
@@ -27,7 +28,7 @@ func (m *mta) loadTLS() error {
 	for _, s := range m.conf.TLSSections() {
 		p, err := tlsconf.New(s.Section, tlsconf.Deps{Role: s.Role, Name: s.Name, Files: m.tlsFiles})
 		if err != nil {
-			return exit(ExConfig, fmt.Errorf("section %s: %w", s.Name, err))
+			return exit.With(exit.Config, fmt.Errorf("section %s: %w", s.Name, err))
 		}
 		m.tls[s.Name] = p
 	}

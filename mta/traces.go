@@ -1,6 +1,7 @@
 package mta
 
 import (
+	"meta1/mta/exit"
 	"meta1/mta/supervise"
 	"meta1/mta/tracing"
 )
@@ -14,7 +15,7 @@ func (m *mta) makeTracer() error {
 	m.tracer, err = tracing.New(m.conf.Traces, tracing.Deps{
 		Log: log, Metrics: m.hub.own, Hostname: m.hostname, Version: m.setup.Version, Spool: m.dir, ReadFile: m.readToken,
 	})
-	return exit(ExConfig, err)
+	return exit.With(exit.Config, err)
 }
 
 // serveTraces sends what is traced.

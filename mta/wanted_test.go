@@ -69,11 +69,3 @@ func TestStartAction(t *testing.T) {
 		}
 	}
 }
-
-// TestExitStatus: a wrong configuration has the status of one, whether it was given that or not.
-func TestExitStatus(t *testing.T) {
-	_, _, err := loadText("group = mail;")
-	if ExitStatus(exit(ExConfig, err)) != ExConfig || ExitStatus(err) != ExConfig {
-		t.Errorf("the exit status of %v is not 78", err)
-	}
-}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"meta1/mta"
+	"meta1/mta/exit"
 	"meta1/mta/trial"
 )
 
@@ -55,7 +55,7 @@ func runBench(ctx context.Context, e *Env, cfg trial.BenchConfig, asJSON bool) (
 		return &usageError{fmt.Errorf("at most %d messages of %d bytes in %d sessions are possible", benchMessagesMax, benchSizeMax, benchSessionsMax)}
 	}
 	if cfg.Executable, err = os.Executable(); err != nil {
-		return &statusError{mta.ExOSErr, fmt.Errorf("finding our own binary: %w", err)}
+		return &statusError{exit.OSErr, fmt.Errorf("finding our own binary: %w", err)}
 	}
 	r, err := trial.Bench(ctx, cfg)
 	if err != nil {

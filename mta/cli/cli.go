@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meta1/confparse"
-	"meta1/mta"
+	"meta1/mta/exit"
 )
 
 // Env is what a command gets from the process.
@@ -173,17 +173,17 @@ func report(e Env, err error) {
 func status(err error) int {
 	var use *usageError
 	var s *statusError
-	var known *mta.Error
+	var known *exit.Error
 	var conf confparse.Errors
 	switch {
 	case err == nil:
-		return mta.ExOK
+		return exit.OK
 	case errors.As(err, &use):
-		return mta.ExUsage
+		return exit.Usage
 	case errors.As(err, &s):
 		return s.status
 	case errors.As(err, &known), errors.As(err, &conf):
-		return mta.ExitStatus(err)
+		return exit.Status(err)
 	default:
 		return 1
 	}

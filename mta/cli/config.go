@@ -11,6 +11,7 @@ import (
 	"meta1/confparse"
 	"meta1/confparse/manual"
 	"meta1/mta"
+	"meta1/mta/exit"
 	"meta1/mta/settings"
 )
 
@@ -83,7 +84,7 @@ func printChecked(out io.Writer, file string, result *confparse.Result, err erro
 		return err
 	}
 	if err != nil {
-		return &statusError{mta.ExConfig, nil}
+		return &statusError{exit.Config, nil}
 	}
 	return nil
 }
@@ -167,7 +168,7 @@ whose layout is another.`,
 func formatStdin(e *Env) error {
 	text, err := io.ReadAll(io.LimitReader(e.Stdin, confparse.MaxBytes+1))
 	if err != nil {
-		return &statusError{mta.ExIOErr, fmt.Errorf("reading standard input: %w", err)}
+		return &statusError{exit.IOErr, fmt.Errorf("reading standard input: %w", err)}
 	}
 	if text, err = confparse.Format("standard input", text); err != nil {
 		return err
@@ -179,7 +180,7 @@ func formatStdin(e *Env) error {
 func formatFile(out io.Writer, name string, write, list bool) error {
 	old, err := os.ReadFile(name)
 	if err != nil {
-		return &statusError{mta.ExIOErr, err}
+		return &statusError{exit.IOErr, err}
 	}
 	text, err := confparse.Format(name, old)
 	switch {
@@ -204,15 +205,15 @@ func formatFile(out io.Writer, name string, write, list bool) error {
 func replaceFile(name string, text []byte) error {
 	info, err := os.Stat(name)
 	if err != nil {
-		return &statusError{mta.ExIOErr, err}
+		return &statusError{exit.IOErr, err}
 	}
 	temp := name + ".new"
 	if err := os.WriteFile(temp, text, info.Mode().Perm()); err != nil {
-		return &statusError{mta.ExCantCreate, err}
+		return &statusError{exit.CantCreate, err}
 	}
 	if err := os.Rename(temp, name); err != nil {
 		_ = os.Remove(temp)
-		return &statusError{mta.ExCantCreate, err}
+		return &statusError{exit.CantCreate, err}
 	}
 	return nil
 }

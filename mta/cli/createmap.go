@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meta1/maps"
-	"meta1/mta"
+	"meta1/mta/exit"
 	"meta1/resolver/access"
 	"meta1/resolver/alias"
 	"meta1/resolver/mailertable"
@@ -99,7 +99,7 @@ func createMap(e *Env, path string, args []string, o maps.CreateOptions) error {
 	if len(args) == 1 {
 		f, err := os.Open(args[0])
 		if err != nil {
-			return &statusError{mta.ExIOErr, err}
+			return &statusError{exit.IOErr, err}
 		}
 		defer f.Close()
 		in, source = f, args[0]
@@ -107,7 +107,7 @@ func createMap(e *Env, path string, args []string, o maps.CreateOptions) error {
 	o.Source = source
 	made, err := maps.Create(path, in, o)
 	if err != nil {
-		return &statusError{mta.ExDataErr, err}
+		return &statusError{exit.DataErr, err}
 	}
 	fmt.Fprintf(e.Stdout, "%s: %d entries, %d bytes\n", plain(path), made.Entries, made.Bytes)
 	return nil
@@ -120,7 +120,7 @@ func dumpMap(out io.Writer, path string) error {
 		err = flush
 	}
 	if err != nil {
-		return &statusError{mta.ExIOErr, err}
+		return &statusError{exit.IOErr, err}
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func queryMap(out io.Writer, path, key string) error {
 	value, found, err := maps.Query(path, key)
 	switch {
 	case err != nil:
-		return &statusError{mta.ExIOErr, err}
+		return &statusError{exit.IOErr, err}
 	case !found:
 		return &statusError{1, nil}
 	}

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 )
 
 func ctlCommand(e *Env) *cobra.Command {
@@ -139,7 +139,7 @@ are under way are ended in order. What is queued stays in the queue. If meta1 ha
 						return asked
 					}
 					if time.Now().After(until) {
-						return &statusError{mta.ExTempFail, fmt.Errorf("meta1 has not ended within %v", wait)}
+						return &statusError{exit.TempFail, fmt.Errorf("meta1 has not ended within %v", wait)}
 					}
 				}
 			})

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meta1/mta"
+	"meta1/mta/exit"
 	"meta1/mta/whatif"
 )
 
@@ -76,17 +77,17 @@ func (f *logFlags) envelopes(ctx context.Context, e *Env, config, traffic string
 		if traffic != "-" {
 			file, err := os.Open(traffic)
 			if err != nil {
-				return nil, &statusError{mta.ExIOErr, err}
+				return nil, &statusError{exit.IOErr, err}
 			}
 			defer file.Close()
 			in, name = file, traffic
 		}
 		if err := all.Read(in); err != nil {
-			return nil, &statusError{mta.ExDataErr, fmt.Errorf("%s, %w", name, err)}
+			return nil, &statusError{exit.DataErr, fmt.Errorf("%s, %w", name, err)}
 		}
 	}
 	if len(all.List()) == 0 {
-		return nil, &statusError{mta.ExDataErr, errors.New("no mail to try: the log tells of none; --traffic or --log name another source")}
+		return nil, &statusError{exit.DataErr, errors.New("no mail to try: the log tells of none; --traffic or --log name another source")}
 	}
 	return all, nil
 }
@@ -131,7 +132,7 @@ func diff(ctx context.Context, e *Env, before, after string, envelopes *whatif.E
 	case w.err != nil:
 		return w.err
 	case failed > 0:
-		return &statusError{mta.ExTempFail, fmt.Errorf("%d envelopes could not be tried", failed)}
+		return &statusError{exit.TempFail, fmt.Errorf("%d envelopes could not be tried", failed)}
 	case changed > 0:
 		return &statusError{1, nil}
 	}

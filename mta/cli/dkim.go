@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meta1/mta"
+	"meta1/mta/exit"
 	"meta1/mta/settings"
 	"meta1/mta/smtp"
 	"meta1/server/dkim"
@@ -74,7 +75,7 @@ func genkey(e *Env, file, kind string, bits int, domain, selector string) error 
 		return err
 	}
 	if err := writeNew(file, text); err != nil {
-		return &statusError{mta.ExCantCreate, err}
+		return &statusError{exit.CantCreate, err}
 	}
 	_, err = fmt.Fprintf(e.Stdout, `; DNS
 %s
@@ -122,7 +123,7 @@ or a key that cannot be read.`,
 			}
 			keys, err := mta.CheckDKIM(c.Context(), conf, result, section)
 			if err != nil {
-				return &statusError{mta.ExConfig, err}
+				return &statusError{exit.Config, err}
 			}
 			return showKeys(e, keys)
 		},
@@ -136,7 +137,7 @@ var errKeysDiffer = &statusError{1, errors.New("DNS and the configuration differ
 
 func showKeys(e *Env, keys []mta.DKIMKey) error {
 	if len(keys) == 0 {
-		return &statusError{mta.ExConfig, errors.New("there is no such section DKIM_signing")}
+		return &statusError{exit.Config, errors.New("there is no such section DKIM_signing")}
 	}
 	var end error
 	for _, k := range keys {

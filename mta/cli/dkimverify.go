@@ -12,6 +12,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/mta"
+	"meta1/mta/exit"
 	"meta1/mta/settings"
 	"meta1/server/dkim"
 )
@@ -36,14 +37,14 @@ configuration.`,
 			if len(args) > 0 {
 				f, err := os.Open(args[0])
 				if err != nil {
-					return &statusError{mta.ExIOErr, err}
+					return &statusError{exit.IOErr, err}
 				}
 				defer f.Close()
 				in = f
 			}
 			results, err := mta.VerifyDKIM(c.Context(), config, result, &crlfReader{in: bufio.NewReader(in)})
 			if err != nil {
-				return &statusError{mta.ExIOErr, err}
+				return &statusError{exit.IOErr, err}
 			}
 			return showResults(e, results)
 		},

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/server/authn/dmarcrpt"
 )
 
@@ -73,7 +73,7 @@ func sendDMARCReports(c *cobra.Command, e *Env, k *control.Client, q control.Sen
 		return err
 	}
 	if done.Err != "" {
-		return &statusError{mta.ExTempFail, errors.New(done.Err)}
+		return &statusError{exit.TempFail, errors.New(done.Err)}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/mta/explain"
 	"meta1/mta/settings"
 )
@@ -145,9 +146,9 @@ func (f *explainFlags) run(c *cobra.Command, e *Env, to *target) error {
 	}
 	switch r.Verdict {
 	case explain.TempFail:
-		return &statusError{mta.ExTempFail, nil}
+		return &statusError{exit.TempFail, nil}
 	case explain.Rejected:
-		return &statusError{mta.ExNoPerm, nil}
+		return &statusError{exit.NoPerm, nil}
 	}
 	return nil
 }

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"time"
 
-	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/mta/maillog"
 	"meta1/mta/smtp"
 	"meta1/mta/story"
@@ -48,9 +48,9 @@ func explainMessage(ctx context.Context, e *Env, to *target, log *logFlags, ta s
 	}
 	switch {
 	case fates[control.FateFailed]:
-		return &statusError{mta.ExNoPerm, nil}
+		return &statusError{exit.NoPerm, nil}
 	case fates[control.FateWaits]:
-		return &statusError{mta.ExTempFail, nil}
+		return &statusError{exit.TempFail, nil}
 	}
 	return nil
 }

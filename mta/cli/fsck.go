@@ -14,6 +14,7 @@ import (
 
 	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/mta/settings"
 	"meta1/queue/fsck"
 )
@@ -105,15 +106,15 @@ func (p *fsckPrinter) run(ctx context.Context, s mta.FsckSetup) (sum fsck.Summar
 	if _, err := k.Status(ctx); err != nil {
 		switch {
 		case errors.Is(err, control.ErrForbidden):
-			return sum, &statusError{mta.ExNoPerm, err}
+			return sum, &statusError{exit.NoPerm, err}
 		case !errors.Is(err, control.ErrNotRunning):
-			return sum, &statusError{mta.ExUnavailable, fmt.Errorf("meta1 runs and does not answer: %w", err)}
+			return sum, &statusError{exit.Unavailable, fmt.Errorf("meta1 runs and does not answer: %w", err)}
 		}
 		s.Report = p.finding
 		return mta.Fsck(ctx, s)
 	}
 	if s.Repair || s.Rebuild {
-		return sum, &statusError{mta.ExUnavailable, errors.New("meta1 runs: a repair needs the store for itself; stop meta1 first, and start it again after the repair")}
+		return sum, &statusError{exit.Unavailable, errors.New("meta1 runs: a repair needs the store for itself; stop meta1 first, and start it again after the repair")}
 	}
 	sum.Examined, err = k.Fsck(ctx, s.Content, func(c control.Finding) {
 		f := fsck.Finding{
@@ -123,7 +124,7 @@ func (p *fsckPrinter) run(ctx context.Context, s mta.FsckSetup) (sum fsck.Summar
 		p.finding(f)
 	})
 	if err != nil && !errors.Is(err, control.ErrNotRunning) {
-		return sum, &statusError{mta.ExTempFail, err}
+		return sum, &statusError{exit.TempFail, err}
 	}
 	return sum, err
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"meta1/mta"
+	"meta1/mta/exit"
 	"meta1/mta/lda"
 	"meta1/mta/logfmt"
 	"meta1/mta/supervise"
@@ -52,7 +52,7 @@ func runLDA(ctx context.Context, e *Env, o lda.Options, listen string, level slo
 	defer stop()
 	unix.Umask(0o077)
 	if err := takeSocket(&o, e.Stdin, listen); err != nil {
-		return &statusError{mta.ExUsage, err}
+		return &statusError{exit.Usage, err}
 	}
 	w := logfmt.NewWriter(e.Stderr)
 	o.Log = slog.New(logfmt.NewHandler(w, logfmt.Options{Level: level, Module: "lda", JSON: asJSON}))
@@ -63,7 +63,7 @@ func runLDA(ctx context.Context, e *Env, o lda.Options, listen string, level slo
 	logs.Stop()
 	_ = logs.Wait()
 	if err != nil {
-		return &statusError{mta.ExTempFail, err}
+		return &statusError{exit.TempFail, err}
 	}
 	return nil
 }

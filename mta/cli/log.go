@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meta1/mta"
+	"meta1/mta/exit"
 	"meta1/mta/maillog"
 	"meta1/mta/settings"
 )
@@ -149,13 +150,13 @@ func (f *logFlags) readFiles(ctx context.Context, e *Env, names []string, add fu
 			continue // of a module that has logged nothing yet
 		}
 		if err != nil {
-			return &statusError{mta.ExIOErr, err}
+			return &statusError{exit.IOErr, err}
 		}
 		defer in.Close()
 		logs = append(logs, in)
 	}
 	if len(logs) == 0 {
-		return &statusError{mta.ExIOErr, fmt.Errorf("there is no log yet: %s", strings.Join(names, ", "))}
+		return &statusError{exit.IOErr, fmt.Errorf("there is no log yet: %s", strings.Join(names, ", "))}
 	}
 	return maillog.Read(ctx, logs, add)
 }
@@ -177,17 +178,17 @@ func (f *logFlags) readJournal(ctx context.Context, add func(*maillog.Line) erro
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return &statusError{mta.ExOSErr, err}
+		return &statusError{exit.OSErr, err}
 	}
 	if err := cmd.Start(); err != nil {
-		return &statusError{mta.ExUnavailable, fmt.Errorf("reading the journal: %w", err)}
+		return &statusError{exit.Unavailable, fmt.Errorf("reading the journal: %w", err)}
 	}
 	err = maillog.Read(ctx, []io.Reader{out}, add)
 	if err != nil {
 		_ = cmd.Cancel() // else it would wait for us
 	}
 	if end := cmd.Wait(); err == nil && end != nil && ctx.Err() == nil {
-		err = &statusError{mta.ExUnavailable, fmt.Errorf("reading the journal: journalctl: %w", end)}
+		err = &statusError{exit.Unavailable, fmt.Errorf("reading the journal: journalctl: %w", end)}
 	}
 	return err
 }

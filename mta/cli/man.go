@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"meta1/confparse/manual"
-	"meta1/mta"
+	"meta1/mta/exit"
 	"meta1/mta/settings"
 )
 
@@ -21,7 +21,7 @@ func manCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			for name, text := range pages(c.Root()) {
 				if err := os.WriteFile(filepath.Join(args[0], name), []byte(text), 0o644); err != nil {
-					return &statusError{mta.ExCantCreate, err}
+					return &statusError{exit.CantCreate, err}
 				}
 			}
 			return nil

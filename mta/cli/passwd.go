@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"meta1/maps"
-	"meta1/mta"
+	"meta1/mta/exit"
 	"meta1/server/auth"
 )
 
@@ -58,7 +58,7 @@ which EXTERNAL knows by their certificate.`,
 				return err
 			}
 			if err := maps.SetEntry(file, account, value); err != nil {
-				return &statusError{mta.ExIOErr, err}
+				return &statusError{exit.IOErr, err}
 			}
 			return nil
 		},

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"meta1/confparse"
-	"meta1/mta"
+	"meta1/mta/exit"
 	"meta1/mta/logfmt"
 	"meta1/mta/pmult"
 	"meta1/mta/supervise"
@@ -116,7 +116,7 @@ func (o *pmultOptions) load(e *Env, named bool) (*pmult.Loaded, error) {
 	}
 	var all confparse.Errors
 	if err != nil && !errors.As(err, &all) {
-		err = &statusError{mta.ExConfig, err}
+		err = &statusError{exit.Config, err}
 	}
 	return l, err
 }
@@ -133,7 +133,7 @@ func runPmult(ctx context.Context, e *Env, o *pmultOptions, named bool) error {
 	unix.Umask(0o027) // what we make is nobody else's business
 	sink, err := pmultLog(e, &l.Log)
 	if err != nil {
-		return &statusError{mta.ExConfig, err}
+		return &statusError{exit.Config, err}
 	}
 	opt := logfmt.Options{Level: l.Log.Level, Module: pmult.Program, NoTime: sink.syslog}
 	log := slog.New(logfmt.NewHandler(sink.Sink, opt))
@@ -217,9 +217,9 @@ func pmultStatus(err error) error {
 	case err == nil:
 		return nil
 	case !errors.As(err, &failed):
-		return &statusError{mta.ExSoftware, err}
+		return &statusError{exit.Software, err}
 	}
 	return &statusError{map[pmult.ErrorKind]int{
-		pmult.CannotListen: mta.ExUnavailable, pmult.NoAccount: mta.ExNoPerm, pmult.NoFile: mta.ExCantCreate,
+		pmult.CannotListen: exit.Unavailable, pmult.NoAccount: exit.NoPerm, pmult.NoFile: exit.CantCreate,
 	}[failed.Kind], err}
 }

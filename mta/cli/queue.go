@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"meta1/confparse"
-	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
@@ -126,7 +126,7 @@ func printOperated(out io.Writer, op msg.Operation, done control.Operated, asJSO
 		fmt.Fprintln(out)
 	}
 	if done.Err != "" {
-		return &statusError{mta.ExTempFail, errors.New(done.Err)}
+		return &statusError{exit.TempFail, errors.New(done.Err)}
 	}
 	return nil
 }

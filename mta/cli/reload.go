@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"meta1/confparse"
-	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 )
 
 func reloadCommand(e *Env) *cobra.Command {
@@ -51,14 +51,14 @@ began with.
 func printReload(out io.Writer, r control.ReloadReport, asJSON bool) error {
 	failed := error(nil)
 	if len(r.Errors) > 0 {
-		failed = &statusError{mta.ExConfig, errors.New(strings.Join(r.Errors, "\n"))}
+		failed = &statusError{exit.Config, errors.New(strings.Join(r.Errors, "\n"))}
 	}
 	if asJSON {
 		if err := printJSON(out, r); err != nil {
 			return err
 		}
 		if failed != nil {
-			failed = &statusError{mta.ExConfig, nil}
+			failed = &statusError{exit.Config, nil}
 		}
 		return failed
 	}

@@ -20,6 +20,7 @@ import (
 	"meta1/confparse/syntax"
 	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/mta/handover"
 	"meta1/mta/listen"
 	"meta1/mta/service"
@@ -128,15 +129,15 @@ func serve(e *Env, file, hints string, set []confparse.Assignment) error {
 	}
 	exe, err := os.Executable()
 	if err != nil {
-		return &statusError{mta.ExOSErr, fmt.Errorf("finding our own binary: %w", err)}
+		return &statusError{exit.OSErr, fmt.Errorf("finding our own binary: %w", err)}
 	}
 	inherited, err := listen.Inherit(os.Getenv, os.Getpid())
 	if err != nil {
-		return &statusError{mta.ExUsage, err}
+		return &statusError{exit.Usage, err}
 	}
 	link, err := handover.Started(os.Getenv)
 	if err != nil {
-		return &statusError{mta.ExUnavailable, err}
+		return &statusError{exit.Unavailable, err}
 	}
 	unix.Umask(0o027)                                       // what we make is nobody else's business
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // dropped; to ignore it would make services ignore it, too

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/mta/settings"
 )
 
@@ -83,7 +83,7 @@ func (t *target) path() (path string, doubt, err error) {
 func (t *target) ask(f func(*control.Client) error) error {
 	path, doubt, err := t.path()
 	if err != nil {
-		return &statusError{mta.ExConfig, err}
+		return &statusError{exit.Config, err}
 	}
 	c := control.NewClient(path)
 	defer c.Close()
@@ -91,9 +91,9 @@ func (t *target) ask(f func(*control.Client) error) error {
 	status := 0
 	switch {
 	case errors.Is(err, control.ErrNotRunning), errors.Is(err, context.DeadlineExceeded):
-		status = mta.ExUnavailable
+		status = exit.Unavailable
 	case errors.Is(err, control.ErrForbidden):
-		status = mta.ExNoPerm
+		status = exit.NoPerm
 	default:
 		return err
 	}

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/mta/msg"
 )
 
@@ -307,7 +307,7 @@ func awaitDrain(c *cobra.Command, k *control.Client, d control.Drain) (control.D
 		d = now
 	}
 	if d.Phase == control.NotDraining {
-		return d, &statusError{mta.ExTempFail, errors.New("the drain was cancelled")}
+		return d, &statusError{exit.TempFail, errors.New("the drain was cancelled")}
 	}
 	return d, nil
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"meta1/mta"
+	"meta1/mta/exit"
 	"meta1/mta/maildrop"
 	"meta1/mta/smtp"
 	"meta1/mta/submit"
@@ -118,7 +118,7 @@ func verifyAddresses(c *cobra.Command, e *Env, o submit.Options, own ownOptions)
 			text = reply.String()
 		}
 		fmt.Fprintf(e.Stdout, "%s... undeliverable: %s\n", plain(v.Rcpt.Addr()), plain(text))
-		if worst == 0 || worst == mta.ExTempFail {
+		if worst == 0 || worst == exit.TempFail {
 			worst = submit.ExitCode(v.Err)
 		}
 	}

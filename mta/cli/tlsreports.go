@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"meta1/client/tlsrpt"
-	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 )
 
 func tlsReportsCommand(e *Env) *cobra.Command {
@@ -66,7 +66,7 @@ func sendTLSReports(c *cobra.Command, e *Env, k *control.Client, q control.SendR
 		return err
 	}
 	if done.Err != "" {
-		return &statusError{mta.ExTempFail, errors.New(done.Err)}
+		return &statusError{exit.TempFail, errors.New(done.Err)}
 	}
 	return nil
 }

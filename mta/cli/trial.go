@@ -17,7 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"meta1/mta"
+	"meta1/mta/exit"
 	"meta1/mta/trial"
 )
 
@@ -81,7 +81,7 @@ func runSink(ctx context.Context, e *Env, o *sinkFlags) error {
 	network := networkOf(o.listen)
 	l, err := net.Listen(network, o.listen)
 	if err != nil {
-		return &statusError{mta.ExTempFail, err}
+		return &statusError{exit.TempFail, err}
 	}
 	s := trial.NewSink(o.cfg)
 	served := make(chan error, 1)
@@ -119,7 +119,7 @@ func (o *sinkFlags) withTLS() error {
 		cert, err = trial.SelfSigned("sink.invalid")
 	}
 	if err != nil {
-		return &statusError{mta.ExUsage, err}
+		return &statusError{exit.Usage, err}
 	}
 	o.cfg.TLS, o.cfg.Implicit = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, o.tls == "implicit"
 	return nil

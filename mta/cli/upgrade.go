@@ -16,6 +16,7 @@ import (
 
 	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/exit"
 	"meta1/mta/handover"
 )
 
@@ -96,7 +97,7 @@ func printUpgrade(out io.Writer, r *control.UpgradeReport) error {
 	case r.Reload != nil:
 		return printReload(out, *r.Reload, false)
 	case r.Error != "":
-		return &statusError{mta.ExTempFail, errors.New("not upgraded, process " + strconv.Itoa(r.Old.PID) + " goes on: " + r.Error)}
+		return &statusError{exit.TempFail, errors.New("not upgraded, process " + strconv.Itoa(r.Old.PID) + " goes on: " + r.Error)}
 	}
 	_, err := fmt.Fprintf(out, "upgraded from %s (process %d) to %s (process %d); connections waited for %v\n",
 		plain(r.Old.Version), r.Old.PID, plain(r.New.Version), r.New.PID, time.Duration(r.PauseMS)*time.Millisecond)
@@ -109,7 +110,7 @@ func upgradeJSON(out io.Writer, r *control.UpgradeReport) error {
 		return err
 	}
 	if r.Reload != nil {
-		return &statusError{mta.ExConfig, nil}
+		return &statusError{exit.Config, nil}
 	}
-	return &statusError{mta.ExTempFail, nil}
+	return &statusError{exit.TempFail, nil}
 }
