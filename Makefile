@@ -72,7 +72,7 @@ e2e:
 # The packages whose tests wait for real sockets, processes and files, with a tenth of a
 # processor: what judges the speed of the machine fails here. Without those that only read
 # configurations, by the hundred.
-SLOWED    = ./client ./client/wire ./resolver ./resolver/alias ./resolver/dns ./resolver/mtasts ./server $$($(GO) list ./mta/... | grep -vE '/mta/(store|vfs|dsn)(/|$$)')
+SLOWED    = ./client ./client/content ./client/wire ./resolver ./resolver/alias ./resolver/dns ./resolver/mtasts ./server $$($(GO) list ./mta/... | grep -vE '/mta/(store|vfs|dsn)(/|$$)')
 
 slow:
 	TEST=scripts/slow.sh scripts/tests.sh -vet=off -short -count=1 -timeout $(HANGS) -skip '^Test(EveryFile|EveryOption|Example|Man)' -- $(SLOWED)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"meta1/client/content"
 	"meta1/mta/smtp"
 )
 
@@ -50,7 +51,7 @@ func chunkHost(t *testing.T, got *[]byte, reply string) func(net.Conn) {
 // TestLargeChunk: large content goes out as one chunk of just its size, from memory and
 // from a file.
 func TestLargeChunk(t *testing.T) {
-	for _, size := range []int{copyMax + 1, readMax, chunkMax, chunkMax + 1, 2*chunkMax + 7} {
+	for _, size := range []int{content.SmallMax + 1, readMax, chunkMax, chunkMax + 1, 2*chunkMax + 7} {
 		content := bytes.Repeat([]byte(".\r\n..\r\n.x\n\r"), size/11+1)[:size]
 		for name, file := range map[string]bool{"memory": false, "file": true} {
 			t.Run(fmt.Sprintf("%s/%d", name, size), func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"strconv"
 
+	"meta1/client/content"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
@@ -58,7 +59,7 @@ func (t *transaction) fitSize() bool {
 // large content, and one round trip with a host without PIPELINING. Otherwise DATA is as
 // good, and every host has long learnt it. A binary body can go by BDAT alone.
 func (t *transaction) byChunks() bool {
-	return t.binary || t.ext.Chunking && t.class.chunking && (t.size() > copyMax || !t.ext.Pipelining)
+	return t.binary || t.ext.Chunking && t.class.chunking && (t.size() > content.SmallMax || !t.ext.Pipelining)
 }
 
 // noUTF8 is the reply for mail that needs SMTPUTF8 where the peer lacks it (RFC 6531
@@ -133,7 +134,7 @@ func (t *transaction) appendMail() {
 		b = appendParam(b, " RET=", m.Ret)
 		b = appendParam(b, " ENVID=", m.EnvID)
 	}
-	t.Out = append(b, crlf...)
+	t.Out = append(b, "\r\n"...)
 }
 
 func (t *transaction) appendRcpt(r *msg.Rcpt) {
@@ -146,7 +147,7 @@ func (t *transaction) appendRcpt(r *msg.Rcpt) {
 		b = appendParam(b, " NOTIFY=", r.Notify)
 		b = appendParam(b, " ORCPT=", orcpt)
 	}
-	t.Out = append(b, crlf...)
+	t.Out = append(b, "\r\n"...)
 }
 
 // path is an address as it is sent: without SMTPUTF8 a domain beyond ASCII goes as A-labels,

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"meta1/client/content"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
@@ -28,29 +29,6 @@ func plainDots(content string) string {
 	return strings.ReplaceAll(content, "\r\n.", "\r\n..") + ".\r\n"
 }
 
-// FuzzDots compares the sender's way of finding dots, content in any parts, with the
-// plain rule.
-func FuzzDots(f *testing.F) {
-	for _, s := range []string{"", ".", "..", "\r\n.", ".\r\n", "a\r\n.b\r\n..\r\n.\r\n", "\r", "a\r", "\n.", "\r\r\n.", "x\r\n\r\n.\r\n"} {
-		f.Add(s, uint8(1))
-	}
-	f.Fuzz(func(t *testing.T, content string, part uint8) {
-		for _, known := range []bool{false, memBody(content).Shape().NoDots} {
-			d := dots{none: known}
-			var got []byte
-			for rest := content; rest != ""; {
-				n := min(len(rest), int(part)+1)
-				got = d.appendTo(got, []byte(rest[:n]))
-				rest = rest[n:]
-			}
-			got = append(got, d.end()...)
-			if want := plainDots(content); string(got) != want {
-				t.Errorf("%q in parts of %d, known to have no dots %v: %q, want %q", content, int(part)+1, known, got, want)
-			}
-		}
-	})
-}
-
 // TestContentSizes sends content of every kind and size over TCP, from memory and from
 // a file, and compares what arrives.
 func TestContentSizes(t *testing.T) {
@@ -62,7 +40,7 @@ func TestContentSizes(t *testing.T) {
 		"text": "just a line of some text that is not very long\r\n", "dots": ".\r\n", "few dots": strings.Repeat("x", 900) + "\r\n.y\r\n",
 	}
 	for name, line := range lines {
-		for _, size := range []int{1, 2, 3, copyMax - 1, copyMax, copyMax + 1, chunkMax, chunkMax + 1, 3*chunkMax + 17} {
+		for _, size := range []int{1, 2, 3, content.SmallMax - 1, content.SmallMax, content.SmallMax + 1, chunkMax, chunkMax + 1, 3*chunkMax + 17} {
 			content := strings.Repeat(line, size/len(line)+1)[:size]
 			for _, body := range []msg.Body{memBody(content), fileBody{data: []byte(content)}, &briefBody{fileBody: fileBody{data: []byte(content)}}} {
 				q := question()

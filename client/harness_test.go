@@ -23,6 +23,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// What package content goes by, for sizes and times here: how much goes out under one timeout, and how slow a host may be, in
+// bytes per second.
+const (
+	chunkMax    = 256 << 10
+	dataRateMin = 500
+)
+
 // memBody is content in memory, of which is known what a server knows of it.
 type memBody []byte
 

@@ -15,12 +15,7 @@ const (
 // section 3.1).
 const (
 	groupBytesMax = 8 << 10
-	// copyMax is the largest content that is copied behind its dot into one buffer;
-	// a larger one is sent from where it lies.
-	copyMax = 16 << 10
-	// chunkMax is how much of large content is sent under one timeout.
-	chunkMax = 256 << 10
-	// readMax is how much of content in a file is read at once.
+	// readMax is how much of content in a file is read at once to look at it.
 	readMax = 64 << 10
 )
 
@@ -45,9 +40,6 @@ const (
 )
 
 const (
-	// dataRateMin, in bytes per second, bounds the time for the content of one
-	// transaction, beside blockTimeout for each part (Postfix: smtp_min_data_rate).
-	dataRateMin = 500
 	// connAgeMax is how long one connection is used anew (Postfix:
 	// smtp_connection_reuse_time_limit).
 	connAgeMax = 5 * time.Minute

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"meta1/client/content"
 	"meta1/mta/lda"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
@@ -34,7 +35,7 @@ func TestLMTPDelivery(t *testing.T) {
 	})
 	r := start(t, Config{}, Deps{ReuseConnections: true}, nil)
 	const askers, each = 10, 15
-	sizes := []int{0, 1, 500, copyMax - 10, copyMax + 10, 100_000, chunkMax + 1}
+	sizes := []int{0, 1, 500, content.SmallMax - 10, content.SmallMax + 10, 100_000, chunkMax + 1}
 	g := supervise.NewGroup(context.Background())
 	for i := range askers {
 		g.Go(func(context.Context) error {

@@ -301,7 +301,7 @@ func (c *Client) exchange(cn *conn, mechanism string, secret auth.Secret, ch *au
 	}
 	sent := []string{string(secret)}
 	line, late := "AUTH "+mechanism, initial
-	if encoded := encodeResponse(initial); initial != nil && len(line)+1+len(encoded)+len(crlf) <= commandMax {
+	if encoded := encodeResponse(initial); initial != nil && len(line)+1+len(encoded)+len("\r\n") <= commandMax {
 		line, late = line+" "+encoded, nil
 		sent = append(sent, encoded)
 	}

@@ -365,7 +365,7 @@ func (t *transaction) emptyMessage() error {
 		t.Broken = true
 		return nil
 	}
-	t.Out = append(t.Out, dotCRLF...)
+	t.Out = append(t.Out, ".\r\n"...)
 	if err := t.Flush(t.limits.block); err != nil {
 		t.Broken = true
 		return nil // every recipient has its reply

@@ -1,4 +1,4 @@
-package client
+package content
 
 import "bytes"
 
@@ -15,7 +15,7 @@ var (
 // 4.5.2), in content that comes in parts. The zero value stands at its start.
 type dots struct {
 	at   position
-	none bool // no line begins with a dot (msg.Shape): nothing is searched for
+	none bool // no line begins with a dot: nothing is searched for
 }
 
 // position is what the content before ended in.
