@@ -88,7 +88,8 @@ func (c *session) reportResults(body *content.Content) smtp.Reply {
 		body.FailStore(err)
 		return body.Failed()
 	case !body.Memory().Take(int64(len(header))):
-		return content.ReplyFull
+		body.FailMemory()
+		return body.Failed()
 	}
 	defer body.Memory().Give(int64(len(header)))
 	// A line that is no field ends the header for us, but not for all who read on. An empty line

@@ -89,7 +89,8 @@ func (d *draft) open() smtp.Reply {
 		d.body.FailStore(err)
 		return d.body.Failed()
 	case !d.body.Memory().Take(int64(size)):
-		return content.ReplyFull
+		d.body.FailMemory()
+		return d.body.Failed()
 	}
 	d.opened = true
 	d.fields, d.empty, d.from = append(own, fields...), empty, d.body.Received()+int64(size)

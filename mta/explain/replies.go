@@ -70,7 +70,7 @@ func Replies() []Reply {
 		limit(421, "4.7.0", "too many open connections from your address", "connect", "more open connections than the limit for the client's address", "qmgr/smtps/connections_max", "qmgr/conf"),
 		limit(452, "4.3.2", "too much mail in the queue, try again later", "MAIL", "the active queue is full", "qmgr/AQ_entries_max"),
 		limit(452, "4.3.1", "insufficient system storage", "MAIL", "the disk has less room than it must keep", "qmgr/disk_space_min", "qmgr/disk_space_ok"),
-		limit(452, "4.3.1", "Insufficient system storage", "DATA", "the message could not be written to disk", "qmgr/disk_space_min"),
+		limit(452, "4.3.1", "Insufficient system storage", "DATA", "the message could not be written to disk, or what filters, signatures or checks want of its header needs more memory than there is", "qmgr/disk_space_min", "qmgr/content_memory_max"),
 		limit(451, "4.3.0", "cannot store the message", "final dot", "the store of the queue has failed: see the log of qmgr"),
 		// Limits of the server.
 		limit(452, "4.5.3", "Too many recipients", "RCPT", "the message, or the session, has as many recipients as it may", "smtps/recipients_per_transaction_max", "smtps/recipients_per_session_max"),

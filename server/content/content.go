@@ -48,9 +48,12 @@ const (
 var (
 	replyNUL    = smtp.NewReply(550, "5.6.0", "Message contains NUL characters")
 	ReplyTooBig = smtp.NewReply(552, "5.3.4", "Message is too big")
-	ReplyFull   = smtp.NewReply(452, "4.3.1", "Insufficient system storage")
+	replyFull   = smtp.NewReply(452, "4.3.1", "Insufficient system storage")
 	ReplyDown   = smtp.NewReply(451, "4.3.0", "Temporary local problem, try again later")
 )
+
+// errMemory says in the log what replyFull does not.
+var errMemory = errors.New("the memory for its header is used up (content_memory_max)")
 
 // Config says what is known of a message before it comes in.
 type Config struct {
@@ -300,10 +303,16 @@ func (c *Content) Fail(r smtp.Reply) {
 func (c *Content) FailStore(err error) {
 	c.cause = err
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		c.Fail(ReplyFull)
+		c.Fail(replyFull)
 	} else {
 		c.Fail(ReplyDown)
 	}
+}
+
+// FailMemory is Fail for a header that finds no room in the budget. Content itself needs none: it goes to a file.
+func (c *Content) FailMemory() {
+	c.Blame(errMemory)
+	c.Fail(replyFull)
 }
 
 // Abort removes what was kept, and gives back its memory unless QMGR has taken that over. It may be
@@ -322,6 +331,9 @@ func (c *Content) Abort() {
 // Finish makes a file durable, together with the envelope. Then inline is nil,
 // otherwise it is the content, which is durable only when QMGR says so. The reply is zero unless it failed.
 func (c *Content) Finish(e *msg.Envelope) (inline []byte, r smtp.Reply) {
+	if c.file == nil && c.head != nil && c.failed.IsZero() && !c.joinHead() {
+		c.spill() // in a file they need no memory
+	}
 	if c.file == nil {
 		return c.trimmed(), c.failed
 	}
@@ -344,9 +356,6 @@ func (c *Content) Finish(e *msg.Envelope) (inline []byte, r smtp.Reply) {
 // trimmed is the content in memory, which is QMGR's from now on. It may keep it for long, so what lies in memory of
 // the sessions, or in what was allocated for a wrong SIZE=, is copied, if the budget has room for that.
 func (c *Content) trimmed() []byte {
-	if c.head != nil && c.failed.IsZero() {
-		return c.withHead()
-	}
 	size := int64(len(c.mem))
 	if c.scratch == nil && int64(cap(c.mem)) <= max(2*size, presizeMin) {
 		return c.mem

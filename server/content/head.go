@@ -32,7 +32,7 @@ func (c *Content) SetHead(drop int64, text []byte) {
 		c.cfg.Memory.Give(int64(len(c.head.text)))
 	}
 	if !c.cfg.Memory.Take(int64(len(text))) {
-		c.Fail(ReplyFull)
+		c.FailMemory()
 		return
 	}
 	c.head = &head{drop: drop, text: text}
@@ -56,19 +56,19 @@ func (c *Content) Reader(from int64) io.Reader {
 	return io.NewSectionReader(c.file, from, c.written-from)
 }
 
-// withHead is the content in memory behind its head.
-func (c *Content) withHead() []byte {
+// joinHead puts the content in memory behind its head. It reports false, and changes nothing, if the budget has no room for
+// that.
+func (c *Content) joinHead() bool {
 	h := c.head
 	size := int64(len(h.text)+len(c.mem)) - h.drop
 	if !c.cfg.Memory.Take(size) {
-		c.Fail(ReplyFull)
-		return nil
+		return false
 	}
 	b := append(append(make([]byte, 0, size), h.text...), c.mem[h.drop:]...)
 	c.forget()
 	c.cfg.Memory.Give(int64(len(h.text)))
 	c.mem, c.head, c.written = b, nil, size
-	return b
+	return true
 }
 
 // Whole reads the content as it is to be, behind what was put on top of it.

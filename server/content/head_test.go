@@ -43,7 +43,28 @@ func TestContentHead(t *testing.T) {
 	}
 	c := New(Config{Pools: &Pools{}, Memory: msg.NewMemory(1 << 10).Reserve(), InlineMax: 1 << 10})
 	c.Begin(nil, 0)
-	if c.SetHead(0, make([]byte, 1<<11)); c.failed.Code != 452 {
-		t.Errorf("a head beyond the budget: %v", c.failed)
+	if c.SetHead(0, make([]byte, 1<<11)); c.failed.Code != 452 || c.Cause() == nil {
+		t.Errorf("a head beyond the budget: %v, %v", c.failed, c.Cause())
+	}
+}
+
+// TestHeadWithoutMemory: content and its head that find no room in the budget side by side go to a file, and are not
+// refused.
+func TestHeadWithoutMemory(t *testing.T) {
+	const head = "Signature: z\r\n"
+	rest := "Subject: y\r\n\r\n" + strings.Repeat("body\r\n", 100)
+	budget, store := msg.NewMemory(1<<10+int64(len(head))), newFiles(t)
+	c := New(Config{TA: smtp.ID{Counter: 1}, Store: store, Pools: &Pools{}, Memory: budget.Reserve(), InlineMax: 1 << 20})
+	c.Begin(nil, int64(len(rest)))
+	c.Write([]byte(rest))
+	c.SetHead(0, []byte(head))
+	if inline, r := c.Finish(&msg.Envelope{}); inline != nil || !r.IsZero() {
+		t.Fatalf("%d bytes in memory, %v", len(inline), r)
+	}
+	if got, err := store.read(c.cfg.TA); string(got) != head+rest {
+		t.Errorf("the file has %q, %v", got, err)
+	}
+	if c.Abort(); budget.Used() != 0 {
+		t.Errorf("%d bytes of the budget are lost", budget.Used())
 	}
 }
