@@ -266,18 +266,24 @@ func explainEnd(err error) error {
 // serverGrace is how long a server may take to end.
 func serverGrace(s *ServerSection) time.Duration { return s.Server.StopTimeout + 10*time.Second }
 
-// serverUnit is the unit of one section smtps. Each instance gets copies of the
-// listeners, which it closes at its end; connections wait meanwhile.
-func (m *mta) serverUnit(s *ServerSection) (supervise.Unit, error) {
-	name := s.Of.Section
-	grace := func() time.Duration {
+// graceOf is how long the server of a section may take to end when it is to, as the configuration of then says. It does not keep s,
+// which a reload replaces.
+func (m *mta) graceOf(s *ServerSection) func() time.Duration {
+	name, last := s.Of.Section, serverGrace(s)
+	return func() time.Duration {
 		c := m.current().conf
 		if i := slices.IndexFunc(c.Servers, func(s *ServerSection) bool { return s.Of.Section == name }); i >= 0 {
 			return serverGrace(c.Servers[i])
 		}
-		return serverGrace(s)
+		return last
 	}
-	u, err := m.module(name, &s.Of, m.statusPortOf(s), grace, exit.Config,
+}
+
+// serverUnit is the unit of one section smtps. Each instance gets copies of the
+// listeners, which it closes at its end; connections wait meanwhile.
+func (m *mta) serverUnit(s *ServerSection) (supervise.Unit, error) {
+	name := s.Of.Section
+	u, err := m.module(name, &s.Of, m.statusPortOf(s), m.graceOf(s), exit.Config,
 		func(log *slog.Logger, metrics prometheus.Registerer) (func(context.Context) error, error) {
 			return m.newServer(name, log, metrics)
 		})

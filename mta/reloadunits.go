@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -26,7 +25,7 @@ func (p *reloading) prepareUnits() {
 	for _, s := range c.Servers {
 		u := supervise.Unit{Name: s.Of.Section, Policy: s.Of.Policy(), RestartDependencies: c.Dependencies(&s.Of)}
 		if !hasServer(p.now.conf, s.Of.Section) {
-			u.Grace = func() time.Duration { return serverGrace(s) }
+			u.Grace = m.graceOf(s)
 			run, err := p.newServer(s)
 			if err != nil {
 				p.fail(err)

@@ -54,12 +54,13 @@ type sasl struct {
 	own *x509.Certificate
 }
 
-// authDeps are what AUTH needs.
+// authDeps are what AUTH needs. They do not keep the Server, which a reload may replace and leave AUTH as it is.
 func (s *Server) authDeps() auth.Deps {
+	ports := s.deps.Ports
 	return auth.Deps{
 		Log: s.log, Hostname: s.deps.Hostname, Dial: s.deps.Dial, Random: s.deps.Random,
 		Lookup: func(ctx context.Context, mapName, key string) (string, bool, error) {
-			a, err := s.deps.Ports.Lookup.Ask(ctx, msg.LookupQ{Map: mapName, Key: key})
+			a, err := ports.Lookup.Ask(ctx, msg.LookupQ{Map: mapName, Key: key})
 			if err == nil && a.Err != "" {
 				err = errors.New(a.Err)
 			}
