@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meta1/client/auth"
+	"meta1/client/metrics"
 	"meta1/client/tlspolicy"
 	"meta1/mta/msg"
 	"meta1/mta/supervise"
@@ -76,7 +77,7 @@ type hall struct {
 	now      atomic.Pointer[Client] // for the deliveries that begin now
 	ports    *msg.Ports
 	log      *slog.Logger
-	metrics  *metrics
+	metrics  *metrics.Metrics
 	hostname string
 	process  uint8
 	pool     *pool
@@ -123,7 +124,7 @@ func New(cfg Config, deps Deps) *Client {
 	h := &hall{
 		ports:    deps.Ports,
 		log:      deps.Log,
-		metrics:  newMetrics(deps.Metrics),
+		metrics:  metrics.New(deps.Metrics),
 		hostname: strings.TrimSuffix(deps.Hostname, "."),
 		process:  deps.Process,
 		pool:     newPool(cfg),
@@ -240,7 +241,7 @@ func (h *hall) sweep(ctx, life context.Context, status <-chan *msg.Request[msg.S
 		case now := <-tick.C:
 			h.hangUpAll(h.pool.sweep(now))
 			idle, busy, _ := h.pool.counts()
-			h.metrics.connections(idle, busy, int(h.threads.Load()))
+			h.metrics.Connections(idle, busy, int(h.threads.Load()))
 		}
 	}
 }
@@ -263,10 +264,10 @@ func (h *hall) status() msg.StatusA {
 		{Name: "connections_busy", Number: int64(busy)},
 		{Name: "connections_busy_peak", Number: int64(h.pool.peak())},
 		{Name: "connections_idle", Number: int64(idle)},
-		{Name: "connections_opened", Number: h.metrics.opened.n.Load()},
-		{Name: "transactions", Number: h.metrics.transactions.n.Load()},
-		{Name: "recipients_delivered", Number: h.metrics.delivered.n.Load()},
-		{Name: "recipients_deferred", Number: h.metrics.deferred.n.Load()},
-		{Name: "recipients_failed", Number: h.metrics.failed.n.Load()},
+		{Name: "connections_opened", Number: h.metrics.Opened.N()},
+		{Name: "transactions", Number: h.metrics.Transactions.N()},
+		{Name: "recipients_delivered", Number: h.metrics.Delivered.N()},
+		{Name: "recipients_deferred", Number: h.metrics.Deferred.N()},
+		{Name: "recipients_failed", Number: h.metrics.Failed.N()},
 	}}
 }

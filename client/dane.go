@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"meta1/client/metrics"
 	"meta1/client/tlspolicy"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
@@ -17,22 +18,6 @@ const (
 	resolverPause = 20 * time.Second
 	resolverAgain = 50 * time.Millisecond
 )
-
-// daneResult is what became of a question for TLSA records, or of a handshake under them.
-type daneResult uint8
-
-const (
-	daneMatch daneResult = iota
-	daneNoMatch
-	daneUnusable // there are records, and none can be used
-	daneFailed   // the lookup
-	daneResults
-)
-
-// String is the result in metrics.
-func (r daneResult) String() string {
-	return [...]string{"match", "no_match", "unusable", "lookup_failed"}[r]
-}
 
 // dane is what DNS says of the certificate of a hop (RFC 7672).
 type dane struct {
@@ -58,7 +43,7 @@ func (d *delivery) needDANE(p *tlspolicy.Policy) bool {
 		d.refuse(msg.DeliverConnect, smtp.NewReply(451, "4.3.0", "no answer about the TLSA records of "+q.Hop.String()+": "+err.Error()))
 		return false
 	case !a.Reply.IsZero():
-		d.c.metrics.dane[daneFailed].Inc()
+		d.c.metrics.DANE[metrics.DANEFailed].Inc()
 		d.a.Stage, d.a.TLSUnmet = msg.DeliverTLS, true
 		d.tlsa = &a
 		d.countTLS(&seen{result: msg.TLSDNSSECInvalid, reason: a.Reply.Text()})
@@ -71,7 +56,7 @@ func (d *delivery) needDANE(p *tlspolicy.Policy) bool {
 	set := tlspolicy.Usable(a.Records, a.Names)
 	if len(set.Records) == 0 {
 		// RFC 7672 section 2.2: the host promises TLS, and no more that we could check.
-		d.c.metrics.dane[daneUnusable].Inc()
+		d.c.metrics.DANE[metrics.DANEUnusable].Inc()
 		p.Need = max(p.Need, tlspolicy.Must)
 		return true
 	}
@@ -107,11 +92,11 @@ func (c *Client) match(cn *conn, want *dane, chain []*x509.Certificate) *dialFai
 		if cn.tls.Resumed {
 			f.tls = tlsBroken // the way without a session comes next
 		} else {
-			c.metrics.dane[daneNoMatch].Inc()
+			c.metrics.DANE[metrics.DANENoMatch].Inc()
 		}
 		return f
 	}
-	c.metrics.dane[daneMatch].Inc()
+	c.metrics.DANE[metrics.DANEMatch].Inc()
 	cn.tls.Record = record
 	if want.secure { // without DNSSEC anybody could have made the records
 		cn.tls.info.Verify, cn.tls.info.Reason = msg.VerifyDANE, ""

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"meta1/client/metrics"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/mta/supervise"
@@ -94,27 +95,27 @@ func TestDANE(t *testing.T) {
 		want     string // the answer: level, what it says of the certificate, record; or the reply
 		noMatch  bool
 		class    string
-		metric   daneResult // that is counted, daneResults for none
+		metric   metrics.DANEResult // that is counted, metrics.DANEResults for none
 		requires string
 	}{
-		{name: "match", cert: "trusted", a: secureAnswer("3 1 1", kind["trusted"]), want: "dane DANE_SEC 3 1 1", metric: daneMatch},
-		{name: "a CA matches", cert: "trusted", a: secureAnswer("2 1 1", kind["trusted"]), want: "dane DANE_SEC 2 1 1", metric: daneMatch},
-		{name: "an unknown CA does not matter", cert: "untrusted", a: secureAnswer("3 1 1", kind["untrusted"]), want: "dane DANE_SEC 3 1 1", metric: daneMatch},
-		{name: "expired", cert: "expired", a: secureAnswer("3 1 1", kind["expired"]), want: "dane DANE_SEC 3 1 1", metric: daneMatch},
-		{name: "expired, with a CA", cert: "expired", a: secureAnswer("2 1 1", kind["expired"]), want: "451 4.7.5 no TLSA record", noMatch: true, metric: daneNoMatch},
-		{name: "wrong name", cert: "wrongname", a: secureAnswer("3 1 1", kind["wrongname"]), want: "dane DANE_SEC 3 1 1", metric: daneMatch},
-		{name: "wrong name, with a CA", cert: "wrongname", a: secureAnswer("2 1 1", kind["wrongname"]), want: "451 4.7.5 no TLSA record", noMatch: true, metric: daneNoMatch},
-		{name: "no match", cert: "trusted", a: secureAnswer("3 1 1", kind["untrusted"]), want: "451 4.7.5 no TLSA record", noMatch: true, metric: daneNoMatch},
-		{name: "no TLS", a: secureAnswer("3 1 1", kind["trusted"]), want: "451 4.7.4 host mx.example", metric: daneResults},
-		{name: "wrong usage", cert: "untrusted", a: secureAnswer("1 1 1,0 0 1", kind["trusted"]), want: "encrypted FAIL", metric: daneUnusable},
-		{name: "wrong usage, no TLS", a: secureAnswer("1 1 1", kind["trusted"]), want: "451 4.7.4 host mx.example", metric: daneUnusable},
-		{name: "no records", cert: "untrusted", want: "encrypted FAIL", metric: daneResults},
-		{name: "no records, no TLS", want: "none", metric: daneResults},
-		{name: "lookup failed", cert: "trusted", a: lookupFailed, want: "451 4.7.5 lookup of TLSA", metric: daneFailed},
-		{name: "always", cert: "trusted", a: notSecure, want: "verified OK 3 1 1", metric: daneMatch},
-		{name: "the class turns TLS off", cert: "trusted", a: secureAnswer("3 1 1", kind["untrusted"]), want: "none", class: "off", metric: daneResults},
-		{name: "it counts as verified", cert: "untrusted", a: secureAnswer("3 1 1", kind["untrusted"]), requires: "flags=verified;", want: "dane DANE_SEC 3 1 1", metric: daneMatch},
-		{name: "requirements count besides", cert: "trusted", a: secureAnswer("3 1 1", kind["trusted"]), requires: "common_name=x;", want: "451 4.7.4 smtpc_session_conf", metric: daneMatch},
+		{name: "match", cert: "trusted", a: secureAnswer("3 1 1", kind["trusted"]), want: "dane DANE_SEC 3 1 1", metric: metrics.DANEMatch},
+		{name: "a CA matches", cert: "trusted", a: secureAnswer("2 1 1", kind["trusted"]), want: "dane DANE_SEC 2 1 1", metric: metrics.DANEMatch},
+		{name: "an unknown CA does not matter", cert: "untrusted", a: secureAnswer("3 1 1", kind["untrusted"]), want: "dane DANE_SEC 3 1 1", metric: metrics.DANEMatch},
+		{name: "expired", cert: "expired", a: secureAnswer("3 1 1", kind["expired"]), want: "dane DANE_SEC 3 1 1", metric: metrics.DANEMatch},
+		{name: "expired, with a CA", cert: "expired", a: secureAnswer("2 1 1", kind["expired"]), want: "451 4.7.5 no TLSA record", noMatch: true, metric: metrics.DANENoMatch},
+		{name: "wrong name", cert: "wrongname", a: secureAnswer("3 1 1", kind["wrongname"]), want: "dane DANE_SEC 3 1 1", metric: metrics.DANEMatch},
+		{name: "wrong name, with a CA", cert: "wrongname", a: secureAnswer("2 1 1", kind["wrongname"]), want: "451 4.7.5 no TLSA record", noMatch: true, metric: metrics.DANENoMatch},
+		{name: "no match", cert: "trusted", a: secureAnswer("3 1 1", kind["untrusted"]), want: "451 4.7.5 no TLSA record", noMatch: true, metric: metrics.DANENoMatch},
+		{name: "no TLS", a: secureAnswer("3 1 1", kind["trusted"]), want: "451 4.7.4 host mx.example", metric: metrics.DANEResults},
+		{name: "wrong usage", cert: "untrusted", a: secureAnswer("1 1 1,0 0 1", kind["trusted"]), want: "encrypted FAIL", metric: metrics.DANEUnusable},
+		{name: "wrong usage, no TLS", a: secureAnswer("1 1 1", kind["trusted"]), want: "451 4.7.4 host mx.example", metric: metrics.DANEUnusable},
+		{name: "no records", cert: "untrusted", want: "encrypted FAIL", metric: metrics.DANEResults},
+		{name: "no records, no TLS", want: "none", metric: metrics.DANEResults},
+		{name: "lookup failed", cert: "trusted", a: lookupFailed, want: "451 4.7.5 lookup of TLSA", metric: metrics.DANEFailed},
+		{name: "always", cert: "trusted", a: notSecure, want: "verified OK 3 1 1", metric: metrics.DANEMatch},
+		{name: "the class turns TLS off", cert: "trusted", a: secureAnswer("3 1 1", kind["untrusted"]), want: "none", class: "off", metric: metrics.DANEResults},
+		{name: "it counts as verified", cert: "untrusted", a: secureAnswer("3 1 1", kind["untrusted"]), requires: "flags=verified;", want: "dane DANE_SEC 3 1 1", metric: metrics.DANEMatch},
+		{name: "requirements count besides", cert: "trusted", a: secureAnswer("3 1 1", kind["trusted"]), requires: "common_name=x;", want: "451 4.7.4 smtpc_session_conf", metric: metrics.DANEMatch},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &tlsServer{offer: "PIPELINING"}
@@ -146,12 +147,12 @@ func TestDANE(t *testing.T) {
 			if len(messages) > 0 != a.Rcpts[0].Accepted() {
 				t.Errorf("the server has %q", messages)
 			}
-			for result := range daneResults {
+			for result := range metrics.DANEResults {
 				want := 0.0
 				if result == c.metric {
 					want = 1
 				}
-				if n := counted(t, r.metrics.dane[result]); n != want {
+				if n := counted(t, r.metrics.DANE[result]); n != want {
 					t.Errorf("%v was counted %v times", result, n)
 				}
 			}

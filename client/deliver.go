@@ -124,9 +124,9 @@ func (d *delivery) run() {
 	}
 	now := time.Now()
 	d.a.Elapsed, d.a.Connect = now.Sub(d.start), d.connects
-	c.metrics.seconds.Observe(d.a.Elapsed.Seconds())
-	if c.metrics.recipients(d.a.Rcpts) {
-		c.metrics.bytes.add(int(q.Body.Size()))
+	c.metrics.Seconds.Observe(d.a.Elapsed.Seconds())
+	if c.metrics.Recipients(d.a.Rcpts) {
+		c.metrics.Bytes.Add(int(q.Body.Size()))
 	}
 	d.log()
 	d.trace(now)
@@ -252,7 +252,7 @@ func (d *delivery) transact() {
 			return
 		}
 		if !stay {
-			d.c.metrics.stale.add(1)
+			d.c.metrics.Stale.Add(1)
 		}
 		for _, i := range again {
 			d.a.Rcpts[i] = smtp.Reply{}
@@ -299,9 +299,9 @@ func (d *delivery) try() (again []int, postponed bool) {
 		withQuit: !cn.class.separateQuit && !c.mayReuse(cn, 1),
 	}
 	d.a.Transaction, d.a.DSN = c.newID(d.thread), cn.ext.DSN
-	c.metrics.transactions.add(1)
+	c.metrics.Transactions.Add(1)
 	if d.a.Reused {
-		c.metrics.reused.add(1)
+		c.metrics.Reused.Add(1)
 	}
 	if cn.class.timing {
 		t.steps = cn.steps
@@ -309,7 +309,7 @@ func (d *delivery) try() (again []int, postponed bool) {
 		t.steps.begin()
 	}
 	t.run()
-	c.metrics.unknown.Add(float64(t.unknown))
+	c.metrics.Unknown.Add(float64(t.unknown))
 	d.steps = t.steps
 	if !d.a.SlowDown.IsZero() { // it asks for less, and would be asked for more at once
 		return nil, false

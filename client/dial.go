@@ -88,7 +88,7 @@ func (c *Client) open(d *dial, to line, dane *dane, thread uint32, p *msg.Progre
 			return cn, nil
 		}
 		if f.tls == tlsBroken {
-			c.metrics.tlsFailed.Inc()
+			c.metrics.TLSFailed.Inc()
 			broke = f.seen
 		}
 		next, more := to.tls.Next(m.way, m.offered())

@@ -14,7 +14,7 @@ import (
 
 // logConnected logs an open session (README 10.4).
 func (c *Client) logConnected(cn *conn) {
-	c.metrics.opened.add(1)
+	c.metrics.Opened.Add(1)
 	c.log.LogAttrs(context.Background(), slog.LevelInfo, "connected",
 		append(hopAttrs(cn.hop), slog.String("da_se", cn.id), slog.String("status", "connected"))...)
 	if cn.mechanism != "" {
@@ -22,12 +22,12 @@ func (c *Client) logConnected(cn *conn) {
 			slog.String("mech", cn.mechanism), slog.String("user", cn.line.login.Account))
 	}
 	t := &cn.tls.HopTLS
-	c.metrics.tls[t.Level].Inc()
+	c.metrics.TLS[t.Level].Inc()
 	if !cn.tls.on() {
 		return
 	}
 	if t.Resumed {
-		c.metrics.tlsResumed.Inc()
+		c.metrics.TLSResumed.Inc()
 	}
 	info := cn.tls.info
 	attrs := []slog.Attr{
@@ -56,7 +56,7 @@ func (c *Client) logOtherWay(hop msg.Hop, f *dialFailure, next tlspolicy.Way) {
 
 // logNotConnected logs why there is no session.
 func (c *Client) logNotConnected(hop msg.Hop, f *dialFailure) {
-	c.metrics.refused.add(1)
+	c.metrics.Refused.Add(1)
 	attrs := append(hopAttrs(hop), slog.String("da_se", f.session), slog.String("status", "failed"),
 		slog.String("where", f.stage.String()), slog.Int("stat", f.reply.Code), slog.String("reply", f.reply.String()))
 	if n := f.busy(); n > 0 {

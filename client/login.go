@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"meta1/client/auth"
+	"meta1/client/metrics"
 	"meta1/client/tlspolicy"
 	"meta1/client/wire"
 	"meta1/mta/msg"
@@ -23,26 +24,6 @@ import (
 // commandMax bounds a command line with its line end (RFC 5321 section 4.5.3.1.4). An initial
 // response that does not fit goes behind the first challenge (RFC 4954 section 4).
 const commandMax = 512
-
-// authResult is what became of a login.
-type authResult uint8
-
-const (
-	authGranted authResult = iota
-	authRefused
-	authTemporary   // the host cannot tell now
-	authNotOffered  // the host has no AUTH
-	authNoMechanism // or none that may be used
-	authUnprotected // TLS is missing, or not good enough
-	authNoAccount   // the map or the token cannot be read
-	authBroken      // the host broke the rules of the mechanism, or has not proved who it is
-	authResults
-)
-
-// String is the result in metrics.
-func (r authResult) String() string {
-	return [...]string{"granted", "refused", "temporary", "not_offered", "no_mechanism", "unprotected", "no_account", "broken"}[r]
-}
 
 // findLogin finds the account with which a request goes to its hop; the zero Login for none.
 // If that cannot be known now it answers for all recipients.
@@ -58,7 +39,7 @@ func (d *delivery) findLogin(cl *class) (l auth.Login, ok bool) {
 		d.notConnected(stoppedEarly(d.r.Q.Hop))
 		return l, false
 	}
-	d.c.metrics.auth[authNoAccount].Inc()
+	d.c.metrics.Auth[metrics.AuthNoAccount].Inc()
 	d.c.log.LogAttrs(d.r.Ctx, slog.LevelError, "the account for a host cannot be found",
 		append(hopAttrs(d.r.Q.Hop), slog.String("map", cl.auth.PasswordMap), slog.Any("error", err))...)
 	d.refuse(msg.DeliverConnect, smtp.NewReply(451, "4.3.5", "the account for host "+d.r.Q.Hop.String()+" cannot be found"))
@@ -122,7 +103,7 @@ func (d *delivery) forLogin(p *tlspolicy.Policy, l auth.Login, cfg *auth.Config)
 		return true
 	}
 	if p.Need == tlspolicy.None {
-		d.c.metrics.auth[authUnprotected].Inc()
+		d.c.metrics.Auth[metrics.AuthUnprotected].Inc()
 		d.a.Stage, d.a.TLSUnmet = msg.DeliverTLS, true
 		d.refuse(msg.DeliverTLS, smtp.NewReply(451, "4.7.0", "authentication at host "+d.r.Q.Hop.String()+" needs TLS, which session_features turn off"))
 		return false
@@ -193,23 +174,23 @@ func (c *Client) authenticate(cn *conn, p *msg.Progress) *dialFailure {
 	p.Reach(msg.DeliverAuth)
 	host := cn.hop.String()
 	if why := cn.unprotected(cfg.Level()); why != "" {
-		f := c.authFailed(cn, authUnprotected, "", smtp.NewReply(451, "4.7.0", "no authentication at host "+host+": "+why))
+		f := c.authFailed(cn, metrics.AuthUnprotected, "", smtp.NewReply(451, "4.7.0", "no authentication at host "+host+": "+why))
 		f.tls, f.hostFailed = tlsUntrusted, false
 		return f
 	}
 	if cn.ext.Auth == "" {
 		if cfg.Optional {
-			c.metrics.auth[authNotOffered].Inc()
+			c.metrics.Auth[metrics.AuthNotOffered].Inc()
 			return nil
 		}
-		return c.authFailed(cn, authNotOffered, "", smtp.NewReply(451, "4.7.0", "host "+host+" does not offer AUTH, and we have an account there"))
+		return c.authFailed(cn, metrics.AuthNotOffered, "", smtp.NewReply(451, "4.7.0", "host "+host+" does not offer AUTH, and we have an account there"))
 	}
 	secret := l.Password
 	if l.TokenFile != "" {
 		var err error
 		if secret, err = c.token(l); err != nil {
 			c.log.LogAttrs(context.Background(), slog.LevelError, "the token for a host cannot be read", append(hopAttrs(cn.hop), slog.Any("error", err))...)
-			f := c.authFailed(cn, authNoAccount, "", smtp.NewReply(451, "4.3.5", "the token for host "+host+" cannot be read"))
+			f := c.authFailed(cn, metrics.AuthNoAccount, "", smtp.NewReply(451, "4.3.5", "the token for host "+host+" cannot be read"))
 			f.hostFailed = false
 			return f
 		}
@@ -218,14 +199,14 @@ func (c *Client) authenticate(cn *conn, p *msg.Progress) *dialFailure {
 	offered := strings.Fields(cn.ext.Auth)
 	mechanisms := cfg.Choose(l, offered, ch)
 	if len(mechanisms) == 0 {
-		return c.authFailed(cn, authNoMechanism, "", smtp.NewReply(451, "4.7.0",
+		return c.authFailed(cn, metrics.AuthNoMechanism, "", smtp.NewReply(451, "4.7.0",
 			"host "+host+" offers no mechanism for authentication that may be used: "+wire.CleanText([]byte(cn.ext.Auth[:min(len(cn.ext.Auth), logNameMax)]))))
 	}
 	for i, mechanism := range mechanisms {
 		f, unusable := c.exchange(cn, mechanism, secret, ch)
 		if f == nil {
 			cn.mechanism = mechanism
-			c.metrics.auth[authGranted].Inc()
+			c.metrics.Auth[metrics.AuthGranted].Inc()
 			return nil
 		}
 		if !unusable || cn.Broken || cn.Closing || i == len(mechanisms)-1 {
@@ -275,8 +256,8 @@ func (cn *conn) channel() *auth.Channel {
 // authFailed counts and logs a failure, and says what becomes of the mail: another host of the
 // route may serve it. A failure of the account of the host is one of the host, which serves
 // nobody who needs that account; one of a sender's account is the sender's alone.
-func (c *Client) authFailed(cn *conn, result authResult, mechanism string, reply smtp.Reply) *dialFailure {
-	c.metrics.auth[result].Inc()
+func (c *Client) authFailed(cn *conn, result metrics.AuthResult, mechanism string, reply smtp.Reply) *dialFailure {
+	c.metrics.Auth[result].Inc()
 	l := cn.line.login
 	attrs := append(hopAttrs(cn.hop), slog.String("da_se", cn.id), slog.String("user", l.Account))
 	if mechanism != "" {
@@ -297,7 +278,7 @@ func (c *Client) exchange(cn *conn, mechanism string, secret auth.Secret, ch *au
 		initial, err = e.Initial()
 	}
 	if err != nil {
-		return c.authFailed(cn, authNoMechanism, mechanism, smtp.NewReply(451, "4.7.0", "no authentication at host "+cn.hop.String()+" by "+mechanism+": "+err.Error())), true
+		return c.authFailed(cn, metrics.AuthNoMechanism, mechanism, smtp.NewReply(451, "4.7.0", "no authentication at host "+cn.hop.String()+" by "+mechanism+": "+err.Error())), true
 	}
 	sent := []string{string(secret)}
 	line, late := "AUTH "+mechanism, initial
@@ -353,13 +334,13 @@ func (c *Client) authReply(cn *conn, mechanism string, secret auth.Secret, e aut
 		return nil, false
 	case cn.Reply.Code == 421:
 		cn.Closing = true
-		f = c.authFailed(cn, authTemporary, mechanism, theirs)
+		f = c.authFailed(cn, metrics.AuthTemporary, mechanism, theirs)
 		f.refused, f.hostFailed = true, true
 		return f, false
 	case cn.Reply.Code < 400:
 		return cn.failure(msg.DeliverAuth, wire.ErrUnfit), false
 	case cn.Reply.Code < 500:
-		f = c.authFailed(cn, authTemporary, mechanism, smtp.NewReply(454, "4.7.0", text))
+		f = c.authFailed(cn, metrics.AuthTemporary, mechanism, smtp.NewReply(454, "4.7.0", text))
 		return f, cn.Reply.Code == 432 // a password transition is needed (RFC 4954 section 6)
 	}
 	unusable = cn.Reply.Code < 530 || cn.Reply.Code == 534 || cn.Reply.Code == 538
@@ -367,7 +348,7 @@ func (c *Client) authReply(cn *conn, mechanism string, secret auth.Secret, e aut
 	if cfg.Bounces() {
 		reply = smtp.NewReply(535, "5.7.8", text)
 	}
-	f = c.authFailed(cn, authRefused, mechanism, reply)
+	f = c.authFailed(cn, metrics.AuthRefused, mechanism, reply)
 	if !unusable {
 		c.noteRefusal(cn, secret, reply)
 	}
@@ -396,7 +377,7 @@ func (c *Client) untrue(cn *conn, mechanism string, secret auth.Secret, why erro
 	cn.Closing = cn.Closing || cn.Reply.Positive() // nothing more is said to whom we do not trust
 	reply := smtp.NewReply(454, "4.7.8", "authentication at host "+cn.hop.String()+" by "+mechanism+" failed: "+why.Error())
 	c.noteRefusal(cn, secret, reply)
-	return c.authFailed(cn, authBroken, mechanism, reply)
+	return c.authFailed(cn, metrics.AuthBroken, mechanism, reply)
 }
 
 // encodeResponse is a response as AUTH has it on its line: an empty one is "=".

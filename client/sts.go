@@ -8,23 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"meta1/client/metrics"
 	"meta1/client/wire"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 )
-
-// stsResult is what became of a handshake under an MTA-STS policy.
-type stsResult uint8
-
-const (
-	stsTrusted stsResult = iota
-	stsUntrusted
-	stsTesting // untrusted, and the policy is for testing
-	stsResults
-)
-
-// String is the result in metrics.
-func (r stsResult) String() string { return [...]string{"trusted", "untrusted", "testing"}[r] }
 
 // trust judges the certificate of a connection if the MTA-STS policy of the domain asks for
 // it: it must be one for the host's name of an authority that is trusted (RFC 8461 section
@@ -36,7 +24,7 @@ func (c *Client) trust(cn *conn, chain []*x509.Certificate) *dialFailure {
 	}
 	err := verify(chain, cn.hop.Host, c.deps.Roots, time.Now())
 	if err == nil {
-		c.metrics.sts[stsTrusted].Inc()
+		c.metrics.STS[metrics.STSTrusted].Inc()
 		cn.tls.Level = max(cn.tls.Level, msg.TLSVerified)
 		return nil
 	}
@@ -44,12 +32,12 @@ func (c *Client) trust(cn *conn, chain []*x509.Certificate) *dialFailure {
 	why = why[:min(len(why), handshakeErrorMax)]
 	cn.seen.note(certificateResult(err), why)
 	if sts == msg.STSTesting {
-		c.metrics.sts[stsTesting].Inc()
+		c.metrics.STS[metrics.STSTesting].Inc()
 		c.log.LogAttrs(context.Background(), slog.LevelInfo, "an enforced MTA-STS policy would keep mail back",
 			append(hopAttrs(cn.hop), slog.String("da_se", cn.id), slog.String("reason", why))...)
 		return nil
 	}
-	c.metrics.sts[stsUntrusted].Inc()
+	c.metrics.STS[metrics.STSUntrusted].Inc()
 	cn.tls.session.forget()
 	return &dialFailure{stage: msg.DeliverTLS, tls: tlsUntrusted, reply: smtp.NewReply(451, "4.7.5",
 		"the MTA-STS policy of the domain does not allow the certificate of host "+cn.hop.String()+": "+why)}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"meta1/client/metrics"
 	"meta1/mta/msg"
 )
 
@@ -21,21 +22,21 @@ func TestMTASTS(t *testing.T) {
 		class  string
 		wish   bool   // TLS-Required: no
 		want   string // the level of TLS; or the reply
-		metric stsResult
+		metric metrics.STSResult
 	}{
-		{name: "trusted", cert: "trusted", sts: msg.STSEnforce, want: "verified", metric: stsTrusted},
-		{name: "untrusted", cert: "untrusted", sts: msg.STSEnforce, want: "451 4.7.5 the MTA-STS policy of the domain does not allow the certificate of host mx.example", metric: stsUntrusted},
-		{name: "expired", cert: "expired", sts: msg.STSEnforce, want: "451 4.7.5 the MTA-STS policy", metric: stsUntrusted},
-		{name: "wrong name", cert: "wrongname", sts: msg.STSEnforce, want: "451 4.7.5 the MTA-STS policy", metric: stsUntrusted},
-		{name: "no TLS", sts: msg.STSEnforce, want: "451 4.7.4 host mx.example", metric: stsResults},
-		{name: "testing", cert: "untrusted", sts: msg.STSTesting, want: "encrypted", metric: stsTesting},
-		{name: "testing and trusted", cert: "trusted", sts: msg.STSTesting, want: "verified", metric: stsTrusted},
-		{name: "testing without TLS", sts: msg.STSTesting, want: "none", metric: stsResults},
-		{name: "no policy", cert: "untrusted", want: "encrypted", metric: stsResults},
-		{name: "DANE goes before it", cert: "untrusted", sts: msg.STSEnforce, tlsa: secureAnswer("3 1 1", kind["untrusted"]), want: "dane", metric: stsResults},
-		{name: "DANE that cannot be used", cert: "untrusted", sts: msg.STSEnforce, tlsa: secureAnswer("1 1 1", kind["untrusted"]), want: "451 4.7.5 the MTA-STS policy", metric: stsUntrusted},
-		{name: "the sender wants it all the same", cert: "untrusted", sts: msg.STSEnforce, wish: true, want: "encrypted", metric: stsResults},
-		{name: "the class turns TLS off", cert: "untrusted", sts: msg.STSEnforce, class: "off", want: "none", metric: stsResults},
+		{name: "trusted", cert: "trusted", sts: msg.STSEnforce, want: "verified", metric: metrics.STSTrusted},
+		{name: "untrusted", cert: "untrusted", sts: msg.STSEnforce, want: "451 4.7.5 the MTA-STS policy of the domain does not allow the certificate of host mx.example", metric: metrics.STSUntrusted},
+		{name: "expired", cert: "expired", sts: msg.STSEnforce, want: "451 4.7.5 the MTA-STS policy", metric: metrics.STSUntrusted},
+		{name: "wrong name", cert: "wrongname", sts: msg.STSEnforce, want: "451 4.7.5 the MTA-STS policy", metric: metrics.STSUntrusted},
+		{name: "no TLS", sts: msg.STSEnforce, want: "451 4.7.4 host mx.example", metric: metrics.STSResults},
+		{name: "testing", cert: "untrusted", sts: msg.STSTesting, want: "encrypted", metric: metrics.STSTesting},
+		{name: "testing and trusted", cert: "trusted", sts: msg.STSTesting, want: "verified", metric: metrics.STSTrusted},
+		{name: "testing without TLS", sts: msg.STSTesting, want: "none", metric: metrics.STSResults},
+		{name: "no policy", cert: "untrusted", want: "encrypted", metric: metrics.STSResults},
+		{name: "DANE goes before it", cert: "untrusted", sts: msg.STSEnforce, tlsa: secureAnswer("3 1 1", kind["untrusted"]), want: "dane", metric: metrics.STSResults},
+		{name: "DANE that cannot be used", cert: "untrusted", sts: msg.STSEnforce, tlsa: secureAnswer("1 1 1", kind["untrusted"]), want: "451 4.7.5 the MTA-STS policy", metric: metrics.STSUntrusted},
+		{name: "the sender wants it all the same", cert: "untrusted", sts: msg.STSEnforce, wish: true, want: "encrypted", metric: metrics.STSResults},
+		{name: "the class turns TLS off", cert: "untrusted", sts: msg.STSEnforce, class: "off", want: "none", metric: metrics.STSResults},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &tlsServer{offer: "PIPELINING"}
@@ -64,12 +65,12 @@ func TestMTASTS(t *testing.T) {
 			if messages, _, _ := s.took(); len(messages) > 0 != a.Rcpts[0].Accepted() {
 				t.Errorf("the server has %q", messages)
 			}
-			for result := range stsResults {
+			for result := range metrics.STSResults {
 				want := 0.0
 				if result == c.metric {
 					want = 1
 				}
-				if n := counted(t, r.metrics.sts[result]); n != want {
+				if n := counted(t, r.metrics.STS[result]); n != want {
 					t.Errorf("%v was counted %v times", result, n)
 				}
 			}
