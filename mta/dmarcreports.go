@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"path/filepath"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"meta1/mta/control"
 	"meta1/mta/supervise"
 	"meta1/server/authn"
@@ -21,19 +23,22 @@ func (m *mta) makeDMARCReports() error {
 	if s == nil {
 		return nil
 	}
-	log, err := m.logs.logger("dmarcrpt", &s.Of)
+	log, err := m.logs.logger(dmarcLog, &s.Of)
 	if err != nil {
 		return err
 	}
-	m.dmarcMade = m.newDMARCReports(&s.Server.Authentication.Reports, log)
+	m.dmarcMade = m.newDMARCReports(&s.Server.Authentication.Reports, log, m.hub.fresh(dmarcLog))
 	m.dmarcReports.Store(m.dmarcMade)
 	return nil
 }
 
-func (m *mta) newDMARCReports(c *dmarcrpt.Config, log *slog.Logger) *dmarcrpt.Reports {
+// dmarcLog is the name of the reports about DMARC in the log, and of their registry of metrics.
+const dmarcLog = "dmarcrpt"
+
+func (m *mta) newDMARCReports(c *dmarcrpt.Config, log *slog.Logger, metrics prometheus.Registerer) *dmarcrpt.Reports {
 	ask := authn.DNS{Port: m.ports.DNS}
 	return dmarcrpt.New(*c, dmarcrpt.Deps{
-		Ports: m.ports, Hostname: m.hostname, Version: m.setup.Version, Dir: filepath.Join(m.dir, "dmarcrpt"), Log: log, Metrics: m.hub.own, Sign: m.signedOwn,
+		Ports: m.ports, Hostname: m.hostname, Version: m.setup.Version, Dir: filepath.Join(m.dir, "dmarcrpt"), Log: log, Metrics: metrics, Sign: m.signedOwn,
 		Lookup: func(ctx context.Context, name string) dmarc.TXT { return verify.LookupTXT(ctx, ask, name) },
 	})
 }

@@ -107,7 +107,7 @@ type mta struct {
 	tlsReports     atomic.Pointer[tlsrpt.Reports]   // about TLS; nil: there was no section yet
 	tlsMade        *tlsrpt.Reports                  // the same, and there before the section
 	dmarcReports   atomic.Pointer[dmarcrpt.Reports] // about DMARC; nil: there was no section yet
-	dmarcMade      *dmarcrpt.Reports                // the same, or one that was made for a reload that failed; guarded by reload
+	dmarcMade      *dmarcrpt.Reports                // the same, or what a reload is preparing; guarded by reload
 	network        access.Network                   // who may use the API over TCP
 	doors          doors
 	*api.API

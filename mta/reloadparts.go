@@ -3,6 +3,8 @@ package mta
 import (
 	"context"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
 	"meta1/server"
@@ -184,25 +186,31 @@ func (p *reloading) prepareTLSReports() {
 	}, nil)
 }
 
-// prepareDMARCReports makes what counts for reports about DMARC, if the section has come.
+// prepareDMARCReports makes what counts for reports about DMARC, if the section has come. All of it, its logger and its metrics
+// among it, is forgotten if the reload fails elsewhere.
 func (p *reloading) prepareDMARCReports() {
 	s := p.conf.ReportingServer()
 	if s == nil {
 		return // what was counted is still sent
 	}
-	log, keep, err := p.logs.prepareLogger(p.sinks, "dmarcrpt", &s.Of)
-	if err != nil {
-		p.fail(err)
-		return
-	}
+	c := s.Server.Authentication.Reports
 	if p.dmarcMade == nil {
-		p.dmarcMade = p.newDMARCReports(&s.Server.Authentication.Reports, log)
+		log, keep, err := p.logs.prepareLogger(p.sinks, dmarcLog, &s.Of)
+		if err != nil {
+			p.fail(err)
+			return
+		}
+		registry := prometheus.NewRegistry()
+		p.dmarcMade = p.newDMARCReports(&c, log, registry)
+		p.step("", func() {
+			keep()
+			p.hub.put(dmarcLog, registry)
+		}, func() { p.dmarcMade = nil })
 	}
-	reports, c := p.dmarcMade, s.Server.Authentication.Reports
+	reports := p.dmarcMade
 	p.step("", func() {
 		reports.Reconfigure(c)
 		if p.dmarcReports.Swap(reports) == nil {
-			keep()
 			p.beside.add(p.serveDMARCReports)
 		}
 	}, nil)
