@@ -30,8 +30,17 @@ type FS interface {
 
 type diskFS struct{}
 
-func (diskFS) Open(name string) (io.ReadCloser, error) { return os.Open(name) }
-func (diskFS) Glob(pattern string) ([]string, error)   { return filepath.Glob(pattern) }
+// Open refuses a named pipe, with which a reload would wait for ever for somebody who writes. What a shell passes by a
+// descriptor (/dev/fd/63) can be read.
+func (diskFS) Open(name string) (io.ReadCloser, error) {
+	info, err := os.Stat(name)
+	if err == nil && info.Mode()&fs.ModeNamedPipe != 0 && !strings.HasPrefix(name, "/dev/") && !strings.HasPrefix(name, "/proc/") {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("it is a named pipe")}
+	}
+	return os.Open(name)
+}
+
+func (diskFS) Glob(pattern string) ([]string, error) { return filepath.Glob(pattern) }
 
 // Files is an FS in memory: text by absolute path.
 type Files map[string]string

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 )
 
 // A cdb file (D. J. Bernstein's constant database, as tinycdb and Postfix write it),
@@ -56,7 +55,7 @@ func OpenCDB(path string, caseSensitive bool) (*CDB, error) {
 
 // readMap reads a whole map file.
 func readMap(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := OpenFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening map: %w", err)
 	}

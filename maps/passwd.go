@@ -81,7 +81,7 @@ func (m *Passwd) refresh(now time.Time) {
 
 // read needs mu held, or a Passwd that nobody else has.
 func (m *Passwd) read() error {
-	f, err := os.Open(m.path)
+	f, err := OpenFile(m.path)
 	if err != nil {
 		return fmt.Errorf("opening map: %w", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"strings"
 )
@@ -31,7 +30,7 @@ type regexRule struct {
 // OpenRegex reads a regex map. Unless caseSensitive is set keys become lower case
 // before they are matched, as in all maps (README 6.5, item 2).
 func OpenRegex(path string, caseSensitive bool) (*Regex, error) {
-	f, err := os.Open(path)
+	f, err := OpenFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening map: %w", err)
 	}

@@ -105,7 +105,7 @@ func isEntry(line, key string) bool {
 // meanwhile is opened anew.
 func lockFile(path string) (*os.File, error) {
 	for {
-		f, err := os.Open(path)
+		f, err := OpenFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("opening map: %w", err)
 		}

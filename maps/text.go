@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 )
 
 // Text is a map in memory that was read from a flat text file (README 3.9.2, item
@@ -23,7 +22,7 @@ type textValue struct {
 
 // OpenText reads the flat text file at path.
 func OpenText(path string, caseSensitive bool) (*Text, error) {
-	f, err := os.Open(path)
+	f, err := OpenFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening map: %w", err)
 	}

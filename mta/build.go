@@ -206,7 +206,7 @@ func (m *mta) stsRoots(c *Config) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(settings.Below(filepath.Dir(m.result.File), path))
+	pem, _, err := tlsconf.OS{}.Read(settings.Below(filepath.Dir(m.result.File), path), "")
 	if err != nil {
 		return nil, fmt.Errorf("mta_sts.CAcert_file: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -204,7 +203,7 @@ func (l *loader) loadMailertable() (*table, error) {
 		return t, nil
 	}
 	path := l.path(l.cfg.Mailertable.File)
-	f, err := os.Open(path)
+	f, err := maps.OpenFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("mailertable: %w; the file must exist, even if it is empty", err)
 	}
