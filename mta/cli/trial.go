@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"os"
 	"os/signal"
 	"slices"
 	"strings"
@@ -58,7 +59,7 @@ With LMTP a rule for dot is tried for each recipient.`,
 	f.StringVar(&o.tls, "tls", "none", "none, starttls or implicit")
 	f.StringVar(&o.cert, "cert", "", "file with the certificate, in PEM format; without it one is made up")
 	f.StringVar(&o.key, "key", "", "file with its key, in PEM format")
-	f.StringVar(&o.cfg.Dump, "dump", "", "directory in which each message becomes a file")
+	f.StringVar(&o.cfg.Dump, "dump", "", "directory in which each message becomes a file; it is made if it is missing")
 	f.Uint64Var(&o.cfg.Seed, "seed", 1, "of the chance with which rules hit")
 	f.Int64Var(&o.count, "count", 0, "end after so many messages; 0: not")
 	f.BoolVar(&o.json, "json", false, "print JSON")
@@ -77,6 +78,11 @@ func runSink(ctx context.Context, e *Env, o *sinkFlags) error {
 	}
 	if err := o.withTLS(); err != nil {
 		return err
+	}
+	if o.cfg.Dump != "" {
+		if err := os.MkdirAll(o.cfg.Dump, 0o700); err != nil {
+			return &statusError{exit.CantCreate, fmt.Errorf("the directory of --dump: %w", err)}
+		}
 	}
 	network := networkOf(o.listen)
 	l, err := net.Listen(network, o.listen)

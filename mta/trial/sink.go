@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -34,7 +35,8 @@ type SinkConfig struct {
 	TLS      *tls.Config
 	Implicit bool
 	Rules    []Rule
-	// Dump is a directory in which each message becomes a file; "": nowhere.
+	// Dump is a directory in which each message becomes a file; "": nowhere. Files that are
+	// there are kept. A sink that cannot write one ends.
 	Dump string
 	Seed uint64 // of the chance with which rules hit
 }
@@ -78,7 +80,7 @@ func (s *Sink) count(f func(*SinkStats)) {
 	f(&s.stats)
 }
 
-// Serve takes connections of l until ctx ends, and closes l.
+// Serve takes connections of l until ctx ends, or a message cannot be dumped, and closes l.
 func (s *Sink) Serve(ctx context.Context, l net.Listener) error {
 	g := supervise.NewGroup(ctx)
 	stop := context.AfterFunc(g.Context(), func() { _ = l.Close() })
@@ -94,14 +96,16 @@ func (s *Sink) Serve(ctx context.Context, l net.Listener) error {
 			return err
 		}
 		g.Go(func(ctx context.Context) error {
-			s.session(ctx, nc)
-			return nil
+			return s.session(ctx, nc)
 		})
 	}
 }
 
 // errEnd ends a session as a rule says.
 var errEnd = errors.New("the session is ended by a rule")
+
+// errDump ends the sink: a message could not be kept.
+var errDump = errors.New("writing a message that came in")
 
 // sinkSession is one connection to a sink.
 type sinkSession struct {
@@ -115,7 +119,8 @@ type sinkSession struct {
 	tls   bool
 }
 
-func (s *Sink) session(ctx context.Context, nc net.Conn) {
+// session serves one connection. Its error is one that ends the sink.
+func (s *Sink) session(ctx context.Context, nc net.Conn) error {
 	c := &sinkSession{Sink: s, ctx: ctx, conn: nc}
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
 	defer stop()
@@ -123,7 +128,7 @@ func (s *Sink) session(ctx context.Context, nc net.Conn) {
 	s.count(func(st *SinkStats) { st.Connections++ })
 	c.in, c.out = bufio.NewReaderSize(nc, 4096), bufio.NewWriter(nc)
 	if s.cfg.Implicit && c.handshake() != nil {
-		return
+		return nil
 	}
 	proto := "ESMTP"
 	if s.cfg.LMTP {
@@ -134,6 +139,10 @@ func (s *Sink) session(ctx context.Context, nc net.Conn) {
 		err = c.command()
 	}
 	_ = c.out.Flush()
+	if errors.Is(err, errDump) {
+		return err
+	}
+	return nil
 }
 
 // handshake puts TLS over the connection.
@@ -365,7 +374,7 @@ func (c *sinkSession) content() (size int64, err error) {
 	dump := io.Discard
 	if c.cfg.Dump != "" {
 		if file, err = c.dumpFile(); err != nil {
-			return 0, err
+			return 0, fmt.Errorf("%w: %w", errDump, err)
 		}
 		defer file.Close()
 		dump = file
@@ -377,24 +386,32 @@ func (c *sinkSession) content() (size int64, err error) {
 		}
 		if len(line) > 0 && line[0] == '.' {
 			if line = line[1:]; len(line) == 0 {
-				if file != nil {
-					return size, file.Close()
+				if file == nil {
+					return size, nil
+				}
+				if err = file.Close(); err != nil {
+					return size, fmt.Errorf("%w: %w", errDump, err)
 				}
 				return size, nil
 			}
 		}
 		size += int64(len(line)) + 2
 		if _, err = dump.Write(append(line, "\r\n"...)); err != nil {
-			return size, err
+			return size, fmt.Errorf("%w: %w", errDump, err)
 		}
 	}
 }
 
-// dumpFile makes the file of the next message.
+// dumpFile makes the file of the next message, behind those of an earlier sink.
 func (c *sinkSession) dumpFile() (*os.File, error) {
-	c.mu.Lock()
-	c.dumps++
-	n := c.dumps
-	c.mu.Unlock()
-	return os.OpenFile(filepath.Join(c.cfg.Dump, fmt.Sprintf("%08d", n)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	for {
+		c.mu.Lock()
+		c.dumps++
+		n := c.dumps
+		c.mu.Unlock()
+		f, err := os.OpenFile(filepath.Join(c.cfg.Dump, fmt.Sprintf("%08d", n)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if !errors.Is(err, fs.ErrExist) {
+			return f, err
+		}
+	}
 }

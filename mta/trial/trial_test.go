@@ -152,7 +152,8 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// TestDump: a message is dumped as it was sent, without the doubled dots.
+// TestDump: a message is dumped as it was sent, without the doubled dots, and behind what an
+// earlier sink has left.
 func TestDump(t *testing.T) {
 	dir := t.TempDir()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -161,6 +162,9 @@ func TestDump(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error)
+	if err := os.WriteFile(filepath.Join(dir, "00000001"), []byte("earlier"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	s := NewSink(SinkConfig{Dump: dir})
 	go func() { served <- s.Serve(ctx, l) }()
 	nc, err := net.Dial("tcp", l.Addr().String())
@@ -173,12 +177,36 @@ func TestDump(t *testing.T) {
 	for deadline := time.Now().Add(10 * time.Second); s.Stats().Messages == 0 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
-	if got, err = os.ReadFile(filepath.Join(dir, "00000001")); err != nil || string(got) != ".one\r\n"+long+"\r\n\r\n" {
+	if got, err = os.ReadFile(filepath.Join(dir, "00000002")); err != nil || string(got) != ".one\r\n"+long+"\r\n\r\n" {
 		t.Errorf("%.60q %v", got, err)
 	}
 	_ = nc.Close()
 	cancel()
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDumpFails: a sink that cannot keep a message ends and says why.
+func TestDumpFails(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "gone")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	s := NewSink(SinkConfig{Dump: dir})
+	go func() { served <- s.Serve(t.Context(), l) }()
+	nc, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	fmt.Fprintf(nc, "EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\none\r\n.\r\n")
+	if err := <-served; err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("the sink ended with %v", err)
+	}
+	if st := s.Stats(); st.Messages != 0 {
+		t.Errorf("%d messages counted", st.Messages)
 	}
 }
