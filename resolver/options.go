@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"math/bits"
 	"slices"
 	"time"
 
@@ -367,11 +368,11 @@ func (c *Config) mtasts() *confparse.Table {
 
 func (c *Config) greylisting() *confparse.Table {
 	g := &c.Greylist
-	return &confparse.Table{Options: []confparse.Option{
-		greyTime("grey_wait", "5m", &g.Wait, "How long an unknown client must wait before it is accepted. The default is that of postgrey: 5 minutes."),
-		greyTime("grey_expire", "1d", &g.Expire, "How long a client has to come back. The default is ours."),
-		greyTime("white_expire", "35d", &g.WhiteExpire, "A known client may be forgotten after this time without mail. The default is that of postgrey: 35 days."),
-		greyTime("white_timeout", "70d", &g.WhiteTimeout, "A known client must wait again after this time without mail. The default is ours."),
+	return &confparse.Table{Check: g.check, Options: []confparse.Option{
+		greyTime("grey_wait", "5m", "0s", &g.Wait, "How long an unknown client must wait before it is accepted. The default is that of postgrey: 5 minutes."),
+		greyTime("grey_expire", "1d", "1s", &g.Expire, "How long a client has to come back; longer than grey_wait. The default is ours."),
+		greyTime("white_expire", "35d", "0s", &g.WhiteExpire, "A known client may be forgotten after this time without mail. The default is that of postgrey: 35 days."),
+		greyTime("white_timeout", "70d", "1s", &g.WhiteTimeout, "A known client must wait again after this time without mail. The default is ours."),
 		{
 			Name: "main_DB_name", Type: confparse.File, Readme: "3.9.2", Effect: confparse.None, Into: &g.MainDB,
 			Doc: "Name of the main database; here one store in the directory greylist of the spool stands for both.",
@@ -386,7 +387,7 @@ func (c *Config) greylisting() *confparse.Table {
 		},
 		{
 			Name: "netmask", Type: confparse.Int, Default: "0xFFFFFFFF", Min: "0", Max: "0xFFFFFFFF", Readme: "3.9.2", Into: &g.Netmask,
-			Doc: "Bits of an IPv4 address that are the key.",
+			Doc: "Bits of an IPv4 address that are the key, the first ones: 0xFFFFFF00 makes one client of a net /24.",
 		},
 		{
 			Name: "IPv6_prefix", Type: confparse.Int, Default: "64", Min: "1", Max: "128", Readme: "own", Into: &g.Prefix6,
@@ -395,9 +396,24 @@ func (c *Config) greylisting() *confparse.Table {
 	}}
 }
 
-func greyTime(name, deflt string, into any, doc string) confparse.Option {
+// check refuses times by which no client would ever be accepted and a netmask that keeps
+// other bits than the first ones.
+func (g *GreylistConfig) check(r *confparse.Report) {
+	if g.Expire <= g.Wait {
+		at := "grey_expire"
+		if _, set := r.Origin(at); !set {
+			at = "grey_wait"
+		}
+		r.Errorf(at, "grey_expire (%v) must be longer than grey_wait (%v): a client may come back between both", g.Expire, g.Wait)
+	}
+	if m := uint32(g.Netmask); m != 0 && bits.LeadingZeros32(^m)+bits.TrailingZeros32(m) != 32 {
+		r.Errorf("netmask", "netmask 0x%08X: its bits must begin with the first of the address, as those of 0xFFFFFF00 do", m)
+	}
+}
+
+func greyTime(name, deflt, least string, into any, doc string) confparse.Option {
 	return confparse.Option{
-		Name: name, Type: confparse.Time, Unit: "s", Default: deflt, Min: "0s", Readme: "3.9.2", Into: into, Doc: doc,
+		Name: name, Type: confparse.Time, Unit: "s", Default: deflt, Min: least, Readme: "3.9.2", Into: into, Doc: doc,
 	}
 }
 

@@ -88,14 +88,28 @@ func TestSectionErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"map m { type = hash; file = a; }\nmailertable { file = a; name = m; }": "only one of file and name",
 		"DNS { nameservers = { 1.1.1.1, 1.1.1.2, 1.1.1.3, 1.1.1.4, 1.1.1.5 } }": "at most 4",
-		"map { type = hash; }":               "name",
-		"map m { file = a; }":                "type",
-		"map m { type = berkeley; }":         "berkeley",
-		"mailertable { name = undeclared; }": "undeclared",
-		"DANE = perhaps;":                    "perhaps",
+		"map { type = hash; }":                  "name",
+		"map m { file = a; }":                   "type",
+		"map m { type = berkeley; }":            "berkeley",
+		"mailertable { name = undeclared; }":    "undeclared",
+		"DANE = perhaps;":                       "perhaps",
+		"greylisting { grey_expire = 5m; }":     "grey_expire (5m0s) must be longer than grey_wait (5m0s)",
+		"greylisting { grey_wait = 2d; }":       "grey_expire (24h0m0s) must be longer than grey_wait (48h0m0s)",
+		"greylisting { white_timeout = 0; }":    "white_timeout: 0s is less than 1s",
+		"greylisting { netmask = 0xFFFFFF; }":   "netmask 0x00FFFFFF",
+		"greylisting { netmask = 0xFFFF00FF; }": "netmask 0xFFFF00FF",
 	} {
 		if _, err := load(t, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// Netmasks that keep the first bits, also none or all, are taken.
+func TestNetmasks(t *testing.T) {
+	for _, m := range []string{"0", "0x80000000", "0xFFFFFF00", "0xFFFFFFFE", "0xFFFFFFFF"} {
+		if _, err := load(t, "greylisting { netmask = "+m+"; }"); err != nil {
+			t.Errorf("%s: %v", m, err)
 		}
 	}
 }

@@ -86,7 +86,8 @@ const (
 	keyCount     = "n"
 	expireAtOnce = 4 // entries removed at one insertion
 	// updateStep: a white entry is written again only if it is older than this share
-	// of WhiteExpire, so that a busy client does not cost a write with every mail.
+	// of WhiteExpire and WhiteTimeout, so that a busy client does not cost a write with
+	// every mail.
 	updateStep = 50
 	entrySize  = 1 + 8 + 8
 
@@ -330,7 +331,7 @@ func (c *Config) next(old entry, now time.Time) entry {
 		return entry{state: White, first: old.first, last: now}
 	case now.Sub(old.last) > c.WhiteTimeout:
 		return fresh
-	case now.Sub(old.last) < c.WhiteExpire/updateStep:
+	case now.Sub(old.last) < min(c.WhiteExpire, c.WhiteTimeout)/updateStep:
 		return old
 	}
 	return entry{state: White, first: old.first, last: now}

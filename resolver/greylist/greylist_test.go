@@ -88,6 +88,21 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// README 3.9.4: a client that mails regularly stays white, however short the timeout is
+// beside the time after which it may be forgotten.
+func TestShortTimeout(t *testing.T) {
+	cfg := testConfig
+	cfg.WhiteTimeout = 12 * time.Hour
+	s := open(t, crashfs.New(), cfg)
+	defer s.Close()
+	check(t, s, client("192.0.2.1"), 0)
+	for at := time.Hour; at < 72*time.Hour; at += time.Hour {
+		if got := check(t, s, client("192.0.2.1"), at); got != White {
+			t.Fatalf("after %v: %v", at, got)
+		}
+	}
+}
+
 func TestKeys(t *testing.T) {
 	cfg := testConfig
 	cfg.Netmask = 0xFFFFFF00
