@@ -79,6 +79,8 @@ type LoadOptions struct {
 	Partial bool
 	// Set are options of a command line. They override those of the file.
 	Set []Assignment
+	// Missing says what to do if there is no such file; "" for nothing.
+	Missing string
 }
 
 // Assignment sets options beside the file.
@@ -109,10 +111,14 @@ func Load(opts LoadOptions, file string, root *Table) (*Result, error) {
 	}
 	body, err := l.read(file, path)
 	if err != nil {
-		l.Report(Diagnostic{
+		d := Diagnostic{
 			Pos: Pos{File: file}, Severity: SeverityError,
 			Message: "reading the configuration: " + reason(err),
-		})
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			d.Suggestion = opts.Missing
+		}
+		l.Report(d)
 	}
 	res.dir, res.File, res.Files = filepath.Dir(path), path, l.files
 	if err == nil && (opts.Partial || !l.Broken) {

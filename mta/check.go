@@ -15,6 +15,7 @@ import (
 	"meta1/maps"
 	"meta1/mta/account"
 	"meta1/mta/msg"
+	"meta1/mta/settings"
 	"meta1/mta/verify"
 	"meta1/resolver"
 )
@@ -36,7 +37,7 @@ func Check(file string, set ...confparse.Assignment) (*Config, *confparse.Result
 // may be looked at for further mistakes; it may be used for nothing else.
 func check(file string, files *tlsFiles, set ...confparse.Assignment) (*Config, *confparse.Result, error) {
 	c := &Config{}
-	result, err := confparse.Load(confparse.LoadOptions{Set: set}, file, c.Options())
+	result, err := confparse.Load(confparse.LoadOptions{Set: set, Missing: settings.NoFile}, file, c.Options())
 	if result.Root == nil {
 		return nil, result, err // where sections end is not known
 	}

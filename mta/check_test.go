@@ -137,7 +137,7 @@ func TestCheckHost(t *testing.T) {
 		"rule":         {smtps, "\na.b lmtp:x:y:z\n", "mt:2:1: error: "},
 		"two rules":    {smtps, "a.b nonsense:\nc.d nonsense:\n", "mt:2:1: error: "},
 		"mailertable":  {smtps + "smar { mailertable { file = none; } }", "", "meta1.conf:3:29: error: file of mailertable: none does not exist"},
-		"access.db":    {smtps + "smar { access_map { } }", "", "meta1 createmap access.db < access"},
+		"access.db":    {smtps + "smar { access_map { } }", "", "meta1 createmap -F access.db < access"},
 		"socket user":  {smtps + "x { start_action = accept; path = x; listen_socket { type = unix; path = x; user = \"no-such\"; } }", "", `meta1.conf:3:84: error: listen_socket of section x: there is no user "no-such"`},
 		"socket group": {smtps + "x { start_action = accept; path = x; listen_socket { type = unix; path = x; group = \"no-such\"; } }", "", `meta1.conf:3:85: error: listen_socket of section x: there is no group "no-such"`},
 		"two ports": {
@@ -179,6 +179,18 @@ func TestCheckUser(t *testing.T) {
 	if _, err := account.User(settings.DefaultUser); err != nil {
 		if _, errs := verifyAccount(c, r, true); len(errs) != 1 || !strings.Contains(errs[0].Message, "there is no account meta1") {
 			t.Errorf("%v, %v", errs, r.Warnings)
+		}
+	}
+}
+
+// TestNoConfig: who has no configuration yet learns where to get one.
+func TestNoConfig(t *testing.T) {
+	file := t.TempDir() + "/none.conf"
+	_, _, loaded := settings.Load(file, confparse.LoadOptions{})
+	_, _, checked := Check(file)
+	for _, err := range []error{loaded, checked} {
+		if err == nil || !strings.Contains(err.Error(), "none.conf: error: reading the configuration: no such file or directory\n    name another with -f") {
+			t.Errorf("%v", err)
 		}
 	}
 }

@@ -13,7 +13,7 @@ func backupCommand(e *Env) *cobra.Command {
 	var to target
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "backup DIRECTORY", Short: "Copy the queue while meta1 runs", Args: cobra.ExactArgs(1),
+		Use: "backup DIRECTORY", Short: "Copy the queue while meta1 runs", Args: exactArgs(1),
 		Long: `backup makes a copy of the queue as it is at one moment, while mail comes and goes. The copy is a main queue
 directory (working_directory) that meta1 fsck checks and another meta1 can serve.
 

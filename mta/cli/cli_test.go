@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -112,6 +113,19 @@ func TestOwnFlags(t *testing.T) {
 	}
 	if _, _, err := ownFlags([]string{"-C"}); status(err) != 64 {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestNumberOfArguments: what is wrong on the command line ends with status 64 in every command.
+func TestNumberOfArguments(t *testing.T) {
+	for _, line := range []string{"ctl backup", "ctl backup a b", "diff a", "createmap a b", "ctl status a", "serve a b"} {
+		root := newRoot(&Env{Stdout: io.Discard, Stderr: io.Discard})
+		root.SetArgs(strings.Fields(line))
+		root.SetOut(io.Discard)
+		root.SetErr(io.Discard)
+		if err := root.ExecuteContext(t.Context()); status(err) != 64 {
+			t.Errorf("%s: status %d, %v", line, status(err), err)
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ func diffCommand(e *Env) *cobra.Command {
 	var most int
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "diff old new", Short: "Say what another configuration would change for the mail of late", Args: cobra.ExactArgs(2),
+		Use: "diff old new", Short: "Say what another configuration would change for the mail of late", Args: exactArgs(2),
 		Long: `diff tries the mail that a log tells of with two configuration files, and prints what they make
 different: who is refused or accepted now, other replies, other hosts for a recipient, other demands on
 TLS, other limits on connections; each with what decided it, with file and line. So before a reload it is

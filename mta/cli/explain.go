@@ -102,7 +102,7 @@ func (f *explainFlags) fill(c *cobra.Command) (err error) {
 		return errors.New("give a reply, or --client, --from and --to")
 	}
 	if f.q.Client, err = netip.ParseAddr(f.client); err != nil {
-		return fmt.Errorf("--client: %w", err)
+		return fmt.Errorf("--client: %q is no IP address", f.client)
 	}
 	f.q.Client = f.q.Client.Unmap()
 	f.q.Helo = explain.HeloOr(f.q.Helo, f.q.Name, f.q.Client)

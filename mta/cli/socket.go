@@ -97,8 +97,11 @@ func (t *target) ask(f func(*control.Client) error) error {
 	default:
 		return err
 	}
-	if doubt != nil {
+	switch {
+	case doubt != nil:
 		err = fmt.Errorf("%w (%v)", err, doubt) // not %w: it is not what went wrong
+	case t.socket == "" && t.config() == "" && errors.Is(err, control.ErrNotRunning):
+		err = fmt.Errorf("%w; --socket names that of another meta1, -f its configuration", err)
 	}
 	return &statusError{status, err}
 }

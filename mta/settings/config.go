@@ -76,6 +76,9 @@ const (
 // DefaultFile is the configuration file that is read if none is named.
 const DefaultFile = "/etc/meta1/meta1.conf"
 
+// NoFile is said to those whose configuration file is not there.
+const NoFile = "name another with -f, or begin with one of examples (docs/install.md)"
+
 // Options is the option table of the whole configuration, bound to c.
 func (c *Config) Options() *confparse.Table {
 	t := &confparse.Table{
@@ -399,6 +402,7 @@ func (c *Config) sectionNames() []string {
 // confparse.Errors with every mistake, and then the configuration is nil.
 func Load(file string, o confparse.LoadOptions) (*Config, *confparse.Result, error) {
 	c := &Config{}
+	o.Missing = NoFile
 	result, err := confparse.Load(o, file, c.Options())
 	if err != nil {
 		return nil, result, err

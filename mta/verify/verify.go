@@ -110,7 +110,7 @@ func howToMake(s *confparse.Section, path string, err error) string {
 	case ext != ".db" && ext != ".cdb":
 		return ""
 	}
-	return "make it of a text file: meta1 createmap " + path + " < " + strings.TrimSuffix(path, ext)
+	return "make it of a text file: meta1 createmap -F " + path + " < " + strings.TrimSuffix(path, ext)
 }
 
 // readable says why the account cannot read a file.

@@ -258,3 +258,20 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestPrograms: what is a program or a file to other MTAs is no address, unless it has a domain.
+func TestPrograms(t *testing.T) {
+	for value, bad := range map[string]bool{
+		"|/usr/bin/vacation": true, `"|/usr/bin/procmail -t"`: true, "/var/mail/archive": true, `"/var/mail/a b"`: true,
+		"/C=de/S=joe/@x400.example": false, "<|odd@example.org>": false, `"a|b"`: false, "a/b": false,
+	} {
+		if err := CheckEntry("joe", value); (err != nil) != bad {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+	for _, value := range []string{`"`, `<">`} {
+		if CheckEntry("joe", value) == nil {
+			t.Errorf("%s is taken", value)
+		}
+	}
+}

@@ -98,6 +98,9 @@ func parseOld(text string) (r Rule, err error) {
 	case rest[0] == '[':
 		r.Addrs, err = parseAddrList(strings.Fields(rest))
 	default:
+		if _, notIP := netip.ParseAddr(rest); notIP != nil && strings.Contains(rest, ":") { // as in other MTAs
+			return Rule{}, fmt.Errorf("%q begins with neither esmtp: nor lmtp:, or has a port, which stands in front, as in 25^esmtp:host.example", rest)
+		}
 		r.Host, err = parseHost(rest)
 	}
 	if err != nil {
