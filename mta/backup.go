@@ -13,14 +13,25 @@ import (
 
 	"meta1/mta/control"
 	"meta1/mta/msg"
+	"meta1/mta/supervise"
+	"meta1/mta/vfs"
 )
 
-// unfinished ends the name of a copy that is being made.
-const unfinished = ".unfinished"
+const (
+	// unfinished ends the name of a copy that is being made.
+	unfinished = ".unfinished"
+	// A copy that has written nothing for stuckTime is given up; one that does not end for hangTime then waits for the disk,
+	// and nobody waits for it any more.
+	stuckTime = 5 * time.Minute
+	hangTime  = time.Minute
+	// copyLook is the time between two looks how far a copy is.
+	copyLook = time.Second
+)
 
 // Backup makes a copy of the queue in a new directory. It is made with the rights of the account that serves, under another name
-// until it is whole and on the disk.
-func (m *mta) Backup(ctx context.Context, q control.BackupQuestion) (control.BackupReport, error) {
+// until it is whole and on the disk. It takes as long as it must while it writes something, and is given up when ctx ends.
+// tell is called each second.
+func (m *mta) Backup(ctx context.Context, q control.BackupQuestion, tell func(control.BackupProgress)) (control.BackupReport, error) {
 	began := time.Now()
 	done := control.BackupReport{Directory: q.Directory}
 	if err := backupPlace(q.Directory); err != nil {
@@ -30,23 +41,75 @@ func (m *mta) Backup(ctx context.Context, q control.BackupQuestion) (control.Bac
 	if err := os.Mkdir(part, 0o700); err != nil { // which takes nobody's place, nor follows a link
 		return done, fmt.Errorf("making the copy: %w", err)
 	}
-	a, err := m.ports.Backup.Ask(ctx, msg.BackupQ{Dir: part})
+	made := vfs.NewCopy(ctx)
+	defer made.End(nil)
+	waits, hangs := context.WithCancelCause(context.WithoutCancel(ctx)) // QMGR answers soon after the end of made
+	watch := supervise.NewGroup(waits)
+	watch.Go(func(ctx context.Context) error {
+		watchCopy(ctx, made, hangs, tell)
+		return nil
+	})
+	defer func() {
+		watch.Stop()
+		_ = watch.Wait() // it has no error
+	}()
+	a, err := m.ports.Backup.Ask(waits, msg.BackupQ{Dir: part, Copy: made})
 	switch {
-	case ctx.Err() != nil: // QMGR may be at it still
-		return done, fmt.Errorf("the copy took too long: remove %s", part)
+	case errors.Is(err, errCopyHangs): // QMGR may be at it still
+		m.log.LogAttrs(ctx, slog.LevelError, "the copy of the queue hangs", slog.String("directory", part), slog.String("error", err.Error()))
+		return done, fmt.Errorf("%w: remove %s when the disk answers", err, part)
 	case err != nil:
 		err = fmt.Errorf("the queue manager does not answer: %w", err)
+	case errors.Is(made.Err(), context.Canceled):
+		err = errors.New("the copy was given up, since nobody waits for it any more")
+	case made.Err() != nil: // by which a write failed, or just after the last
+		err = fmt.Errorf("the copy was given up: %w", made.Err())
 	case a.Err != "":
 		err = errors.New(a.Err)
 	default:
 		err = finishBackup(part, q.Directory)
 	}
 	if err != nil {
-		return done, errors.Join(err, os.RemoveAll(part))
+		err = errors.Join(err, os.RemoveAll(part))
+		m.log.LogAttrs(ctx, slog.LevelWarn, "the queue was not copied", slog.String("directory", q.Directory), slog.String("error", err.Error()))
+		return done, err
 	}
 	done.Contents, done.Seconds = a.Contents, time.Since(began).Seconds()
 	m.log.LogAttrs(ctx, levelNotice, "the queue was copied", slog.String("directory", q.Directory))
 	return done, nil
+}
+
+var (
+	errCopyStuck = fmt.Errorf("nothing could be written for %v", stuckTime)
+	errCopyHangs = errors.New("the copy hangs: the disk does not answer")
+)
+
+// watchCopy tells how far a copy is, ends one that is stuck, and calls hangs if that is of no use. It returns when ctx ends.
+func watchCopy(ctx context.Context, made *vfs.Copy, hangs func(error), tell func(control.BackupProgress)) {
+	began := time.Now()
+	var last control.BackupProgress
+	since := began
+	tick := time.NewTicker(copyLook)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		var now control.BackupProgress
+		if now.Files, now.Bytes = made.Made(); now != last {
+			last, since = now, time.Now()
+		}
+		switch idle := time.Since(since); {
+		case idle >= stuckTime+hangTime:
+			hangs(errCopyHangs)
+		case idle >= stuckTime:
+			made.End(errCopyStuck)
+		}
+		now.Seconds = time.Since(began).Seconds()
+		tell(now)
+	}
 }
 
 // backupPlace says why no copy can be made at a path: it is there, or others could put something into its place.

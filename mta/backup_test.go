@@ -57,7 +57,7 @@ func TestBackup(t *testing.T) {
 	dir := shortDir(t)
 	to := filepath.Join(dir, "spool")
 	for _, wrong := range []string{"spool", "/", dir, dir + "/../x", dir + "/none/x"} {
-		if _, err := r.control.Backup(t.Context(), control.BackupQuestion{Directory: wrong}); err == nil {
+		if _, err := r.control.Backup(t.Context(), control.BackupQuestion{Directory: wrong}, nil); err == nil {
 			t.Errorf("a copy to %s", wrong)
 		}
 	}
@@ -67,14 +67,14 @@ func TestBackup(t *testing.T) {
 	if err := os.Chmod(dir+"/open", 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.control.Backup(t.Context(), control.BackupQuestion{Directory: dir + "/open/x"}); err == nil || !strings.Contains(err.Error(), "others may write") {
+	if _, err := r.control.Backup(t.Context(), control.BackupQuestion{Directory: dir + "/open/x"}, nil); err == nil || !strings.Contains(err.Error(), "others may write") {
 		t.Errorf("a copy where others may write: %v", err)
 	}
-	done, err := r.control.Backup(t.Context(), control.BackupQuestion{Directory: to})
+	done, err := r.control.Backup(t.Context(), control.BackupQuestion{Directory: to}, nil)
 	if err != nil || done.Contents < n/2 {
 		t.Fatalf("%+v, %v", done, err)
 	}
-	if _, err := r.control.Backup(t.Context(), control.BackupQuestion{Directory: to}); err == nil {
+	if _, err := r.control.Backup(t.Context(), control.BackupQuestion{Directory: to}, nil); err == nil {
 		t.Error("a second copy took the place of the first")
 	}
 	for name, mode := range map[string]os.FileMode{"": 0o751, "/defedb": 0o700, "/1": 0o700} {

@@ -11,6 +11,7 @@ import (
 
 	"meta1/mta/cdb"
 	"meta1/mta/msg"
+	"meta1/mta/vfs"
 )
 
 type backupRequest = msg.Request[msg.BackupQ, msg.BackupA]
@@ -24,7 +25,9 @@ func (q *Queue) backups(ctx context.Context, requests <-chan *backupRequest) err
 		case <-ctx.Done():
 			return nil
 		case r := <-requests:
-			n, err := q.backup(ctx, r.Q.Dir)
+			stop := context.AfterFunc(ctx, func() { r.Q.Copy.End(errors.New("meta1 is stopping")) })
+			n, err := q.backup(r.Q.Dir, r.Q.Copy)
+			stop()
 			a := msg.BackupA{Contents: n}
 			if err != nil {
 				a.Err = err.Error()
@@ -37,7 +40,7 @@ func (q *Queue) backups(ctx context.Context, requests <-chan *backupRequest) err
 // backup copies the store as it is at one moment, and then the content files. From before that moment until all are there
 // no content is removed, so that none is missing of a message that the copy knows. Content that came after that moment is copied,
 // too: the copy takes it for an orphan, as after a crash.
-func (q *Queue) backup(ctx context.Context, dir string) (contents int, err error) {
+func (q *Queue) backup(dir string, made *vfs.Copy) (contents int, err error) {
 	dirs := q.dirs
 	store, err := below(q.deps.Dir, dirs.Store)
 	if err != nil {
@@ -52,18 +55,16 @@ func (q *Queue) backup(ctx context.Context, dir string) (contents int, err error
 	if err := q.deps.FS.MkdirAll(filepath.Dir(filepath.Join(dir, store)), dirMode); err != nil {
 		return 0, fmt.Errorf("making the copy: %w", err)
 	}
-	if err := q.db.Store().Checkpoint(filepath.Join(dir, store)); err != nil {
+	if err := q.db.Store().Checkpoint(filepath.Join(dir, store), made); err != nil {
 		return 0, err
 	}
 	to := cdb.At(q.deps.FS, filepath.Join(dir, base))
 	if err := to.MakeDirs(); err != nil {
 		return 0, err
 	}
+	files := made.On(q.deps.FS.Pebble())
 	err = q.cdb.List(func(f cdb.File) error {
-		if ctx.Err() != nil {
-			return errors.New("meta1 is stopping")
-		}
-		err := pvfs.LinkOrCopy(q.deps.FS.Pebble(), q.cdb.Path(f.TA), to.Path(f.TA))
+		err := pvfs.LinkOrCopy(files, q.cdb.Path(f.TA), to.Path(f.TA))
 		if errors.Is(err, fs.ErrNotExist) { // its writer has given it up: it was never acknowledged
 			return nil
 		}

@@ -258,6 +258,22 @@ type FsckAnswer struct {
 // BackupQuestion asks for a copy of the queue.
 type BackupQuestion struct {
 	Directory string `json:"directory"` // absolute; it must not exist, and its parent be writable by meta1 and root alone
+	// Progress asks for an answer of lines, each a BackupLine, one each second.
+	Progress bool `json:"progress,omitempty"`
+}
+
+// BackupProgress is how far a copy is.
+type BackupProgress struct {
+	Files   int64   `json:"files"` // tables, logs and content files
+	Bytes   int64   `json:"bytes"` // written to them; a hard link has none
+	Seconds float64 `json:"seconds"`
+}
+
+// BackupLine is one line of an answer with progress. The last one has a report, or an error.
+type BackupLine struct {
+	Progress *BackupProgress `json:"progress,omitempty"`
+	Report   *BackupReport   `json:"report,omitempty"`
+	Err      string          `json:"error,omitempty"`
 }
 
 // BackupReport is what was made.
@@ -290,8 +306,9 @@ type Backend interface {
 	Hosts(ctx context.Context, closed bool) (Hosts, error)
 	// Fsck checks a part of the databases of the queue.
 	Fsck(ctx context.Context, q FsckQuestion) (FsckAnswer, error)
-	// Backup makes a copy of the queue as it is at one moment.
-	Backup(ctx context.Context, q BackupQuestion) (BackupReport, error)
+	// Backup makes a copy of the queue as it is at one moment. It has no other limit of time than the end of ctx, but ends
+	// when it makes no progress. It calls tell in a goroutine of its own, never after it has returned, each second.
+	Backup(ctx context.Context, q BackupQuestion, tell func(BackupProgress)) (BackupReport, error)
 	// Explain tries a dialogue; the error is for a question that cannot be tried.
 	Explain(ctx context.Context, q explain.Question) (*explain.Report, error)
 	// TLSReports lists the reports about TLS that are collected or wait to be sent, those on

@@ -256,11 +256,6 @@ func (c *Client) Fsck(ctx context.Context, content bool, f func(Finding)) (exami
 	}
 }
 
-// Backup makes a copy of the queue in a new directory.
-func (c *Client) Backup(ctx context.Context, q BackupQuestion) (done BackupReport, err error) {
-	return done, c.ask(ctx, http.MethodPost, "/backup", q, &done)
-}
-
 // ask sends a request, with a body if that is not nil, and reads its answer into v: as text into a
 // strings.Builder, else as JSON. also are statuses besides 200
 // whose body is an answer and not an error.
@@ -302,14 +297,7 @@ func (c *Client) askFor(ctx context.Context, limit time.Duration, method, path s
 		ok = ok || r.StatusCode == s
 	}
 	if !ok {
-		var e apiError
-		if json.NewDecoder(answer).Decode(&e) != nil || e.Error == "" {
-			e.Error = r.Status
-		}
-		if r.StatusCode == http.StatusForbidden {
-			return fmt.Errorf("%w: %s", ErrForbidden, e.Error)
-		}
-		return fmt.Errorf("asking meta1 at %s: %s", c.path, e.Error)
+		return c.refused(r)
 	}
 	if text, ok := v.(*strings.Builder); ok {
 		_, err = io.Copy(text, answer)
@@ -320,6 +308,18 @@ func (c *Client) askFor(ctx context.Context, limit time.Duration, method, path s
 		return fmt.Errorf("reading the answer of meta1 at %s: %w", c.path, err)
 	}
 	return nil
+}
+
+// refused is the error that an answer has.
+func (c *Client) refused(r *http.Response) error {
+	var e apiError
+	if json.NewDecoder(io.LimitReader(r.Body, answerMax)).Decode(&e) != nil || e.Error == "" {
+		e.Error = r.Status
+	}
+	if r.StatusCode == http.StatusForbidden {
+		return fmt.Errorf("%w: %s", ErrForbidden, e.Error)
+	}
+	return fmt.Errorf("asking meta1 at %s: %s", c.path, e.Error)
 }
 
 // unreachable explains why nobody answers.

@@ -155,7 +155,7 @@ func (b *backend) Fsck(_ context.Context, q control.FsckQuestion) (control.FsckA
 	return a, b.err
 }
 
-func (b *backend) Backup(_ context.Context, q control.BackupQuestion) (control.BackupReport, error) {
+func (b *backend) Backup(_ context.Context, q control.BackupQuestion, _ func(control.BackupProgress)) (control.BackupReport, error) {
 	return control.BackupReport{Directory: q.Directory}, b.err
 }
 

@@ -25,6 +25,8 @@ type route struct {
 	body, answer              reflect.Type // nil: none
 	also                      []int        // statuses besides 200 with which the answer comes
 	handle                    func(b Backend, r *http.Request) (status int, v any)
+	// long, in the place of handle, serves what has no other limit of time than the patience of the asker.
+	long func(b Backend, r *http.Request, w *longAnswer)
 }
 
 // routes are all operations. What serves and what is documented comes from here alone.
@@ -175,8 +177,9 @@ func routes() []route {
 		},
 		{
 			method: "POST", path: "/backup", id: "backup", level: access.Change, body: reflect.TypeFor[BackupQuestion](), answer: reflect.TypeFor[BackupReport](),
-			summary: "Make a copy of the queue as it is at one moment, in a new directory. All mail goes on meanwhile.",
-			handle:  takes(http.StatusServiceUnavailable, Backend.Backup),
+			summary: "Make a copy of the queue as it is at one moment, in a new directory. All mail goes on meanwhile. It takes as long as it writes something, and is given up when the asker goes. " +
+				"With progress the answer is application/x-ndjson: each second a line with progress, at last one with report or error.",
+			long: backup,
 		},
 		{
 			method: "POST", path: "/reload", id: "reload", level: access.Change, answer: reflect.TypeFor[ReloadReport](), also: []int{http.StatusUnprocessableEntity},

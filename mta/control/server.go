@@ -84,9 +84,13 @@ func (a *api) serve(r *route, w http.ResponseWriter, q *http.Request) {
 	if r.level == access.Change {
 		a.log.LogAttrs(q.Context(), slog.LevelInfo, "control request", slog.String("by", who.Name), slog.String("request", r.method+" "+r.path))
 	}
+	q.Body = http.MaxBytesReader(w, q.Body, bodyMax)
+	if r.long != nil {
+		r.long(a.backend, q, &longAnswer{w: w})
+		return
+	}
 	ctx, cancel := context.WithTimeout(q.Context(), requestTime)
 	defer cancel()
-	q.Body = http.MaxBytesReader(w, q.Body, bodyMax)
 	status, v := r.handle(a.backend, q.WithContext(context.WithValue(ctx, whoKey{}, who)))
 	answer(w, status, v)
 }

@@ -1,6 +1,10 @@
 package msg
 
-import "time"
+import (
+	"time"
+
+	"meta1/mta/vfs"
+)
 
 // FsckQ asks QMGR to check a part of its databases while it works, from a cursor on.
 type FsckQ struct {
@@ -25,6 +29,8 @@ type Finding struct {
 // BackupQ asks QMGR for a copy of its databases as they are at one moment, while it works.
 type BackupQ struct {
 	Dir string // an empty directory that nobody else can write, absolute
+	// Copy is ended by who asks, or by QMGR when it stops. The answer comes then, too, and nothing is written to Dir any more.
+	Copy *vfs.Copy
 }
 
 // BackupA answers BackupQ.

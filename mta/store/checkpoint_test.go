@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"meta1/mta/vfs"
 	"meta1/mta/vfs/crashfs"
 )
 
@@ -31,7 +32,7 @@ func TestCheckpoint(t *testing.T) {
 				}
 				return nil
 			})
-			err := s.Checkpoint("copy/db")
+			err := s.Checkpoint("copy/db", vfs.NewCopy(t.Context()))
 			f.set(nil)
 			if n < fails {
 				if fails < 4 || err != nil {
@@ -52,10 +53,24 @@ func TestCheckpoint(t *testing.T) {
 			}
 		}
 	}
-	if err := fill(s, 45); err != nil {
+	given, why := vfs.NewCopy(t.Context()), errors.New("nobody wants it")
+	f.set(func(op errorfs.Op) error {
+		if strings.HasPrefix(op.Path, "copy/db/MANIFEST") {
+			given.End(why)
+		}
+		return nil
+	})
+	if err := s.Checkpoint("copy/db", given); !errors.Is(err, why) {
+		t.Errorf("a copy that was given: %v", err)
+	}
+	if files, bytes := given.Made(); files == 0 || bytes == 0 {
+		t.Errorf("it had made %d files with %d bytes", files, bytes)
+	}
+	f.set(nil)
+	if err := errors.Join(disk.RemoveAll("copy/db"), fill(s, 45)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Checkpoint("copy/db"); err != nil {
+	if err := s.Checkpoint("copy/db", vfs.NewCopy(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(fill(s, 50), s.Close()); err != nil {

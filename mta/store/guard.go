@@ -38,7 +38,7 @@ type guard struct {
 	keep int64
 	free func() (int64, error)
 
-	aside atomic.Pointer[string] // the directory of a copy that is being made; nil: there is none
+	aside atomic.Pointer[aside] // a copy that is being made; nil: there is none
 
 	making sync.Mutex // held while room is made
 	room   func()
@@ -70,7 +70,7 @@ const (
 
 // try makes a call that writes to the file of a name, and decides what its failure means.
 func (g *guard) try(doing, name string, call func() error) error {
-	if g.isAside(name) {
+	if g.copying(name) != nil {
 		return call()
 	}
 	wait, roomMade := firstWait, false
@@ -129,7 +129,7 @@ func (g *guard) opens(doing, name string, c pvfs.DiskWriteCategory, call func() 
 		return nil, err
 	}
 	err = g.try(doing, name, func() error { f, err = call(); return err })
-	if err != nil || g.isAside(name) {
+	if err != nil || g.copying(name) != nil {
 		return f, err
 	}
 	return &guardedFile{File: f, g: g, name: name, yields: yields}, nil
@@ -161,7 +161,10 @@ var errNoSpare = fmt.Errorf("the space that is left is kept for new records: %w"
 // names of a directory in no order, a power cut would leave a marker without its file, or
 // none. So the names are made durable before a marker is made, and before one is removed.
 func (g *guard) Create(name string, c pvfs.DiskWriteCategory) (pvfs.File, error) {
-	if isMarker(name) && !g.isAside(name) {
+	if of := g.copying(name); of != nil {
+		return of.On(g.FS).Create(name, c)
+	}
+	if isMarker(name) {
 		if err := g.syncDir(filepath.Dir(name)); err != nil {
 			return nil, err
 		}
@@ -201,6 +204,9 @@ func (g *guard) Open(name string, opts ...pvfs.OpenOption) (f pvfs.File, err err
 }
 
 func (g *guard) Link(oldname, newname string) error {
+	if of := g.copying(newname); of != nil {
+		return of.On(g.FS).Link(oldname, newname)
+	}
 	return g.try("linking", newname, func() error { return g.FS.Link(oldname, newname) })
 }
 
@@ -221,7 +227,7 @@ func (g *guard) Lock(name string) (l io.Closer, err error) {
 // Remove makes room if need be: some file systems need space for it. See Create for
 // markers.
 func (g *guard) Remove(name string) error {
-	if g.isAside(name) {
+	if g.copying(name) != nil {
 		return g.FS.Remove(name)
 	}
 	if isMarker(name) {
