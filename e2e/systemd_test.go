@@ -117,6 +117,10 @@ func TestUnits(t *testing.T) {
 		args := []string{"verify", "--recursive-errors=no", "--man=no"}
 		for _, name := range units {
 			path := filepath.Join(dir, filepath.Base(name))
+			const line = "\nRestartPreventExitStatus=64 69 77 78\n" // package mta/exit
+			if strings.HasSuffix(name, ".service") && !strings.Contains(readFile(t, "../"+name), line) {
+				t.Errorf("%s does not have%s", name, line)
+			}
 			// verify wants the program that is started.
 			writeFile(t, path, strings.ReplaceAll(readFile(t, "../"+name), "/usr/local/sbin/meta1", meta1(t)))
 			args = append(args, path)

@@ -40,6 +40,7 @@ func TestSystemdBoot(t *testing.T) {
 		{"reload", systemdReload},
 		{"upgrade", systemdUpgrade},
 		{"watchdog", systemdWatchdog},
+		{"port taken", systemdPortTaken},
 		{"logrotate", systemdLogrotate},
 		{"stop", systemdStop},
 		{"power cut", systemdPowerCut},
@@ -187,6 +188,17 @@ func systemdWatchdog(t *testing.T, h *systemdHost) {
 	h.eventually(`[ "$(systemctl show meta1 -P NRestarts)" = 1 ] && systemctl is-active meta1; ` + greets)
 	h.run("journalctl --no-pager -u meta1 -u init.scope | grep 'Watchdog timeout'") // a dump of all goroutines is there, too
 	h.run("rm -r /etc/systemd/system/meta1.service.d; systemctl daemon-reload; systemctl restart meta1")
+}
+
+// systemdPortTaken: systemd does not start meta1 again and again while another program has its port.
+func systemdPortTaken(t *testing.T, h *systemdHost) {
+	h.run(`mkdir /etc/systemd/system/meta1.service.d
+		printf '[Service]\nRestartSec=100ms\n' >/etc/systemd/system/meta1.service.d/soon.conf
+		printf '[Socket]\nListenStream=25\nAccept=yes\n' >/etc/systemd/system/other.socket
+		printf '[Service]\nExecStart=/bin/true\n' >/etc/systemd/system/other@.service
+		systemctl daemon-reload; systemctl stop meta1; systemctl start other.socket; systemctl start meta1 || true; sleep 3`)
+	says(t, h.run("systemctl show meta1"), "ActiveState=failed", "NRestarts=0", "ExecMainStatus=69")
+	h.run("systemctl stop other.socket; rm -r /etc/systemd/system/meta1.service.d /etc/systemd/system/other*; systemctl daemon-reload; systemctl start meta1; " + greets)
 }
 
 // systemdLogrotate: a log file of meta1's own, put away by logrotate.

@@ -282,6 +282,10 @@ func TestFails(t *testing.T) {
 			nil, "smtps x { id = 1; listen_socket { port = " + port + "; address = 127.0.0.1; } }", exit.Unavailable,
 			"smtps x: cannot listen on 127.0.0.1:" + port + " (listen_socket at DIR/meta1.conf:6:42): address already in use",
 		},
+		"address not there": {
+			nil, "smtps x { id = 1; listen_socket { port = 2525; address = 192.0.2.1; } }", exit.TempFail,
+			"smtps x: cannot listen on 192.0.2.1:2525 (listen_socket at DIR/meta1.conf:6:42): ",
+		},
 		"socket path": {
 			nil, "x { path = x; start_action = accept; listen_socket { type = unix; path = \"no/x\"; } }", exit.Unavailable,
 			"x: cannot listen on DIR/spool/no/x (listen_socket at DIR/meta1.conf:6:74): no such file or directory",

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 
 	"meta1/mta/account"
 	"meta1/mta/exit"
@@ -148,10 +149,17 @@ func (s *sockets) bindUnix(want []wanted, a *account.Account) error {
 	return s.bind(byAccount, a)
 }
 
-// bindStatus is the exit status for a socket that cannot be bound.
+// bindStatus is the exit status for a socket that cannot be bound. The units of systemd start meta1 again after exit.TempFail, and
+// not after the others, which last until somebody does something.
 func bindStatus(err error) int {
 	if errors.Is(err, fs.ErrPermission) {
 		return exit.NoPerm
+	}
+	// An address may come after the start of the network, and memory and descriptors when others have ended.
+	for _, passing := range []error{syscall.EADDRNOTAVAIL, syscall.ENFILE, syscall.EMFILE, syscall.ENOMEM, syscall.ENOBUFS} {
+		if errors.Is(err, passing) {
+			return exit.TempFail
+		}
 	}
 	return exit.Unavailable
 }
