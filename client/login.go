@@ -233,7 +233,7 @@ func (cn *conn) unprotected(level auth.Level) string {
 	if cn.lacks(&msg.TLSRequirements{Verified: true, Hostnames: []string{name}}) == "" {
 		return ""
 	}
-	err := verify(cn.tls.chain, name, nil, time.Now())
+	err := tlspolicy.Verify(cn.tls.chain, name, nil, time.Now())
 	if err == nil {
 		return ""
 	}

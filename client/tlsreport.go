@@ -2,8 +2,6 @@ package client
 
 import (
 	"cmp"
-	"crypto/x509"
-	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -95,18 +93,4 @@ func reportDomain(dest string) string {
 		return ""
 	}
 	return name
-}
-
-// certificateResult is why a certificate is not trusted.
-func certificateResult(err error) msg.TLSResult {
-	var invalid x509.CertificateInvalidError
-	switch {
-	case errors.Is(err, errOtherName):
-		return msg.TLSHostMismatch
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return msg.TLSCertificateExpired
-	case errors.As(err, &invalid), errors.As(err, new(x509.UnknownAuthorityError)):
-		return msg.TLSCertificateUntrusted
-	}
-	return msg.TLSValidationFailure
 }
