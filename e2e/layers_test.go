@@ -25,7 +25,7 @@ var layers = []struct {
 }{
 	{8, "examples/*", false}, // policy milters to copy from
 	{8, "main e2e scripts/*", false},
-	{7, "mta mta/cli mta/control mta/story mta/api mta/pmult mta/settings", true}, // mta/pmult joins pmilter and server/milter
+	{7, "mta mta/cli mta/control mta/story mta/api mta/pmult mta/settings mta/dryrun", true}, // mta/pmult joins pmilter and server/milter
 	{6, "queue resolver server client", false},
 	{5, "queue/fsck queue/aq server/authn/verify", false},
 	{4, "queue/intake queue/verdict queue/admit queue/content queue/journal server/authn/*", false},

@@ -33,7 +33,7 @@ func (m *mta) loadARC() error {
 func (m *mta) newSealer(s settings.ARCSection) (*arc.Sealer, error) {
 	host := m.conf.Hostname
 	if host == "" {
-		host = ownHostname(context.Background())
+		host = settings.OwnHostname(context.Background())
 	}
 	return arc.NewSealer(s.Config, dkim.Deps{Name: s.Name + " ARC_sealing", Files: m.tlsFiles}, host)
 }

@@ -110,7 +110,7 @@ func (m *mta) module(name string, of *Common, status *msg.Port[msg.StatusQ, msg.
 	m.mu.Unlock()
 	return supervise.Unit{
 		Name: name, Policy: of.Policy(), Grace: grace, RestartDependencies: m.conf.Dependencies(of),
-		Ready: func(ctx context.Context) error { return awaitStatus(ctx, status) },
+		Ready: func(ctx context.Context) error { return msg.AwaitStatus(ctx, status) },
 		New: func() (func(context.Context) error, error) {
 			m.building.RLock()
 			defer m.building.RUnlock()
@@ -118,27 +118,6 @@ func (m *mta) module(name string, of *Common, status *msg.Port[msg.StatusQ, msg.
 			return run, exit.With(exitStatus, err)
 		},
 	}, nil
-}
-
-// The pause between two questions whether a module serves doubles from the first to
-// the last of these.
-const (
-	readyPauseMin = 100 * time.Microsecond
-	readyPauseMax = 20 * time.Millisecond
-)
-
-// awaitStatus waits until a module answers on its status port.
-func awaitStatus(ctx context.Context, port *msg.Port[msg.StatusQ, msg.StatusA]) error {
-	for pause := readyPauseMin; ; pause = min(2*pause, readyPauseMax) {
-		if _, err := port.Ask(ctx, msg.StatusQ{}); !errors.Is(err, msg.ErrDown) {
-			return err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 func (m *mta) resolverUnit() (supervise.Unit, error) {
@@ -165,7 +144,7 @@ func (m *mta) resolverUnit() (supervise.Unit, error) {
 func (m *mta) resolverDeps(c *Config, roots *x509.CertPool) resolver.Deps {
 	return resolver.Deps{
 		LMTPSocket: settings.Below(m.dir, c.Client.LMTPSocket), RemotePort: uint16(c.Client.RemotePort), ConnectOnlyTo: c.Client.ConnectOnlyTo,
-		RcptConf: rcptConfSteps(&c.Queue.SMTPC), Roots: roots, TLSReports: m.tlsCounter(c), SRS: m.srs, Forwarding: func() bool { return m.arc.Load() != nil },
+		RcptConf: settings.RcptConfSteps(&c.Queue.SMTPC), Roots: roots, TLSReports: m.tlsCounter(c), SRS: m.srs, Forwarding: func() bool { return m.arc.Load() != nil },
 	}
 }
 

@@ -81,7 +81,7 @@ func untold(known, found confparse.Errors) (fresh confparse.Errors) {
 func CheckMaps(ctx context.Context, c *Config, result *confparse.Result) error {
 	name := c.Hostname
 	if name == "" {
-		name = ownHostname(ctx)
+		name = settings.OwnHostname(ctx)
 	}
 	r, err := resolver.New(c.Resolver, resolver.Deps{
 		Ports: msg.NewPorts(), Hostname: name, ConfigDir: filepath.Dir(result.File),

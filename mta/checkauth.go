@@ -6,6 +6,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/maps"
+	"meta1/mta/settings"
 	"meta1/resolver"
 	"meta1/server/auth"
 )
@@ -43,7 +44,7 @@ func passwordFile(result *confparse.Result, option string, m resolver.MapConfig,
 		warnings = append(warnings, d)
 	}
 	info, err := os.Stat(m.File)
-	if err != nil || info.Size() > maxNamesFile {
+	if err != nil || info.Size() > settings.MapFileMax {
 		return nil, nil // that it is missing is told elsewhere
 	}
 	_ = maps.EachEntry(m.File, m.Type, func(e maps.Entry) error {

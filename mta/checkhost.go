@@ -48,7 +48,7 @@ func CheckAll(ctx context.Context, file string) (*confparse.Result, error) {
 // programs of services can be executed, that this host knows its full name, and that source
 // addresses have names. What is wrong is in the error, a confparse.Errors.
 func CheckHost(ctx context.Context, c *Config, result *confparse.Result) error {
-	if name := ownHostname(ctx); c.Hostname == "" && !strings.Contains(name, ".") {
+	if name := settings.OwnHostname(ctx); c.Hostname == "" && !strings.Contains(name, ".") {
 		result.Warnings = append(result.Warnings, result.Diagnose(confparse.SeverityWarning, "hostname",
 			"this host does not know its fully qualified name, only %s, with which other hosts may refuse mail: set hostname", name))
 	}

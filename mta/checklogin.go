@@ -9,6 +9,7 @@ import (
 	clientauth "meta1/client/auth"
 	"meta1/confparse"
 	"meta1/maps"
+	"meta1/mta/settings"
 	"meta1/resolver"
 )
 
@@ -52,7 +53,7 @@ func loginMaps(c *Config, result *confparse.Result, files *tlsFiles) (errs confp
 		option := s.Path + "/password_map"
 		for _, m := range c.MapFiles(resolver.MapRef{Name: s.Auth.PasswordMap}) {
 			info, err := os.Stat(m.File)
-			if err != nil || info.Size() > maxNamesFile {
+			if err != nil || info.Size() > settings.MapFileMax {
 				continue // that it is missing is told elsewhere
 			}
 			entries := 0

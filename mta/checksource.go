@@ -13,6 +13,7 @@ import (
 	mdns "github.com/miekg/dns"
 
 	"meta1/confparse"
+	"meta1/mta/settings"
 	"meta1/resolver"
 	"meta1/resolver/dns"
 )
@@ -68,7 +69,7 @@ func sourceNames(ctx context.Context, c *Config, result *confparse.Result) (warn
 	defer context.AfterFunc(ctx, client.Close)() // a lookup ends with its client, not with ctx
 	name := c.Hostname
 	if name == "" {
-		name = ownHostname(ctx)
+		name = settings.OwnHostname(ctx)
 	}
 	lookup := func(name string, qtype uint16) *dns.Answer { return client.Lookup(ctx, name, qtype) }
 	wrong := make([]string, len(sources))

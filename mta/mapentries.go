@@ -8,6 +8,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/maps"
+	"meta1/mta/settings"
 	"meta1/resolver"
 	"meta1/resolver/access"
 	"meta1/resolver/alias"
@@ -23,7 +24,7 @@ var errEnough = errors.New("enough")
 // mapEntries reads the entries of the maps that smar uses and finds those that cannot be
 // used or can have no effect: a mistyped rule would vanish silently, or fail at the
 // first mail. Of a map it tells at most maxEntryErrors mistakes. Maps that are no files
-// of keys, that cannot be read or that are larger than maxNamesFile are not its concern.
+// of keys, that cannot be read or that are larger than settings.MapFileMax are not its concern.
 func mapEntries(c *Config, result *confparse.Result) confparse.Errors {
 	var lists []string
 	for _, l := range c.Resolver.DNSBLs {
@@ -53,7 +54,7 @@ func mapEntries(c *Config, result *confparse.Result) confparse.Errors {
 
 // entriesOf checks one map, which option names.
 func entriesOf(result *confparse.Result, option string, m resolver.MapConfig, check func(key, value string) error) (errs confparse.Errors) {
-	if info, err := os.Stat(m.File); err != nil || info.Size() > maxNamesFile {
+	if info, err := os.Stat(m.File); err != nil || info.Size() > settings.MapFileMax {
 		return nil
 	}
 	_ = maps.EachEntry(m.File, m.Type, func(e maps.Entry) error {

@@ -11,14 +11,11 @@ import (
 	"meta1/confparse"
 	"meta1/maps"
 	"meta1/mta/msg"
+	"meta1/mta/settings"
 	"meta1/queue/conf"
 	"meta1/resolver"
 	"meta1/resolver/access"
 )
-
-// maxNamesFile bounds the map files in which names are checked, in bytes: larger ones
-// would make the start slow.
-const maxNamesFile = 64 << 20
 
 // A nameTag is a tag of a map whose right hand side names a section session_features
 // (README 3.10.1, 3.11.1).
@@ -111,7 +108,7 @@ func confMap(c *Config, result *confparse.Result) confparse.Errors {
 
 // namesIn checks one map, which option names.
 func namesIn(errs confparse.Errors, result *confparse.Result, option string, m resolver.MapConfig, tags []nameTag) confparse.Errors {
-	if info, err := os.Stat(m.File); err != nil || info.Size() > maxNamesFile {
+	if info, err := os.Stat(m.File); err != nil || info.Size() > settings.MapFileMax {
 		return errs
 	}
 	if m.Type == "" {

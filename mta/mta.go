@@ -28,6 +28,7 @@ import (
 	"meta1/mta/maildrop"
 	"meta1/mta/msg"
 	"meta1/mta/service"
+	"meta1/mta/settings"
 	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
 	"meta1/mta/tracing"
@@ -275,7 +276,7 @@ func (m *mta) prepare(ctx context.Context) (err error) {
 	}
 	m.hostname = m.conf.Hostname
 	if m.hostname == "" {
-		m.hostname = ownHostname(ctx)
+		m.hostname = settings.OwnHostname(ctx)
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func verifyTLS(c *Config, result *confparse.Result, files tlsconf.Files) (errs c
 			continue // it has nothing but defaults
 		}
 		if name == "" {
-			name = ownHostname(context.Background())
+			name = settings.OwnHostname(context.Background())
 		}
 		errs = append(errs, verifySection(result, s, files, name)...)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"meta1/mta"
+	"meta1/mta/dryrun"
 	"meta1/mta/exit"
 	"meta1/mta/whatif"
 )
@@ -97,7 +97,7 @@ func diff(ctx context.Context, e *Env, before, after string, envelopes *whatif.E
 	w := &textWriter{out: out}
 	kinds := map[whatif.Kind]int{}
 	changed, failed := 0, 0
-	err := mta.Diff(ctx, before, after, e.Version, envelopes.List(), func(c *mta.Changed) error {
+	err := dryrun.Diff(ctx, before, after, e.Version, envelopes.List(), func(c *dryrun.Changed) error {
 		changed++
 		if c.Failed != "" {
 			failed++
@@ -139,7 +139,7 @@ func diff(ctx context.Context, e *Env, before, after string, envelopes *whatif.E
 	return nil
 }
 
-func printChanged(w *textWriter, c *mta.Changed) {
+func printChanged(w *textWriter, c *dryrun.Changed) {
 	env := c.Envelope
 	client := env.Client.String()
 	if env.Name != "" {

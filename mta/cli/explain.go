@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"meta1/mta"
 	"meta1/mta/control"
+	"meta1/mta/dryrun"
 	"meta1/mta/exit"
 	"meta1/mta/explain"
 	"meta1/mta/settings"
@@ -125,7 +125,7 @@ func (f *explainFlags) run(c *cobra.Command, e *Env, to *target) error {
 	var r *explain.Report
 	if to.file != "" && to.socket == "" {
 		var err error
-		if r, err = mta.ExplainFile(c.Context(), to.file, e.Version, f.q); err != nil {
+		if r, err = dryrun.Explain(c.Context(), to.file, e.Version, f.q); err != nil {
 			return err
 		}
 	} else if err := to.ask(func(k *control.Client) error {
@@ -289,7 +289,7 @@ func printHop(w *textWriter, n int, h *explain.Hop, indent string) {
 
 // explainReply searches the configuration for what makes a reply.
 func explainReply(e *Env, to *target, reply string, asJSON bool) error {
-	r, err := mta.ExplainReply(cmp.Or(to.config(), settings.DefaultFile), reply)
+	r, err := dryrun.ExplainReply(cmp.Or(to.config(), settings.DefaultFile), reply)
 	if err != nil {
 		return err
 	}
@@ -304,7 +304,7 @@ func explainReply(e *Env, to *target, reply string, asJSON bool) error {
 	return err
 }
 
-func printReplyReport(out io.Writer, r *mta.ReplyReport, reply string) error {
+func printReplyReport(out io.Writer, r *dryrun.ReplyReport, reply string) error {
 	w := &textWriter{out: out}
 	for _, entry := range r.Entries {
 		place := cmp.Or(entry.Where, entry.Map)

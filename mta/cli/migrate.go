@@ -9,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"meta1/mta"
 	"meta1/mta/migrate"
 	"meta1/mta/migrate/postfix"
+	"meta1/mta/settings"
 )
 
 func migrateCommand(e *Env) *cobra.Command {
@@ -57,7 +57,7 @@ one if the configuration cannot be read (66), or files cannot be written (73).`,
 			if err != nil {
 				return &statusError{66, fmt.Errorf("reading Postfix's configuration: %w", err)} // EX_NOINPUT
 			}
-			result, err := migrate.Postfix(loaded, migrate.Options{Hostname: mta.Hostname(c.Context()), Passwd: passwd})
+			result, err := migrate.Postfix(loaded, migrate.Options{Hostname: settings.OwnHostname(c.Context()), Passwd: passwd})
 			if err != nil {
 				return &statusError{66, err}
 			}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"meta1/mta"
 	"meta1/mta/control"
 	"meta1/mta/settings"
 	"meta1/mta/submit"
@@ -167,7 +166,7 @@ func findServer(ctx context.Context, own ownOptions) (f found) {
 	}
 	f.host = cmp.Or(s.Hostname, conf.Hostname)
 	if f.host == "" {
-		f.host = mta.Hostname(ctx)
+		f.host = settings.OwnHostname(ctx)
 	}
 	if own.server != "" {
 		f.addr = own.server

@@ -37,3 +37,6 @@ func (c *Config) MapFiles(ref resolver.MapRef) (files []resolver.MapConfig) {
 	}
 	return files
 }
+
+// MapFileMax bounds the map files that are searched entry by entry, in bytes: larger ones would make a start or a check slow.
+const MapFileMax = 64 << 20

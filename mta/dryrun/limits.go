@@ -1,6 +1,7 @@
-package mta
+package dryrun
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -11,6 +12,7 @@ import (
 	"meta1/maps"
 	"meta1/mta/explain"
 	"meta1/mta/msg"
+	"meta1/mta/settings"
 	"meta1/queue/conf"
 	"meta1/resolver"
 )
@@ -174,7 +176,7 @@ func (e *explainer) entryLines(checks []explain.Check) {
 
 // lineOf is the line of a key in a map of text, 0 if it cannot be told.
 func lineOf(m resolver.MapConfig, key string) (line int) {
-	if info, err := os.Stat(m.File); m.Type != "text" || err != nil || info.Size() > maxNamesFile {
+	if info, err := os.Stat(m.File); m.Type != "text" || err != nil || info.Size() > settings.MapFileMax {
 		return 0
 	}
 	_ = maps.EachEntry(m.File, m.Type, func(e maps.Entry) error {
@@ -186,3 +188,6 @@ func lineOf(m resolver.MapConfig, key string) (line int) {
 	})
 	return line
 }
+
+// errEnough ends the reading of a map.
+var errEnough = errors.New("enough")

@@ -1,4 +1,4 @@
-package mta
+package settings
 
 import (
 	"slices"
@@ -7,9 +7,9 @@ import (
 	"meta1/queue/conf"
 )
 
-// rcptConfSteps are the lookups that qmgr's lookup_rcpt_conf and
+// RcptConfSteps are the lookups that qmgr's lookup_rcpt_conf and
 // rcpt_conf_lookup_flags ask of the resolver (README 3.8, item 16g and h); 0 for none.
-func rcptConfSteps(c *conf.SMTPCConfig) maps.Steps {
+func RcptConfSteps(c *conf.SMTPCConfig) maps.Steps {
 	if !c.LookupRcptConf {
 		return 0
 	}

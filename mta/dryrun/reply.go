@@ -1,4 +1,4 @@
-package mta
+package dryrun
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package mta
+package settings
 
 import (
 	"context"
@@ -16,10 +16,10 @@ const hostnameTime = time.Second
 // canonical finds the full name of a host; net.Resolver.LookupCNAME does.
 type canonical func(ctx context.Context, host string) (string, error)
 
-// ownHostname is the fully qualified name of this host: that of the system if it
+// OwnHostname is the fully qualified name of this host: that of the system if it
 // has a dot, else what the system finds for it in /etc/hosts or DNS, else the plain
-// name. It takes at most a second.
-func ownHostname(ctx context.Context) string {
+// name. It is what serve takes with a configuration that sets no hostname. It takes at most a second.
+func OwnHostname(ctx context.Context) string {
 	name, err := os.Hostname()
 	if err != nil {
 		name = ""
@@ -44,7 +44,3 @@ func qualify(ctx context.Context, name string, lookup canonical) string {
 	}
 	return full
 }
-
-// Hostname is the name of this host for a configuration that sets none: what serve would
-// take. It takes at most a second.
-func Hostname(ctx context.Context) string { return ownHostname(ctx) }

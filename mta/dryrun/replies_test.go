@@ -1,4 +1,4 @@
-package mta
+package dryrun
 
 import (
 	"strings"
@@ -6,12 +6,13 @@ import (
 
 	"meta1/confparse"
 	"meta1/mta/explain"
+	"meta1/mta/settings"
 )
 
 // TestRepliesNameOptions: the options that explain names are options.
 func TestRepliesNameOptions(t *testing.T) {
 	known := map[string]bool{}
-	for _, r := range confparse.Rows((&Config{}).Options()) {
+	for _, r := range confparse.Rows((&settings.Config{}).Options()) {
 		known[strings.TrimPrefix(r.Section+"/", "global/")+r.Name] = true
 	}
 	for _, r := range explain.Replies() {

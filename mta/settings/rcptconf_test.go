@@ -1,4 +1,4 @@
-package mta
+package settings
 
 import (
 	"testing"
@@ -16,7 +16,7 @@ func TestRcptConfSteps(t *testing.T) {
 		{conf.SMTPCConfig{LookupRcptConf: true, RcptConfFlags: []string{"domain", "dot"}}, maps.Domain | maps.Dot},
 		{conf.SMTPCConfig{LookupRcptConf: true, RcptConfFlags: []string{"full_address", "no_star"}}, maps.FullAddress},
 	} {
-		if got := rcptConfSteps(&c.conf); got != c.want {
+		if got := RcptConfSteps(&c.conf); got != c.want {
 			t.Errorf("%+v: steps %b, want %b", c.conf, got, c.want)
 		}
 	}

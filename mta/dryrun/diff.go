@@ -1,4 +1,4 @@
-package mta
+package dryrun
 
 import (
 	"context"
@@ -23,7 +23,7 @@ type Changed struct {
 	Failed string `json:"failed,omitempty"`
 }
 
-// Diff tries envelopes with two configuration files, as ExplainFile does, and calls emit for each of
+// Diff tries envelopes with two configuration files, as Explain does, and calls emit for each of
 // which they make something different, one at a time, in the order of envelopes.
 func Diff(ctx context.Context, before, after, version string, envelopes []*whatif.Envelope, emit func(*Changed) error) error {
 	return withFile(ctx, before, version, func(ctx context.Context, o *explainer) error {
