@@ -41,6 +41,11 @@ type pool struct {
 // line is what connections have in common of which one may stand for another: they
 // go to one hop, from one local address, under one policy of TLS, as one account, are held alike, and end after
 // as many transactions. Where the pool speaks of a hop it means a line.
+//
+// The timeouts are not among it, although a reload may change them: a transaction has those of its own delivery, whoever made the
+// connection. Only connecting, greeting, EHLO, TLS and AUTH have those of the delivery that began the dial, and only a dial that
+// was under way at the reload has others than who waits for it, who then waits as long as that one does; whose request ends leaves
+// it (giveUp). Dialling anew would bring nobody to a host sooner that is slow, and would take a second place there.
 type line struct {
 	hop msg.Hop
 	// source is the local address; the zero Addr leaves it to the system.
