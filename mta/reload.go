@@ -81,11 +81,14 @@ type reloading struct {
 // later one waits; so does a module that is being started again, and then it starts with the new
 // configuration. Sessions and deliveries in progress keep what they began with.
 func (m *mta) Reload(ctx context.Context, check bool) control.ReloadReport {
-	if m.hand.active.Load() {
-		return control.ReloadReport{Check: check, Generation: m.current().generation, Errors: []string{"an upgrade goes on, which reads everything anew"}}
+	if m.hand.active.Load() { // the new process may have read the configuration before it was changed
+		return m.refuseReload(ctx, check, "an upgrade goes on: reload when it has ended")
 	}
 	m.reload.Lock()
 	defer m.reload.Unlock()
+	if m.stopping.Load() { // what waited for an upgrade must not touch sockets and spool of the new process
+		return m.refuseReload(ctx, check, "this process ends: reload the one that follows")
+	}
 	m.building.Lock()
 	defer m.building.Unlock()
 	p := &reloading{mta: m, ctx: ctx, now: m.current()}
@@ -119,6 +122,14 @@ func (m *mta) Reload(ctx context.Context, check bool) control.ReloadReport {
 		}
 	}
 	return report
+}
+
+// refuseReload tells whoever asked, and the log, since who sent a signal gets no answer.
+func (m *mta) refuseReload(ctx context.Context, check bool, why string) control.ReloadReport {
+	if !check {
+		m.log.LogAttrs(ctx, slog.LevelWarn, "reload refused", slog.String("reason", why))
+	}
+	return control.ReloadReport{Check: check, Generation: m.current().generation, Errors: []string{why}}
 }
 
 func nonNil[T any](list []T) []T {
