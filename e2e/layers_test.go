@@ -38,8 +38,8 @@ var layers = []struct {
 	{2, "client/ehlo client/wire", false}, // what sessions and transactions stand on
 	{2, "pmilter", false},                 // its goroutines are kept by mta/supervise
 	{2, "mta/dsn mta/dayfiles queue/entry queue/pace queue/retry queue/turns queue/verp confparse/manual", false},
-	{2, "server/authn/dmarc", false},
-	{1, "confparse maps mta/vfs/crashfs", true},      // confparse stands on its own confparse/syntax, the tests of maps on mta/vfs/crashfs
+	{2, "server/authn/dmarc server/crowd", false},
+	{1, "confparse maps mta/vfs/crashfs", true}, // confparse stands on its own confparse/syntax, the tests of maps on mta/vfs/crashfs
 	{1, "mta/exit", true},                            // a mistake of confparse has a status of its own
 	{1, "mta/migrate/postfix", false},                // Postfix's own language
 	{1, "confparse/mailutils", true},                 // stands on confparse/syntax

@@ -81,7 +81,7 @@ func (c *session) chunkBody(size int64) *content.Content {
 		} else {
 			tx.chunks.body.Begin(c.trace(), max(tx.env.Mail.Size, size))
 		}
-		c.wire.patient = true // until the transaction ends
+		c.wire.Patient = true // until the transaction ends
 		c.enter(phaseChunk)
 	}
 	body := tx.chunks.body
@@ -96,33 +96,33 @@ func (c *session) tooLarge(size int64) bool { return size-c.srv.cfg.MessageSizeM
 
 // readChunk reads the octets of a chunk.
 func (c *session) readChunk(body *content.Content, size int64) error {
-	w, s, start := c.wire, c.srv, time.Now()
+	w, start := c.wire, time.Now()
 	var ch *chunks
 	if c.tx != nil && c.tx.chunks != nil && c.tx.chunks.body == body {
 		ch, start = c.tx.chunks, c.tx.chunks.start
 	}
-	defer func(a crowd.State) { w.awaits = a }(w.awaits)
-	w.awaits = crowd.Sending
-	defer func() { s.returnInput(w.giveBack()) }()
+	defer func(a crowd.State) { w.Awaits = a }(w.Awaits)
+	w.Awaits = crowd.Sending
+	defer w.GiveBack()
 	for size > 0 {
-		if len(w.unread()) == 0 {
-			if err := w.fill(true); err != nil {
+		if len(w.Unread()) == 0 {
+			if err := w.Fill(true); err != nil {
 				return err
 			}
 		}
-		in, full := w.unread(), w.full()
+		in, full := w.Unread(), w.Full()
 		in = in[:min(int64(len(in)), size)]
 		if ch != nil {
 			ch.lines.Scan(in)
 		}
 		body.Write(in)
-		w.consume(len(in))
+		w.Consume(len(in))
 		size -= int64(len(in))
 		if err := c.tooMuch(body.Came(), start); err != nil {
 			return err
 		}
-		if full && size > 0 && w.home == nil && s.deps.Memory.Take(bigBuffer) {
-			w.borrow(s.pools.input())
+		if full && size > 0 {
+			w.Borrow()
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/server/condition"
+	"meta1/server/wire"
 )
 
 // endWait bounds how long the end of a session waits to be noted by QMGR.
@@ -17,7 +18,7 @@ const endWait = 5 * time.Second
 // is phaseClosed.
 func (c *session) admit() bool {
 	s := c.srv
-	c.wire.acquire()
+	c.wire.Acquire()
 	a, err := ask(&c.asks, s.deps.Ports.Admit, s.cfg.ModuleTimeout, msg.AdmitQ{
 		Kind: msg.NewSession, Server: s.cfg.ID, Client: c.client.IP,
 	})
@@ -115,18 +116,18 @@ func (c *session) greet() {
 		attrs = append(attrs, slog.String("session_feature", c.policy.class.name))
 	}
 	c.emit(slog.LevelInfo, "session", c.appendVia(attrs)...)
-	if !f.AllowDataBeforeGreeting && c.wire.speaksFirst(c.srv.cfg.GreetPause) {
+	if !f.AllowDataBeforeGreeting && c.wire.SpeaksFirst(c.srv.cfg.GreetPause) {
 		c.srv.metrics.earlyTalker.Inc()
 		r := replyEarly
-		if c.wire.beginsTLS() {
-			c.noteTLSFailure(errTLSRecord)
+		if c.wire.BeginsTLS() {
+			c.noteTLSFailure(wire.ErrTLSRecord)
 			r = replyTLSRecord
 		}
 		c.respond(c.srv.verb(verbOther), r)
 		c.enter(phaseClosed)
 		return
 	}
-	c.wire.out = c.srv.greeting.AppendWire(c.wire.out)
+	c.wire.Out = c.srv.greeting.AppendWire(c.wire.Out)
 	c.progress()
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"meta1/mta/smtp"
 	"meta1/server/condition"
 	"meta1/server/content"
+	"meta1/server/wire"
 )
 
 const (
@@ -58,14 +60,14 @@ func (c *session) receive() smtp.Reply {
 	c.note = note{where: "final_dot", tx: tx}
 	body := c.newContent()
 	defer body.Abort()
-	c.wire.patient = true
+	c.wire.Patient = true
 	begun := c.stages.begin()
 	err := c.readMessage(body)
 	c.stages.end("data", "", begun, smtp.Reply{})
 	if err != nil {
 		c.lost(err)
 	}
-	c.wire.patient = false
+	c.wire.Patient = false
 	if err != nil {
 		return smtp.Reply{}
 	}
@@ -97,49 +99,36 @@ func (tx *transaction) dropped() bool { return tx.discard || len(tx.env.Rcpts) =
 // readMessage reads up to the final dot.
 func (c *session) readMessage(body *content.Content) error {
 	w, s := c.wire, c.srv
-	if len(w.unread()) == 0 {
-		if err := w.fill(true); err != nil {
+	if len(w.Unread()) == 0 {
+		if err := w.Fill(true); err != nil {
 			return err
 		}
 	}
 	scan := body.Dots(s.cfg.LineLengthMax)
-	body.Begin(c.trace(), max(c.tx.env.Mail.Size, int64(len(w.unread()))))
+	body.Begin(c.trace(), max(c.tx.env.Mail.Size, int64(len(w.Unread()))))
 	start := time.Now()
 	for {
-		full := w.full()
-		n, end := scan.Scan(w.unread())
-		w.consume(n)
+		full := w.Full()
+		n, end := scan.Scan(w.Unread())
+		w.Consume(n)
 		if end {
-			s.returnInput(w.giveBack())
+			w.GiveBack()
 			return nil
 		}
 		if err := c.tooMuch(body.Came(), start); err != nil {
 			return err
 		}
-		if full && w.home == nil && s.deps.Memory.Take(bigBuffer) {
-			w.borrow(s.pools.input())
+		if full {
+			w.Borrow()
 		}
-		if err := w.fill(true); err != nil {
+		if err := w.Fill(true); err != nil {
 			return err
 		}
 	}
 }
 
-// returnInput takes a borrowed buffer back; nil is nothing.
-func (s *Server) returnInput(b []byte) {
-	if b != nil {
-		s.pools.returnInput(b)
-		s.deps.Memory.Give(bigBuffer)
-	}
-}
-
-// lendInput gives a large buffer for a command line, if the budget allows it.
-func (s *Server) lendInput() []byte {
-	if !s.deps.Memory.Take(bigBuffer) {
-		return nil
-	}
-	return s.pools.input()
-}
+// errSlow ends a session whose message comes in too slowly as a whole.
+var errSlow = errors.New("message comes in too slowly")
 
 // tooMuch ends a message that comes in too slowly or does not end. size is how much of it has come.
 func (c *session) tooMuch(size int64, start time.Time) error {
@@ -149,7 +138,7 @@ func (c *session) tooMuch(size int64, start time.Time) error {
 	}
 	// Sums of sizeMax could overflow: it may be as large as an int64 can be.
 	if over := size - sizeMax; sizeMax > 0 && over > drainMin && over-drainMin > sizeMax {
-		return errFlood
+		return wire.ErrFlood
 	}
 	return nil
 }
@@ -187,7 +176,7 @@ func (c *session) accept(body *content.Content) smtp.Reply {
 	c.progress()
 	if r.IsZero() {
 		c.traceMessage(body)
-		c.wire.guest.Accepted(c.srv.clock())
+		c.wire.Guest.Accepted(c.srv.clock())
 		c.accepted(body)
 		c.count.nops = 0
 		c.replyEach(c.srv.verb(verbData))

@@ -11,7 +11,7 @@
 // A session is one goroutine and two structs: session lives as long as the
 // connection, transaction from MAIL to the end of the message or to RSET. The
 // commands are the rows of one table (verbs.go); a handler returns a reply, only
-// the loop in session.go writes, and only session.enter changes the phase.
+// the loop in session.go writes, by a wire.Conn, and only session.enter changes the phase.
 // Replies are collected and written when the input holds no further command
 // (RFC 2920), so there is one write for each group of commands.
 //

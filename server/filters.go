@@ -188,10 +188,10 @@ func (c *session) macro(name string) string {
 		}
 		return "smtps"
 	case "{if_addr}", "{daemon_addr}":
-		own, _ := addrPort(c.wire.raw.LocalAddr())
+		own, _ := addrPort(c.wire.Raw().LocalAddr())
 		return addrText(own.Addr())
 	case "{daemon_port}":
-		own, _ := addrPort(c.wire.raw.LocalAddr())
+		own, _ := addrPort(c.wire.Raw().LocalAddr())
 		return portText(own.Port())
 	case "r":
 		return c.client.Protocol

@@ -135,7 +135,7 @@ func (c *session) askPolicies(to smtp.Path) (r smtp.Reply, discard bool) {
 func (c *session) policyQuestion(p *policyService, to smtp.Path) []policyd.Attr {
 	env := c.tx.env
 	name := cmp.Or(c.clientName(), "unknown")
-	own, _ := addrPort(c.wire.raw.LocalAddr())
+	own, _ := addrPort(c.wire.Raw().LocalAddr())
 	t := c.client.TLS
 	if t == nil {
 		t = &msg.TLS{}

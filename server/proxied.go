@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"meta1/mta/smtp"
 	"meta1/server/crowd"
 	"meta1/server/proxy"
+	"meta1/server/wire"
 )
 
 // Connections that a proxy hands on with a PROXY header (README 3.10 item 20, 4.6).
@@ -162,7 +162,7 @@ func (c *session) introduced() bool {
 	}
 	h, err := c.readHeader()
 	switch {
-	case errors.Is(err, errRoom), errors.Is(err, errHalted):
+	case errors.Is(err, wire.ErrRoom), errors.Is(err, wire.ErrHalted):
 		c.lost(err)
 		return false
 	case err != nil:
@@ -184,21 +184,16 @@ func (c *session) introduced() bool {
 // readHeader reads the PROXY header and checks what can be wrong with it.
 func (c *session) readHeader() (proxy.Header, error) {
 	w, p := c.wire, &c.srv.cfg.Proxy
-	w.setDeadline(time.Now().Add(p.HeaderTimeout))
-	if _, stopping := c.srv.halt.get(); stopping { // set after the deadline, it ends the read
-		return proxy.Header{}, errHalted
-	}
-	if !w.guest.Wait(crowd.Waiting) {
-		return proxy.Header{}, errRoom
-	}
-	h, err := proxy.Read(w.raw)
-	if !w.guest.Resume() {
-		return h, errRoom
-	}
-	w.deadline = time.Time{}
-	if _, stopping := c.srv.halt.get(); stopping && errors.Is(err, os.ErrDeadlineExceeded) {
-		return h, errHalted
-	}
+	var h proxy.Header
+	err := w.Until(time.Now().Add(p.HeaderTimeout), func() (err error) {
+		if !w.Guest.Wait(crowd.Waiting) {
+			return wire.ErrRoom
+		}
+		if h, err = proxy.Read(w.Raw()); !w.Guest.Resume() {
+			err = wire.ErrRoom
+		}
+		return err
+	})
 	switch {
 	case err != nil:
 		return h, err
@@ -219,7 +214,7 @@ func (c *session) appendVia(attrs []slog.Attr) []slog.Attr {
 		return attrs
 	}
 	by := "local"
-	if remote, ok := addrPort(c.wire.raw.RemoteAddr()); ok {
+	if remote, ok := addrPort(c.wire.Raw().RemoteAddr()); ok {
 		by = remote.Addr().String()
 	}
 	attrs = append(attrs, slog.String("proxy", by))

@@ -9,6 +9,7 @@ import (
 
 	"meta1/mta/smtp"
 	"meta1/server/crowd"
+	"meta1/server/wire"
 )
 
 // Who may have a session, and who makes room when they grow scarce (package crowd).
@@ -47,13 +48,13 @@ func (s *Server) add(c *session, addr netip.Addr) (r smtp.Reply, reason string) 
 		return s.replyStopping(), refusedStopping
 	}
 	now := s.clock()
-	c.wire.guest.Progress(now)
-	why, leave := s.crowd.Arrive(&c.wire.guest, addr, now)
+	c.wire.Guest.Progress(now)
+	why, leave := s.crowd.Arrive(&c.wire.Guest, addr, now)
 	s.dismissLocked(leave)
 	if why != crowd.None {
 		return s.crowdReply(why), why.String()
 	}
-	s.sessions[&c.wire.guest] = c
+	s.sessions[&c.wire.Guest] = c
 	s.peak = max(s.peak, len(s.sessions))
 	s.metrics.sessions.Inc()
 	if s.crowd.Stressed() {
@@ -70,7 +71,7 @@ func (s *Server) add(c *session, addr netip.Addr) (r smtp.Reply, reason string) 
 func (s *Server) identify(c *session, addr netip.Addr) (r smtp.Reply, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	why := s.crowd.Identify(&c.wire.guest, addr, s.clock())
+	why := s.crowd.Identify(&c.wire.Guest, addr, s.clock())
 	return s.crowdReply(why), why.String()
 }
 
@@ -98,15 +99,15 @@ func (s *Server) dismissLocked(leave []*crowd.Guest) {
 	for _, g := range leave {
 		reason, _ := g.Dismissed()
 		s.metrics.dismissed.WithLabelValues(reason.String()).Inc()
-		s.sessions[g].wire.dismiss()
+		s.sessions[g].wire.Dismiss()
 	}
 }
 
 func (s *Server) remove(c *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.sessions, &c.wire.guest)
-	s.crowd.Depart(&c.wire.guest)
+	delete(s.sessions, &c.wire.Guest)
+	s.crowd.Depart(&c.wire.Guest)
 	s.metrics.sessions.Dec()
 	if s.stopping && len(s.sessions) == 0 {
 		close(s.idle)
@@ -164,14 +165,14 @@ func (c *session) progress() {
 	if c.count.nops > fewFruitless || c.tx != nil && time.Since(c.tx.env.Arrival) > c.srv.cfg.IOTimeout {
 		return
 	}
-	c.wire.guest.Progress(c.srv.clock())
+	c.wire.Guest.Progress(c.srv.clock())
 }
 
 // madeRoom says in the log why the session ends, and how long the client had been idle.
 func (c *session) madeRoom(err error) []slog.Attr {
-	if !errors.Is(err, errRoom) {
+	if !errors.Is(err, wire.ErrRoom) {
 		return nil
 	}
-	reason, idle := c.wire.guest.Dismissed()
+	reason, idle := c.wire.Guest.Dismissed()
 	return []slog.Attr{slog.String("cause", reason.String()), slog.Duration("idle", idle.Round(time.Millisecond))}
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
@@ -14,6 +13,7 @@ import (
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
 	"meta1/server/auth"
+	"meta1/server/wire"
 )
 
 const (
@@ -92,8 +92,8 @@ func (c *session) protocol() string {
 
 // channel is what AUTH has to know of the connection.
 func (c *session) channel() auth.Channel {
-	conn, ok := c.wire.conn.(*tls.Conn)
-	if !ok {
+	conn := c.wire.TLS()
+	if conn == nil {
 		return auth.Channel{}
 	}
 	state := conn.ConnectionState()
@@ -123,7 +123,7 @@ func (c *session) lineLimit() int {
 	case c.phase == phaseReady && c.srv.auth != nil && c.client.Auth.User == "":
 		return authCommandMax
 	}
-	return lineMax
+	return wire.LineMax
 }
 
 // auth is AUTH (RFC 4954 section 4).
@@ -149,7 +149,7 @@ func (c *session) auth(arg string) smtp.Reply {
 		}
 	}
 	client := auth.Client{IP: c.client.IP, Port: c.client.Port, Channel: c.channel()}
-	if own, ok := addrPort(c.wire.conn.LocalAddr()); ok {
+	if own, ok := addrPort(c.wire.Raw().LocalAddr()); ok {
 		client.Own, client.OwnPort = own.Addr(), own.Port()
 	}
 	e, err := c.srv.auth.Begin(strings.ToUpper(name), client)
@@ -197,7 +197,7 @@ func (c *session) authResponse(line []byte, long error) smtp.Reply {
 		r = replyAuthLong
 	case string(line) == "*":
 		r = replyAuthCancel
-	case len(c.wire.unread()) > 0:
+	case len(c.wire.Unread()) > 0:
 		c.endExchange()
 		return c.pipelined(c.srv.verb(verbAuth))
 	case err != nil:
@@ -254,7 +254,7 @@ func (c *session) authStep(response []byte) smtp.Reply {
 func (c *session) nextStep(e *auth.Exchange, response []byte) auth.Step {
 	ctx, cancel := context.WithCancelCause(c.asks.parent)
 	defer cancel(nil)
-	defer context.AfterFunc(c.srv.ending, func() { cancel(errHalted) })()
+	defer context.AfterFunc(c.srv.ending, func() { cancel(wire.ErrHalted) })()
 	return e.Next(ctx, response)
 }
 

@@ -30,6 +30,7 @@ import (
 	"meta1/server/crowd"
 	"meta1/server/dkim"
 	"meta1/server/pmilter"
+	"meta1/server/wire"
 )
 
 // Deps are what a Server needs from mta.
@@ -115,9 +116,9 @@ type Server struct {
 type hall struct {
 	log      *slog.Logger
 	metrics  *metrics
-	pools    pools
+	pools    wire.Pools
 	contents content.Pools // of the content of messages
-	halt     halt
+	halt     wire.Halt
 	stopped  chan struct{} // closed when the server stops: nobody waits for a turn any more
 	made     time.Time
 	stress   chan struct{}   // says that there is stress
@@ -231,8 +232,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-g.Context().Done():
 	}
 	s.closeListeners()
-	s.halt.transactions.Store(errors.Is(context.Cause(ctx), supervise.ErrPaused))
-	s.stopSessions()
+	s.stopSessions(errors.Is(context.Cause(ctx), supervise.ErrPaused))
 	g.Stop()
 	err := g.Wait()
 	s.filters.close()
@@ -311,9 +311,9 @@ func (s *Server) turnAway(c *session, r smtp.Reply, reason string) {
 	if !s.cfg.Flags.SMTPS {
 		words = r.AppendWire(nil)
 	}
-	_ = c.wire.raw.SetWriteDeadline(time.Now().Add(lastWords))
-	_, _ = c.wire.raw.Write(words) // a courtesy; the connection ends anyway
-	_ = c.wire.raw.Close()
+	_ = c.wire.Raw().SetWriteDeadline(time.Now().Add(wire.LastWords))
+	_, _ = c.wire.Raw().Write(words) // a courtesy; the connection ends anyway
+	_ = c.wire.Raw().Close()
 }
 
 // panicked reports a session that ends by a failure of the program, and tells the client to
@@ -327,16 +327,16 @@ func (c *session) panicked(err error) {
 	}
 	c.emit(slog.LevelError, "session failed", attrs...)
 	if c.phase != phaseTLS { // then the client expects TLS
-		c.wire.out = replyDownSession.AppendWire(c.wire.out)
+		c.wire.Out = replyDownSession.AppendWire(c.wire.Out)
 	}
-	c.wire.farewell()
+	c.wire.Farewell()
 }
 
 // stopSessions sends idle sessions away, waits for those in DATA as long as
 // stop_timeout says, and closes the connections of what is left.
-func (s *Server) stopSessions() {
+func (s *Server) stopSessions(transactions bool) {
 	grace := s.current().cfg.StopTimeout
-	s.halt.set(time.Now().Add(grace))
+	s.halt.Set(time.Now().Add(grace), transactions)
 	close(s.stopped)
 	s.end()
 	s.mu.Lock()
@@ -345,11 +345,11 @@ func (s *Server) stopSessions() {
 		close(s.idle)
 	}
 	for _, c := range s.sessions {
-		c.wire.poke()
+		c.wire.Poke()
 	}
 	s.mu.Unlock()
 
-	over := time.NewTimer(grace + lastWords)
+	over := time.NewTimer(grace + wire.LastWords)
 	defer over.Stop()
 	select {
 	case <-s.idle:
@@ -359,7 +359,7 @@ func (s *Server) stopSessions() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.sessions {
-		c.wire.abort() // wakes it up
+		c.wire.Abort() // wakes it up
 	}
 }
 

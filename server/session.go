@@ -17,6 +17,7 @@ import (
 	"meta1/server/authn/verify"
 	"meta1/server/crowd"
 	"meta1/server/proxy"
+	"meta1/server/wire"
 )
 
 // phase is where the dialogue stands. Only session.enter changes it.
@@ -41,7 +42,7 @@ func (p phase) String() string {
 // session is one connection of a client.
 type session struct {
 	srv   *Server
-	wire  *wire
+	wire  *wire.Conn
 	log   *slog.Logger
 	asks  patience
 	id    smtp.ID
@@ -113,8 +114,7 @@ type transaction struct {
 
 // newSession makes the session of a connection.
 func (s *Server) newSession(conn net.Conn) *session {
-	c := &session{seen: sighting{begun: time.Now()}, srv: s, wire: newWire(conn, s.cfg.IOTimeout, &s.halt, &s.pools), log: s.log}
-	c.wire.lend = s.lendInput
+	c := &session{seen: sighting{begun: time.Now()}, srv: s, wire: wire.New(conn, s.cfg.IOTimeout, &s.halt, &s.pools, s.deps.Memory), log: s.log}
 	c.filter.set = s.set.Load()
 	if s.deps.Tracer.On() {
 		c.stages = &stages{}
@@ -148,7 +148,7 @@ func (c *session) run(ctx context.Context) error {
 	defer c.endSession(ctx)
 	defer c.endFilters()
 	defer c.dropTransaction()
-	defer func() { c.srv.returnInput(c.wire.close()) }()
+	defer c.wire.Close()
 	defer c.endExchange()
 	err := supervise.Call(ctx, c.serve)
 	if err != nil {
@@ -168,8 +168,8 @@ func (c *session) serve(context.Context) error {
 	}
 	c.note = note{}
 	if c.phase == phaseClosed || c.dialogue() {
-		c.wire.farewell()
-	} else if err := c.wire.flush(); err != nil {
+		c.wire.Farewell()
+	} else if err := c.wire.Flush(); err != nil {
 		c.emit(slog.LevelDebug, "last reply not sent", slog.Any("error", err))
 	}
 	return nil
@@ -192,13 +192,13 @@ func (c *session) dialogue() (cut bool) {
 		if c.phase == phaseClosed {
 			return true
 		}
-		if len(c.wire.out) > outMax {
-			if c.wire.flush() != nil {
+		if len(c.wire.Out) > wire.OutMax {
+			if c.wire.Flush() != nil {
 				return true
 			}
 		}
-		line, err := c.wire.readLine(c.lineLimit())
-		if err != nil && !errors.Is(err, errLongLine) {
+		line, err := c.wire.ReadLine(c.lineLimit())
+		if err != nil && !errors.Is(err, wire.ErrLongLine) {
 			c.lost(err)
 			return true
 		}
@@ -209,9 +209,7 @@ func (c *session) dialogue() (cut bool) {
 		} else {
 			v, r = c.command(line, err)
 		}
-		if c.wire.home != nil {
-			c.srv.returnInput(c.wire.giveBack())
-		}
+		c.wire.GiveBack()
 		c.respond(v, r)
 		c.note = note{} // what it holds is not kept while the client waits
 		if v == quit && c.phase == phaseClosed && r.Accepted() {
@@ -233,15 +231,15 @@ func (c *session) enter(p phase) {
 	c.show()
 	switch p {
 	case phaseMail, phaseRcpt, phaseChunk:
-		c.wire.awaits = crowd.InTransaction
+		c.wire.Awaits = crowd.InTransaction
 	case phaseData:
-		c.wire.awaits = crowd.Sending
+		c.wire.Awaits = crowd.Sending
 	default:
-		c.wire.awaits = crowd.Waiting
+		c.wire.Awaits = crowd.Waiting
 	}
 }
 
-// command executes one command line. long is errLongLine if the line was too long
+// command executes one command line. long is wire.ErrLongLine if the line was too long
 // to be read.
 func (c *session) command(line []byte, long error) (*verb, smtp.Reply) {
 	c.note.tx = c.tx
@@ -256,7 +254,7 @@ func (c *session) command(line []byte, long error) (*verb, smtp.Reply) {
 		return v, c.unreadable(v, replyBadByte)
 	case v.phases&(1<<c.phase) == 0:
 		return v, c.bad(c.misplaced(v))
-	case (v.flags&lastInGroup != 0 || !c.offers(extPipelining)) && v.flags&maySync == 0 && len(c.wire.unread()) > 0:
+	case (v.flags&lastInGroup != 0 || !c.offers(extPipelining)) && v.flags&maySync == 0 && len(c.wire.Unread()) > 0:
 		return v, c.pipelined(v)
 	}
 	if r := c.idle(v); !r.IsZero() {
@@ -391,7 +389,7 @@ func (c *session) reply(v *verb, r smtp.Reply) {
 	if class := r.Code / 100; class >= 2 && class < len(v.replies) {
 		v.replies[class].Inc()
 	}
-	c.wire.out = r.AppendWire(c.wire.out)
+	c.wire.Out = r.AppendWire(c.wire.Out)
 	if r.Code == 421 {
 		c.enter(phaseClosed)
 	}
@@ -402,16 +400,16 @@ func (c *session) lost(err error) {
 	c.enter(phaseClosed)
 	var r smtp.Reply
 	switch {
-	case errors.Is(err, errHalted):
+	case errors.Is(err, wire.ErrHalted):
 		r = c.srv.replyStopping()
-	case errors.Is(err, errTLSRecord):
+	case errors.Is(err, wire.ErrTLSRecord):
 		c.srv.metrics.countTLSFailure(tlsPort)
 		r = replyTLSRecord
-	case errors.Is(err, errBareLine):
+	case errors.Is(err, wire.ErrBareLine):
 		r = replyBareCommand
-	case errors.Is(err, errFlood):
+	case errors.Is(err, wire.ErrFlood):
 		r = replyFlood
-	case errors.Is(err, errRoom):
+	case errors.Is(err, wire.ErrRoom):
 		r = replyRoom
 	case errors.Is(err, errSlow), errors.Is(err, os.ErrDeadlineExceeded):
 		r = replyTimeout
@@ -435,7 +433,7 @@ func (c *session) where() string {
 	if c.tx == nil {
 		return "session"
 	}
-	if c.wire.patient {
+	if c.wire.Patient {
 		return "data"
 	}
 	return "transaction"
@@ -455,7 +453,7 @@ func (c *session) endTransaction() {
 func (c *session) dropTransaction() {
 	if c.tx != nil && c.tx.chunks != nil {
 		c.tx.chunks.body.Abort()
-		c.wire.patient = false
+		c.wire.Patient = false
 	}
 	c.filter.session.Abort()
 	c.filter.policy.Abort()

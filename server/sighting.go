@@ -48,7 +48,7 @@ func (s *Server) connections(n int) []msg.Connection {
 
 func (c *session) connection() msg.Connection {
 	k := msg.Connection{
-		Peer: c.wire.raw.RemoteAddr().String(), State: phase(c.seen.phase.Load()).String(), Begun: c.seen.begun, Since: c.seen.begun,
+		Peer: c.wire.Raw().RemoteAddr().String(), State: phase(c.seen.phase.Load()).String(), Begun: c.seen.begun, Since: c.seen.begun,
 		Messages: c.seen.messages.Load(),
 	}
 	if at := c.seen.since.Load(); at != 0 {
@@ -78,7 +78,7 @@ func (s *Server) closeSession(id string) bool {
 	defer s.mu.Unlock()
 	for _, c := range s.sessions {
 		if f := c.seen.facts.Load(); f != nil && f.id == id {
-			c.wire.abort()
+			c.wire.Abort()
 			return true
 		}
 	}

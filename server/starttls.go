@@ -12,6 +12,7 @@ import (
 
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
+	"meta1/server/wire"
 )
 
 // starttls is STARTTLS (RFC 3207). The loop makes the handshake after the reply.
@@ -24,7 +25,7 @@ func (c *session) starttls(arg string) smtp.Reply {
 		return replyTLSTwice
 	case !c.offers(extSTARTTLS):
 		return replyNoTLS
-	case c.wire.pendingInput():
+	case c.wire.PendingInput():
 		return c.pipelined(s.verb(verbStartTLS))
 	}
 	// One that cannot get a turn is told so while there are words for it.
@@ -71,20 +72,20 @@ func (c *session) implicitTLS() bool {
 // (RFC 3207 section 4.2). If it fails, the session is over.
 func (c *session) handshake() bool {
 	s, w := c.srv, c.wire
-	if err := w.flush(); err != nil {
+	if err := w.Flush(); err != nil {
 		c.lost(err)
 		return false
 	}
 	if c.phase != phaseTLS { // at the beginning of a connection
 		c.enter(phaseTLS)
 	}
-	turn := &turnConn{Conn: &recordConn{Conn: w.raw}, turns: s.turns, guest: &w.guest, by: time.Now().Add(s.cfg.Handshakes.Timeout)}
+	turn := &turnConn{Conn: w.Records(), turns: s.turns, guest: &w.Guest, by: time.Now().Add(s.cfg.Handshakes.Timeout)}
 	conn, err := c.shakeHands(turn)
 	switch {
 	case err == nil:
-	case !w.guest.Resume(): // whatever the error is, that was why
-		c.lost(errRoom)
-		w.out = w.out[:0] // the client expects TLS
+	case !w.Guest.Resume(): // whatever the error is, that was why
+		c.lost(wire.ErrRoom)
+		w.Out = w.Out[:0] // the client expects TLS
 		return false
 	default:
 		c.handshakeFailed(turn, err)
@@ -92,7 +93,7 @@ func (c *session) handshake() bool {
 	}
 	c.progress()
 	state := conn.ConnectionState()
-	w.secure(conn)
+	w.Secure(conn)
 	c.forget()
 	c.sasl.own = turn.shown
 	c.client.TLS = s.deps.TLS.Describe(&state)
@@ -108,16 +109,8 @@ func (c *session) shakeHands(turn *turnConn) (*tls.Conn, error) {
 	if config == nil { // since a moment ago: a reload has taken the certificate away
 		return nil, errNoCertificate
 	}
-	c.wire.setDeadline(turn.by)
-	if _, stopping := c.srv.halt.get(); stopping { // set after the deadline, it ends the read
-		return nil, errHalted
-	}
 	conn := tls.Server(turn, config)
-	err := conn.Handshake()
-	if _, stopping := c.srv.halt.get(); stopping && errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, errHalted
-	}
-	return conn, err
+	return conn, c.wire.Until(turn.by, conn.Handshake)
 }
 
 // handshakeFailed counts and logs a failed handshake.
@@ -137,7 +130,7 @@ func (c *session) handshakeFailed(turn *turnConn, err error) {
 // port with implicit TLS: the client expects TLS, and an alert is all that it understands.
 func (c *session) sayAlert() {
 	if c.srv.cfg.Flags.SMTPS {
-		c.wire.out = append(c.wire.out[:0], alertRefused...)
+		c.wire.Out = append(c.wire.Out[:0], alertRefused...)
 	}
 }
 
@@ -268,9 +261,9 @@ func tlsFailureOf(err error) tlsFailure {
 		return tlsBusy
 	case errors.Is(err, errNoCertificate):
 		return tlsNoCert
-	case errors.Is(err, errHalted):
+	case errors.Is(err, wire.ErrHalted):
 		return tlsStopping
-	case errors.Is(err, errTLSRecord):
+	case errors.Is(err, wire.ErrTLSRecord):
 		return tlsPort
 	case errors.As(err, new(tls.RecordHeaderError)):
 		return tlsNotTLS

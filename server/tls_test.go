@@ -21,6 +21,7 @@ import (
 	"meta1/mta/supervise"
 	"meta1/mta/tlsconf"
 	"meta1/server/crowd"
+	"meta1/server/wire"
 )
 
 // pki are the certificates of the tests. They are good from 1999 on, because time begins
@@ -187,7 +188,7 @@ func TestTurns(t *testing.T) {
 	}
 	close(stop)
 	ts.places <- struct{}{}
-	if err := ts.take(time.Now().Add(time.Hour)); err != errHalted {
-		t.Errorf("%v when the server stops, want %v", err, errHalted)
+	if err := ts.take(time.Now().Add(time.Hour)); err != wire.ErrHalted {
+		t.Errorf("%v when the server stops, want %v", err, wire.ErrHalted)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"meta1/confparse"
 	"meta1/server/crowd"
+	"meta1/server/wire"
 )
 
 // Handshakes are the limits of TLS handshakes; they stand in section tls.
@@ -59,7 +60,7 @@ func newTurns(n int, stop <-chan struct{}) *turns {
 	return &turns{places: make(chan struct{}, n), stop: stop}
 }
 
-// take waits for a turn until by. The error is errBusy or errHalted.
+// take waits for a turn until by. The error is errBusy or wire.ErrHalted.
 func (t *turns) take(by time.Time) error {
 	select {
 	case t.places <- struct{}{}:
@@ -72,7 +73,7 @@ func (t *turns) take(by time.Time) error {
 	case t.places <- struct{}{}:
 		return nil
 	case <-t.stop:
-		return errHalted
+		return wire.ErrHalted
 	case <-timer.C:
 		return errBusy
 	}
@@ -108,7 +109,7 @@ const (
 // Read reads, and then waits for a turn.
 func (c *turnConn) Read(p []byte) (int, error) {
 	if !c.yield() {
-		return 0, errRoom
+		return 0, wire.ErrRoom
 	}
 	n, err := c.Conn.Read(p)
 	c.heard = c.heard || n > 0
@@ -121,7 +122,7 @@ func (c *turnConn) Read(p []byte) (int, error) {
 // Write writes, and then waits for a turn.
 func (c *turnConn) Write(p []byte) (int, error) {
 	if !c.yield() {
-		return 0, errRoom
+		return 0, wire.ErrRoom
 	}
 	n, err := c.Conn.Write(p)
 	if err == nil {
@@ -146,7 +147,7 @@ func (c *turnConn) await() error {
 		return nil
 	}
 	if !c.guest.Resume() {
-		return errRoom
+		return wire.ErrRoom
 	}
 	if err := c.turns.take(c.by); err != nil {
 		c.state = turnOver // what follows is an alert at most

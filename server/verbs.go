@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meta1/mta/smtp"
+	"meta1/server/wire"
 )
 
 // Lengths of command lines with CR LF (RFC 5321 section 4.5.3.1.4), and what the
@@ -80,8 +81,8 @@ func verbTable(f Flags, withAuth bool) []verb {
 		{name: verbData, phases: txPhases, lineMax: commandMax, flags: lastInGroup, handle: (*session).data},
 		{name: verbStartTLS, phases: 1 << phaseReady, lineMax: commandMax, flags: lastInGroup, handle: (*session).starttls},
 		{name: verbBdat, phases: anyPhase, lineMax: commandMax, flags: maySync | payload, handle: (*session).bdat},
-		{name: "XCLIENT", phases: idlePhases, lineMax: lineMax, flags: lastInGroup | nopOfSession, handle: (*session).xclient},
-		{name: "XFORWARD", phases: idlePhases, lineMax: lineMax, flags: nopOfSession, handle: (*session).xforward},
+		{name: "XCLIENT", phases: idlePhases, lineMax: wire.LineMax, flags: lastInGroup | nopOfSession, handle: (*session).xclient},
+		{name: "XFORWARD", phases: idlePhases, lineMax: wire.LineMax, flags: nopOfSession, handle: (*session).xforward},
 		{name: "RSET", phases: anyPhase, lineMax: commandMax, flags: nopOfSession, handle: (*session).rset},
 		{name: "NOOP", phases: anyPhase, lineMax: commandMax, flags: lastInGroup | nop, handle: (*session).noop},
 		{name: "VRFY", phases: anyPhase, lineMax: commandMax + 10, flags: lastInGroup | nop, handle: (*session).vrfy},
@@ -90,9 +91,9 @@ func verbTable(f Flags, withAuth bool) []verb {
 		{name: verbQuit, phases: anyPhase, lineMax: commandMax, flags: maySync, handle: (*session).quit},
 		// Words of HTTP: a browser was made to speak to us. The session ends, so that
 		// the body of its request is not taken for commands.
-		{name: "GET", phases: anyPhase, lineMax: lineMax, flags: maySync, handle: (*session).foreign},
-		{name: "POST", phases: anyPhase, lineMax: lineMax, flags: maySync, handle: (*session).foreign},
-		{name: "CONNECT", phases: anyPhase, lineMax: lineMax, flags: maySync, handle: (*session).foreign},
+		{name: "GET", phases: anyPhase, lineMax: wire.LineMax, flags: maySync, handle: (*session).foreign},
+		{name: "POST", phases: anyPhase, lineMax: wire.LineMax, flags: maySync, handle: (*session).foreign},
+		{name: "CONNECT", phases: anyPhase, lineMax: wire.LineMax, flags: maySync, handle: (*session).foreign},
 		{name: verbOther, phases: anyPhase, lineMax: commandMax, flags: maySync, handle: (*session).unknown},
 	}...)
 }

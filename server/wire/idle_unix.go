@@ -1,6 +1,6 @@
 //go:build unix
 
-package server
+package wire
 
 import (
 	"io"
@@ -19,7 +19,7 @@ type idleRead struct {
 }
 
 // init prepares the reading for a wire.
-func (i *idleRead) init(c *wire) {
+func (i *idleRead) init(c *Conn) {
 	*i = idleRead{}
 	sc, ok := c.conn.(syscall.Conn)
 	if !ok {
@@ -46,8 +46,8 @@ func (i *idleRead) read() (int, error) {
 
 // tryRead reads what is there. It reports false if that is nothing; then the session
 // has no buffers.
-func (c *wire) tryRead(fd uintptr) bool {
-	c.acquire()
+func (c *Conn) tryRead(fd uintptr) bool {
+	c.Acquire()
 	for {
 		n, err := syscall.Read(int(fd), c.buf)
 		switch {

@@ -1,4 +1,4 @@
-package server
+package wire
 
 import "net"
 
@@ -8,6 +8,9 @@ const recordHeader = 5
 // recordAhead is how much is read at once where a record begins: all of the records that carry
 // most groups of commands.
 const recordAhead = 1 << 10
+
+// Records is the connection as it was accepted, for crypto/tls to read its records from.
+func (c *Conn) Records() net.Conn { return &recordConn{Conn: c.raw} }
 
 // recordConn is a connection that carries TLS records. It is read so that behind a large
 // record nothing of the next one comes with it: crypto/tls would double the buffer that it keeps

@@ -1,13 +1,13 @@
 //go:build !unix
 
-package server
+package wire
 
 import "errors"
 
 // idleRead cannot wait for input without a buffer here.
 type idleRead struct{}
 
-func (*idleRead) init(*wire) {}
+func (*idleRead) init(*Conn) {}
 
 func (*idleRead) able() bool { return false }
 
