@@ -131,7 +131,7 @@ func CheckEntry(key, value string) error {
 		"${delimiter}", "x", "${subdomain}", "", "${extension}", "x")
 	bare := strings.TrimPrefix(value, `"`)
 	if !strings.Contains(value, "@") && (strings.HasPrefix(bare, "|") || strings.HasPrefix(bare, "/")) {
-		return fmt.Errorf("%.100q: programs and files take no mail here: let a delivery agent do that behind lmtp:", value)
+		return fmt.Errorf("%.100q: programs and files take no mail here: let a delivery agent behind lmtp: do that", value)
 	}
 	for _, member := range list {
 		if _, err := mailbox(macros.Replace(member), "a.example"); err != nil {
