@@ -271,7 +271,7 @@ func TestMapEntries(t *testing.T) {
 		"mailertable": {
 			`map m { type = hash; file = "mt.db"; } mailertable { name = m; }`,
 			map[string]string{"mt.db": "a.b lmpt:\nc.d esmtp:[127.0.0.1]\n"},
-			[]string{`entry "a.b": host name "lmpt:" has the bad`},
+			[]string{`entry "a.b": "lmpt:" is no host: neither esmtp: nor lmtp:`},
 		},
 		"many": {
 			`access_map { file = "access"; }`,

@@ -99,7 +99,7 @@ func parseOld(text string) (r Rule, err error) {
 		r.Addrs, err = parseAddrList(strings.Fields(rest))
 	default:
 		if _, notIP := netip.ParseAddr(rest); notIP != nil && strings.Contains(rest, ":") { // as in other MTAs
-			return Rule{}, fmt.Errorf("%q begins with neither esmtp: nor lmtp:, or has a port, which stands in front, as in 25^esmtp:host.example", rest)
+			return Rule{}, fmt.Errorf("%q is no host: neither esmtp: nor lmtp: stands before it, or a port behind it, which goes in front, as in 25^esmtp:host.example", rest)
 		}
 		r.Host, err = parseHost(rest)
 	}
