@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -83,9 +82,7 @@ type mta struct {
 	sockets sockets
 	logs    *logs
 	log     *slog.Logger
-	// bindAsRoot has the monitor bind a socket; nil if nobody can do so.
-	bindAsRoot func(listen.Socket) (net.Listener, error)
-	starter    interface {
+	starter interface {
 		service.Starter
 		Close()
 	}

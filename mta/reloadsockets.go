@@ -48,7 +48,7 @@ func (p *reloading) prepareSockets() {
 			p.fail(p.adjust(&next[i], w))
 			continue
 		}
-		b, err := p.bindNew(w)
+		b, err := bindNew(w)
 		if errors.Is(err, errPrivileged) && hasServer(p.now.conf, w.owner) && hasServer(p.conf, w.owner) {
 			privileged[w.owner] = true
 			continue
@@ -75,21 +75,18 @@ func (p *reloading) prepareSockets() {
 
 var errPrivileged = errors.New("only root may bind it")
 
-// bindNew binds a socket with the rights of the account that serves, and one of which root alone has the right with the
-// monitor's help, if there is one.
-func (p *reloading) bindNew(w wanted) (bound, error) {
+// bindNew binds a socket with the rights of the account that serves: the monitor, which may be root, binds nothing after
+// the start (docs/reload.md).
+func bindNew(w wanted) (bound, error) {
 	all, err := bindAll([]wanted{w}, nil, nil)
-	switch {
-	case err == nil:
+	if err == nil {
 		return all[0], nil
-	case w.Network == "unix" || !errors.Is(err, fs.ErrPermission):
-		closeBound(all)
-		return bound{}, err
-	case p.bindAsRoot == nil:
-		return bound{}, errors.Join(errPrivileged, err)
 	}
-	l, err := p.bindAsRoot(w.Socket)
-	return bound{listen.Passed{Listener: l, Unlink: true}, w, nil}, err
+	closeBound(all)
+	if w.Network != "unix" && errors.Is(err, fs.ErrPermission) {
+		err = errors.Join(errPrivileged, err)
+	}
+	return bound{}, err
 }
 
 func closeBound(all []bound) {
