@@ -40,11 +40,12 @@ var layers = []struct {
 	{2, "mta/dsn mta/dayfiles queue/entry queue/pace queue/retry queue/turns queue/verp confparse/manual", false},
 	{2, "server/authn/dmarc server/crowd", false},
 	{1, "confparse maps mta/vfs/crashfs", true}, // confparse stands on its own confparse/syntax, the tests of maps on mta/vfs/crashfs
+	{1, "mta/vfs", true},                             // a file system that counts for mta/copies
 	{1, "mta/exit", true},                            // a mistake of confparse has a status of its own
 	{1, "mta/migrate/postfix", false},                // Postfix's own language
 	{1, "confparse/mailutils", true},                 // stands on confparse/syntax
 	{1, "mta/tlsconf/pki mta/tlsconf/tlstest", true}, // the tests of pki use tlstest
-	{1, "mta/smtp mta/sasl mta/sevenbit mta/supervise mta/histogram mta/lists mta/mailbox mta/logline mta/openapi mta/account mta/limits mta/systemd mta/tlsconf/ciphers confparse/syntax mta/vfs", false},
+	{1, "mta/smtp mta/sasl mta/sevenbit mta/supervise mta/histogram mta/lists mta/mailbox mta/logline mta/openapi mta/account mta/limits mta/systemd mta/tlsconf/ciphers mta/copies confparse/syntax", false},
 }
 
 // goPackage is what go list -json tells of a package.

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"meta1/mta/control"
+	"meta1/mta/copies"
 	"meta1/mta/msg"
 	"meta1/mta/supervise"
-	"meta1/mta/vfs"
 )
 
 const (
@@ -41,7 +41,7 @@ func (m *mta) Backup(ctx context.Context, q control.BackupQuestion, tell func(co
 	if err := os.Mkdir(part, 0o700); err != nil { // which takes nobody's place, nor follows a link
 		return done, fmt.Errorf("making the copy: %w", err)
 	}
-	made := vfs.NewCopy(ctx)
+	made := copies.New(ctx)
 	defer made.End(nil)
 	waits, hangs := context.WithCancelCause(context.WithoutCancel(ctx)) // QMGR answers soon after the end of made
 	watch := supervise.NewGroup(waits)
@@ -85,7 +85,7 @@ var (
 )
 
 // watchCopy tells how far a copy is, ends one that is stuck, and calls hangs if that is of no use. It returns when ctx ends.
-func watchCopy(ctx context.Context, made *vfs.Copy, hangs func(error), tell func(control.BackupProgress)) {
+func watchCopy(ctx context.Context, made *copies.Copy, hangs func(error), tell func(control.BackupProgress)) {
 	began := time.Now()
 	var last control.BackupProgress
 	since := began

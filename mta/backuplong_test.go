@@ -48,7 +48,7 @@ func TestLongBackup(t *testing.T) {
 				defer func() { g.Stop(); _ = g.Wait() }()
 				g.Go(func(ctx context.Context) error {
 					r := <-requests
-					files := r.Q.Copy.On(vfs.Real().Pebble())
+					files := vfs.Copying(vfs.Real().Pebble(), r.Q.Copy)
 					var err error
 					for range c.writes {
 						time.Sleep(4 * time.Minute)

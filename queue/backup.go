@@ -10,6 +10,7 @@ import (
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"meta1/mta/cdb"
+	"meta1/mta/copies"
 	"meta1/mta/msg"
 	"meta1/mta/vfs"
 )
@@ -40,7 +41,7 @@ func (q *Queue) backups(ctx context.Context, requests <-chan *backupRequest) err
 // backup copies the store as it is at one moment, and then the content files. From before that moment until all are there
 // no content is removed, so that none is missing of a message that the copy knows. Content that came after that moment is copied,
 // too: the copy takes it for an orphan, as after a crash.
-func (q *Queue) backup(dir string, made *vfs.Copy) (contents int, err error) {
+func (q *Queue) backup(dir string, made *copies.Copy) (contents int, err error) {
 	dirs := q.dirs
 	store, err := below(q.deps.Dir, dirs.Store)
 	if err != nil {
@@ -62,7 +63,7 @@ func (q *Queue) backup(dir string, made *vfs.Copy) (contents int, err error) {
 	if err := to.MakeDirs(); err != nil {
 		return 0, err
 	}
-	files := made.On(q.deps.FS.Pebble())
+	files := vfs.Copying(q.deps.FS.Pebble(), made)
 	err = q.cdb.List(func(f cdb.File) error {
 		err := pvfs.LinkOrCopy(files, q.cdb.Path(f.TA), to.Path(f.TA))
 		if errors.Is(err, fs.ErrNotExist) { // its writer has given it up: it was never acknowledged

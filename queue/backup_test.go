@@ -11,9 +11,9 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"meta1/mta/copies"
 	"meta1/mta/msg"
 	"meta1/mta/smtp"
-	"meta1/mta/vfs"
 	"meta1/mta/vfs/crashfs"
 )
 
@@ -47,7 +47,7 @@ func TestBackup(t *testing.T) {
 		if err := w.disk.MkdirAll("copy", 0o750); err != nil {
 			t.Fatal(err)
 		}
-		a, err := w.ports.Backup.Ask(context.Background(), msg.BackupQ{Dir: "copy", Copy: vfs.NewCopy(t.Context())})
+		a, err := w.ports.Backup.Ask(context.Background(), msg.BackupQ{Dir: "copy", Copy: copies.New(t.Context())})
 		if err != nil || a.Err != "" || a.Contents < 2 || !once.Load() {
 			t.Fatalf("%+v, %v, between them: %t", a, err, once.Load())
 		}
@@ -81,7 +81,7 @@ func TestBackupAcross(t *testing.T) {
 	for _, ends := range []string{"", "copy/defedb/", "copy/1/"} {
 		t.Run(ends, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				made, why := vfs.NewCopy(t.Context()), errors.New("nobody wants it")
+				made, why := copies.New(t.Context()), errors.New("nobody wants it")
 				w.fs = crashfs.FS(errorfs.Wrap(w.disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
 					switch {
 					case op.Kind == errorfs.OpLink:

@@ -3,7 +3,7 @@ package msg
 import (
 	"time"
 
-	"meta1/mta/vfs"
+	"meta1/mta/copies"
 )
 
 // FsckQ asks QMGR to check a part of its databases while it works, from a cursor on.
@@ -30,7 +30,7 @@ type Finding struct {
 type BackupQ struct {
 	Dir string // an empty directory that nobody else can write, absolute
 	// Copy is ended by who asks, or by QMGR when it stops. The answer comes then, too, and nothing is written to Dir any more.
-	Copy *vfs.Copy
+	Copy *copies.Copy
 }
 
 // BackupA answers BackupQ.

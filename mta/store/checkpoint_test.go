@@ -9,7 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
-	"meta1/mta/vfs"
+	"meta1/mta/copies"
 	"meta1/mta/vfs/crashfs"
 )
 
@@ -32,7 +32,7 @@ func TestCheckpoint(t *testing.T) {
 				}
 				return nil
 			})
-			err := s.Checkpoint("copy/db", vfs.NewCopy(t.Context()))
+			err := s.Checkpoint("copy/db", copies.New(t.Context()))
 			f.set(nil)
 			if n < fails {
 				if fails < 4 || err != nil {
@@ -53,7 +53,7 @@ func TestCheckpoint(t *testing.T) {
 			}
 		}
 	}
-	given, why := vfs.NewCopy(t.Context()), errors.New("nobody wants it")
+	given, why := copies.New(t.Context()), errors.New("nobody wants it")
 	f.set(func(op errorfs.Op) error {
 		if strings.HasPrefix(op.Path, "copy/db/MANIFEST") {
 			given.End(why)
@@ -70,7 +70,7 @@ func TestCheckpoint(t *testing.T) {
 	if err := errors.Join(disk.RemoveAll("copy/db"), fill(s, 45)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Checkpoint("copy/db", vfs.NewCopy(t.Context())); err != nil {
+	if err := s.Checkpoint("copy/db", copies.New(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(fill(s, 50), s.Close()); err != nil {

@@ -162,7 +162,7 @@ var errNoSpare = fmt.Errorf("the space that is left is kept for new records: %w"
 // none. So the names are made durable before a marker is made, and before one is removed.
 func (g *guard) Create(name string, c pvfs.DiskWriteCategory) (pvfs.File, error) {
 	if of := g.copying(name); of != nil {
-		return of.On(g.FS).Create(name, c)
+		return vfs.Copying(g.FS, of).Create(name, c)
 	}
 	if isMarker(name) {
 		if err := g.syncDir(filepath.Dir(name)); err != nil {
@@ -205,7 +205,7 @@ func (g *guard) Open(name string, opts ...pvfs.OpenOption) (f pvfs.File, err err
 
 func (g *guard) Link(oldname, newname string) error {
 	if of := g.copying(newname); of != nil {
-		return of.On(g.FS).Link(oldname, newname)
+		return vfs.Copying(g.FS, of).Link(oldname, newname)
 	}
 	return g.try("linking", newname, func() error { return g.FS.Link(oldname, newname) })
 }
