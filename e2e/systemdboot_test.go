@@ -247,7 +247,7 @@ func systemdSockets(t *testing.T, h *systemdHost) {
 	h.eventually("journalctl -u meta1 -n 20 | grep -q 'systemd passes other sockets: 0.0.0.0:25'")
 	h.run(`systemctl stop meta1.socket meta1
 		sed -i '/^ListenStream=\[/d; s/^ListenStream=.*/ListenStream=127.0.0.1:25/' /etc/systemd/system/meta1.socket
-		systemctl daemon-reload; systemctl enable --now meta1.socket; [ "$(systemctl is-active meta1)" = inactive ]; ` + greets)
+		systemctl daemon-reload; systemctl reset-failed meta1; systemctl enable --now meta1.socket; [ "$(systemctl is-active meta1)" = inactive ]; ` + greets)
 	h.eventually("systemctl is-active meta1")
 	says(t, h.run("cat /proc/$(systemctl show meta1 -P MainPID)/status; ps -o user= -p $(systemctl show meta1 -P MainPID)"), "\nCapBnd:\t0000000000000000\n", "\nNoNewPrivs:\t1\n", "\nSeccomp:\t2\n", "\nmeta1")
 	// A unit that takes Landlock away is found out, too.
