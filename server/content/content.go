@@ -78,6 +78,7 @@ type Content struct {
 	received int64     // bytes of our Received:
 	written  int64     // bytes that were kept, our own included
 	shape    msg.Shape // what is known of what was kept
+	dotted   bool      // text of our own has a line with a dot first
 	header   headerScan
 
 	mem     []byte
@@ -122,8 +123,8 @@ func (c *Content) Begin(received []byte, expected int64) {
 
 // look looks for dots in text that did not come from the client, and so not through a DotScanner.
 func (c *Content) look(text []byte) {
-	if c.shape.NoDots && (bytes.HasPrefix(text, []byte(".")) || bytes.Contains(text, []byte("\n."))) {
-		c.shape.NoDots = false
+	if bytes.HasPrefix(text, []byte(".")) || bytes.Contains(text, []byte("\n.")) {
+		c.dotted, c.shape.NoDots = true, false
 	}
 }
 

@@ -22,10 +22,10 @@ type DotScanner struct {
 	lineMax int64 // longest line without CR LF; 0 for no limit
 }
 
-// Dots is by what all of the message will come in, at the beginning of its data. It is called before
-// Begin. lineMax bounds a line without CR LF, in bytes; 0 is no limit.
+// Dots is by what all of the message will come in, at the beginning of its data.
+// lineMax bounds a line without CR LF, in bytes; 0 is no limit.
 func (c *Content) Dots(lineMax int64) DotScanner {
-	c.shape.NoDots = true // until one is found
+	c.shape.NoDots = !c.dotted // until one is found
 	return DotScanner{out: c, lineMax: lineMax}
 }
 

@@ -2,6 +2,7 @@ package content
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -100,6 +101,12 @@ func checkShape(t *testing.T, s msg.Shape, content []byte) {
 
 // TestShape checks what is said of content that was changed on its way.
 func TestShape(t *testing.T) {
+	for _, topFirst := range []bool{false, true} {
+		t.Run(fmt.Sprintf("text on top first %v", topFirst), func(t *testing.T) { testShape(t, topFirst) })
+	}
+}
+
+func testShape(t *testing.T, topFirst bool) {
 	for _, tt := range []struct {
 		name           string
 		nul, top, head string
@@ -122,8 +129,14 @@ func TestShape(t *testing.T) {
 			body := New(Config{
 				Memory: msg.NewMemory(1 << 40).Reserve(), InlineMax: 1 << 20, NUL: tt.nul,
 			})
-			scan := body.Dots(0)
-			body.Begin([]byte(tt.top), 0)
+			var scan DotScanner
+			if topFirst { // in either order
+				body.Begin([]byte(tt.top), 0)
+				scan = body.Dots(0)
+			} else {
+				scan = body.Dots(0)
+				body.Begin([]byte(tt.top), 0)
+			}
 			scan.Scan([]byte(tt.data + ".\r\n"))
 			if tt.head != "" {
 				body.SetHead(int64(len(tt.top)), []byte(tt.head))
